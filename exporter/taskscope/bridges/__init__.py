@@ -1,0 +1,1 @@
+"""Watchers: one file per scheduler; the file name is the name everywhere."""

@@ -1,0 +1,165 @@
+"""What is true right now, folded from events as they arrive: never waits for the store.
+
+Facts are folded by their own time, so repetition and delay are harmless. Readings carry their age and are gone past
+their time to live; memories and promises (`JobState`) leave only with their job.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from taskscope.counts import JobState
+from taskscope.events import Event, Fact, Job, JobKey, Jobs, QueueState, SchedulerState, WorkerState
+
+RunKey = tuple[str, str, int]
+"""(scheduler, native id, attempt)"""
+
+_MEMORY = 10_000  # ended runs remembered, so that a start told late does not look like a run in progress
+
+
+class LiveJob(msgspec.Struct):
+    """A job that is known: what it remembers, how it is defined, what it does now."""
+
+    state: JobState
+    definition: Job | None = None
+    running: dict[RunKey, float] = {}
+    """Runs in progress and when they started."""
+    failures: set[RunKey] = set()
+    """Failures since the last success: counts each once, however often it is told."""
+    last_status: str = ""
+
+
+class Live:
+    """The present of all schedulers. Written by the pipeline's thread; readers take `lock`."""
+
+    def __init__(self, job_ttl: float = 3600.0, reading_ttl: float = 60.0) -> None:
+        self.lock = threading.RLock()
+        self.jobs: dict[JobKey, LiveJob] = {}
+        self.schedulers: dict[str, SchedulerState] = {}
+        self.queues: dict[tuple[str, str], QueueState] = {}
+        self.workers: dict[tuple[str, str], WorkerState] = {}
+        self.read_at: dict[str, float] = {}
+        """When each scheduler's jobs were last read."""
+        self._dirty: set[JobKey] = set()
+        self._ended: OrderedDict[RunKey, None] = OrderedDict()
+        self._job_ttl = job_ttl
+        self._reading_ttl = reading_ttl
+
+    def restore(self, states: Mapping[JobKey, JobState]) -> None:
+        """Take up the memories that the store kept; called before the first fold."""
+        with self.lock:
+            for key, state in states.items():
+                self._job(key, state.first_seen).state = state
+
+    def fold(self, events: Iterable[Event]) -> None:
+        """Take in events as they arrive."""
+        with self.lock:
+            for event in events:
+                self._folds[type(event)](self, event)
+
+    def changed(self) -> dict[JobKey, LiveJob | None]:
+        """The jobs that changed since the last call; None for one that has left."""
+        with self.lock:
+            dirty, self._dirty = self._dirty, set()
+            return {key: self.jobs.get(key) for key in dirty}
+
+    def expire(self, now: float) -> None:
+        """Let go of jobs which their scheduler removed long ago, and of readings past their time to live."""
+        with self.lock:
+            for key, job in list(self.jobs.items()):
+                if job.state.removed and now - job.state.removed > self._job_ttl and not job.running:
+                    del self.jobs[key]
+                    self._dirty.add(key)
+            for readings in (self.schedulers, self.queues, self.workers):
+                _drop_old(readings, now - self._reading_ttl)
+
+    def _job(self, key: JobKey, now: float) -> LiveJob:
+        job = self.jobs.get(key)
+        if job is None:
+            job = self.jobs[key] = LiveJob(JobState(first_seen=now))
+        self._dirty.add(key)
+        return job
+
+    def _fold_fact(self, fact: Fact) -> None:
+        if not fact.job:
+            return
+        job = self._job((fact.scheduler, fact.job), fact.at)
+        run = (fact.scheduler, fact.native, fact.attempt)
+        if fact.status == "started":
+            if run not in self._ended:
+                job.running[run] = fact.started or fact.at
+            job.state.last_run = max(job.state.last_run, fact.started or fact.at)
+        elif fact.status != "queued":
+            self._end(job, run, fact)
+
+    def _end(self, job: LiveJob, run: RunKey, fact: Fact) -> None:
+        job.running.pop(run, None)
+        self._ended[run] = None
+        if len(self._ended) > _MEMORY:
+            self._ended.popitem(last=False)
+        state = job.state
+        if fact.started:
+            state.last_run = max(state.last_run, fact.started)
+        if fact.at >= max(state.last_success, state.last_failure) and fact.duration is not None:
+            state.last_duration = fact.duration
+        if fact.status == "success":
+            self._succeed(job, fact.at)
+        elif fact.status in ("failed", "unknown"):
+            self._fail(job, run, fact.at)
+
+    def _succeed(self, job: LiveJob, at: float) -> None:
+        job.state.last_success = max(job.state.last_success, at)
+        if at >= job.state.last_failure:
+            job.failures.clear()
+            job.state.consecutive_failures = 0
+
+    def _fail(self, job: LiveJob, run: RunKey, at: float) -> None:
+        if at > job.state.last_success and run not in job.failures:
+            if len(job.failures) < _MEMORY:
+                job.failures.add(run)
+            job.state.consecutive_failures += 1
+        job.state.last_failure = max(job.state.last_failure, at)
+
+    def _fold_jobs(self, reading: Jobs) -> None:
+        known = set()
+        for definition in reading.jobs:
+            key = (reading.scheduler, definition.name)
+            known.add(key)
+            job = self._job(key, reading.at)
+            job.definition = definition
+            self._promise(job.state, definition)
+        self.read_at[reading.scheduler] = reading.at
+        for key, job in self.jobs.items():
+            if key[0] == reading.scheduler and key not in known and not job.state.removed:
+                job.state.removed, job.state.next_run = reading.at, 0.0
+                self._dirty.add(key)
+
+    def _promise(self, state: JobState, definition: Job) -> None:
+        state.removed = 0.0
+        state.paused = definition.paused
+        state.next_run = 0.0 if definition.paused else definition.next_run or 0.0
+        state.interval = definition.interval or 0.0
+
+    def _fold_scheduler(self, reading: SchedulerState) -> None:
+        self.schedulers[reading.scheduler] = reading
+
+    def _fold_queue(self, reading: QueueState) -> None:
+        self.queues[reading.scheduler, reading.queue] = reading
+
+    def _fold_worker(self, reading: WorkerState) -> None:
+        self.workers[reading.scheduler, reading.worker] = reading
+
+    _folds = {
+        Fact: _fold_fact,
+        Jobs: _fold_jobs,
+        SchedulerState: _fold_scheduler,
+        QueueState: _fold_queue,
+        WorkerState: _fold_worker,
+    }
+
+
+def _drop_old(readings: dict, before: float) -> None:
+    for key in [key for key, reading in readings.items() if reading.at < before]:
+        del readings[key]

@@ -1,0 +1,118 @@
+"""One frozen `Settings`: defaults < YAML file < environment < arguments, checked once.
+
+Durations are seconds; in YAML and in the environment `30d`, `1h30m`, `500ms` are understood too.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from taskscope.counts import Bounds
+
+Seconds = Annotated[float, Meta(gt=0, extra={"unit": "seconds"})]
+Count = Annotated[int, Meta(ge=1)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+
+
+class JobRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the user says about the jobs whose name matches a pattern; of several rules the first match wins."""
+
+    match: Annotated[str, Meta(description="Shell pattern over the job name, or over `scheduler/job`.")]
+    name: Annotated[str | None, Meta(description="Count the jobs under this name; `*` of the pattern may be lost.")] = None
+    team: Annotated[str, Meta(description="Who is told when the job fails.")] = ""
+    severity: Annotated[str, Meta(description="critical, warning or info: how loud its alerts are.")] = ""
+    grace: Annotated[Seconds | None, Meta(description="How late a run may start before the job is overdue.")] = None
+    expect_every: Annotated[Seconds | None, Meta(description="Longest silence without a success.")] = None
+    max_duration: Annotated[Seconds | None, Meta(description="A run in progress for longer is an alert.")] = None
+    slow_after: Annotated[Seconds | None, Meta(description="A run that took longer counts as slow.")] = None
+    ignore: Annotated[bool, Meta(description="Do not watch these jobs at all.")] = False
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A bearer token that may do what its scopes say."""
+
+    name: Annotated[str, Meta(description="Shown in logs in place of the token.")]
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="SHA-256 of the token, as hex.")]
+    scopes: Annotated[
+        tuple[str, ...], Meta(min_length=1, description="Of `metrics`, `monitoring`, `manage`, `ingest`.")
+    ]
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long runs are kept. Open and recent runs always are."""
+
+    max_age: Annotated[Seconds | None, Meta(description="Older runs go; null keeps them.")] = 30 * 86400.0
+    max_runs: Annotated[Count | None, Meta(description="Beyond the newest N, runs go; null keeps them.")] = 1_000_000
+    max_age_per_job: Annotated[
+        dict[str, Seconds], Meta(description="Maximum age by job pattern, where it differs.")
+    ] = {}
+    max_runs_per_job: Annotated[Count | None, Meta(description="Newest N of every job.")] = None
+    rollups: Annotated[Seconds, Meta(description="How long hourly rollups are kept.")] = 400 * 86400.0
+    interval: Annotated[Seconds, Meta(description="How often retention looks; also at start.")] = 600.0
+    chunk: Annotated[Count, Meta(description="Runs deleted in one transaction; keeps writers from waiting.")] = 500
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds on what one event and one request may hold."""
+
+    name: Annotated[Count, Meta(description="Characters of a job, queue or worker name.")] = 16_384
+    message: Annotated[Count, Meta(description="Characters of an error message.")] = 4_096
+    stack: Annotated[Count, Meta(description="Characters of a stack trace; the middle is cut.")] = 65_536
+    args: Annotated[Count, Meta(description="Characters of arguments and data, by repr.")] = 2_048
+    details: Annotated[Count, Meta(description="Bytes of a run's details as JSON.")] = 16_384
+    body: Annotated[Count, Meta(description="Bytes of a request body.")] = 4 * 2**20
+    page: Annotated[Count, Meta(description="Rows of one page of the API.")] = 1_000
+    connections: Annotated[Count, Meta(description="Connections the HTTP server keeps open.")] = 256
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A scheduler that `taskscope serve` watches."""
+
+    system: Annotated[str, Meta(description="Its kind: a name that `taskscope bridges` lists.")]
+    target: Annotated[str, Meta(description="Where it is: a URL, or `module:attribute`.")] = ""
+    options: Annotated[dict[str, Any], Meta(description="Options of that bridge.")] = {}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set."""
+
+    service: Annotated[str, Meta(description="The application; names the history file. Default: the program.")] = ""
+    history: Annotated[
+        str | None,
+        Meta(description="`sqlite:///file`, `postgresql://…`, `auto` (a file of ours), or null for none."),
+    ] = "auto"
+    host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[Port | None, Meta(description="Port to listen on; 0 takes a free one, null none.")] = 9750
+    insecure: Annotated[bool, Meta(description="Allow listening beyond this host without tokens.")] = False
+    metrics_open: Annotated[bool, Meta(description="`/metrics` needs no token.")] = False
+    tokens: Annotated[tuple[Token, ...], Meta(description="Who may ask; none: everybody on this host.")] = ()
+    tls_certificate: Annotated[str | None, Meta(description="PEM file; with it the server speaks TLS.")] = None
+    tls_key: Annotated[str | None, Meta(description="PEM file of its key.")] = None
+    strict: Annotated[bool, Meta(description="Fail at start instead of going on degraded.")] = False
+
+    queue_size: Annotated[Count, Meta(description="Events that may wait; more are dropped and counted.")] = 200_000
+    batch_size: Annotated[Count, Meta(description="Events stored in one transaction.")] = 5_000
+    flush_interval: Annotated[Seconds, Meta(description="Longest wait of an event before it is stored.")] = 0.05
+    poll_interval: Annotated[Seconds, Meta(description="How often bridges are asked for readings.")] = 10.0
+    poll_timeout: Annotated[Seconds, Meta(description="Deadline of one such question.")] = 5.0
+    reading_ttl: Annotated[Seconds, Meta(description="Age at which a reading disappears.")] = 60.0
+    job_ttl: Annotated[Seconds, Meta(description="How long a removed job is still exported.")] = 3_600.0
+    dedup_window: Annotated[Seconds, Meta(description="Youngest runs that retention never removes.")] = 3_600.0
+    heartbeat: Annotated[Seconds, Meta(description="How often this process says that it lives.")] = 10.0
+    lost_after: Annotated[Seconds, Meta(description="Silence of a process after which its runs are lost.")] = 30.0
+
+    series_budget: Annotated[Count, Meta(description="Series of all run metrics together.")] = 50_000
+    job_budget: Annotated[Count, Meta(description="Jobs with series of their own.")] = 1_000
+    names_per_job: Annotated[Count, Meta(description="Exceptions, and skip reasons, a job may have.")] = 20
+    percentiles: Annotated[
+        tuple[Annotated[float, Meta(gt=0, lt=100)], ...], Meta(description="Percentiles that `/stats` gives.")
+    ] = (50, 90, 95, 99)
+    buckets: Annotated[Bounds, Meta(description="Upper bounds of the histograms, in seconds.")] = Bounds()
+    retention: Annotated[Retention, Meta(description="How long runs are kept.")] = Retention()
+    limits: Annotated[Limits, Meta(description="Bounds on events and requests.")] = Limits()
+    jobs: Annotated[tuple[JobRule, ...], Meta(description="What you say about jobs, by pattern.")] = ()
+    schedulers: Annotated[dict[str, Source], Meta(description="What `taskscope serve` watches, by name.")] = {}
+    redact: Annotated[
+        tuple[str, ...], Meta(description="Keys whose values never leave the program (case-insensitive).")
+    ] = ("password", "passwd", "secret", "token", "authorization", "api_key", "apikey", "cookie", "credential")

@@ -1,0 +1,1 @@
+"""The memory of every run: merged exactly, kept durably, queried quickly."""

@@ -1,0 +1,66 @@
+"""What every store of runs does, whether a database is behind it or not."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+
+from taskscope.counts import Counts, Exemplar, JobState
+from taskscope.events import JobKey
+from taskscope.facts import Change, Row
+
+
+class Applied(msgspec.Struct):
+    """What one committed batch did."""
+
+    changes: list[Change]
+    """Runs with something new, each once."""
+    totals: dict[JobKey, Counts]
+    """The committed counts, now, of every job the batch touched."""
+    exemplars: dict[tuple[JobKey, str, int], Exemplar] = {}
+    expired: int = 0
+    """Facts that came after retention had removed their run: acknowledged, neither stored nor counted."""
+
+
+class Store(ABC):
+    """Owns the truth about runs and counts. All calls but `close` come from one thread."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Connect, migrate and take up the counts. Raises `Unavailable` (try again), `NotOwner` or `TooNew`."""
+
+    @abstractmethod
+    def apply(
+        self,
+        rows: Sequence[Row],
+        states: Mapping[JobKey, JobState] | None = None,
+        label: Callable[[JobKey], JobKey] = lambda key: key,
+    ) -> Applied:
+        """Merge rows (one per run id, ascending by id), count what is new, save `states`; all in one transaction.
+
+        Counts go to the job that `label` names. When this raises `Unavailable` it is not known whether the batch was
+        committed: apply it again; merging makes that harmless, and `totals` then gives the truth.
+        """
+
+    @abstractmethod
+    def totals(self) -> dict[JobKey, Counts]:
+        """The committed counts of all jobs this replica ever counted."""
+
+    @abstractmethod
+    def states(self) -> dict[JobKey, JobState]:
+        """The saved memories of all jobs."""
+
+    @abstractmethod
+    def beat(self, instance: str, now: float) -> None:
+        """Say that this process lives; `instance` is `host:pid:uuid`."""
+
+    @abstractmethod
+    def lost(self, now: float, after: float) -> Iterable[Row]:
+        """Runs still in progress whose process is gone (pid on this host) or silent for `after` seconds.
+
+        Each as a row that holds its id, scheduler, job and the LOST bit; `apply` them.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of everything; may be called twice, from any thread."""

@@ -1,0 +1,1 @@
+"""The numbers that Prometheus scrapes: declared once, rendered from memory."""
