@@ -1,0 +1,16 @@
+"""The real servers that tests use. Fixtures of one part of the package are in the conftest of its own folder."""
+
+from services.postgres import postgres, postgres_server, postgres_url
+from services.prometheus import prometheus, promtool
+from services.redis import redis, redis_server, redis_url
+
+__all__ = [
+    "postgres",
+    "postgres_server",
+    "postgres_url",
+    "prometheus",
+    "promtool",
+    "redis",
+    "redis_server",
+    "redis_url",
+]
