@@ -7,6 +7,7 @@ their time to live; memories and promises (`JobState`) leave only with their job
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -42,16 +43,16 @@ class Live:
         self.workers: dict[tuple[str, str], WorkerState] = {}
         self.read_at: dict[str, float] = {}
         """When each scheduler's jobs were last read."""
-        self._dirty: set[JobKey] = set()
+        self._dirty: dict[str, set[JobKey]] = {"metrics": set(), "store": set()}
         self._ended: OrderedDict[RunKey, None] = OrderedDict()
         self._job_ttl = job_ttl
         self._reading_ttl = reading_ttl
 
     def restore(self, states: Mapping[JobKey, JobState]) -> None:
-        """Take up the memories that the store kept; called before the first fold."""
+        """Take up the memories that the store kept, also beside what has been folded while it was away."""
         with self.lock:
             for key, state in states.items():
-                self._job(key, state.first_seen).state = state
+                _remember(self._job(key, state.first_seen).state, state)
 
     def fold(self, events: Iterable[Event]) -> None:
         """Take in events as they arrive."""
@@ -59,10 +60,10 @@ class Live:
             for event in events:
                 self._folds[type(event)](self, event)
 
-    def changed(self) -> dict[JobKey, LiveJob | None]:
-        """The jobs that changed since the last call; None for one that has left."""
+    def changed(self, reader: str = "metrics") -> dict[JobKey, LiveJob | None]:
+        """The jobs that changed since this reader's last call; None for one that has left."""
         with self.lock:
-            dirty, self._dirty = self._dirty, set()
+            dirty, self._dirty[reader] = self._dirty[reader], set()
             return {key: self.jobs.get(key) for key in dirty}
 
     def expire(self, now: float) -> None:
@@ -71,7 +72,7 @@ class Live:
             for key, job in list(self.jobs.items()):
                 if job.state.removed and now - job.state.removed > self._job_ttl and not job.running:
                     del self.jobs[key]
-                    self._dirty.add(key)
+                    self._touch(key)
             for readings in (self.schedulers, self.queues, self.workers):
                 _drop_old(readings, now - self._reading_ttl)
 
@@ -79,8 +80,12 @@ class Live:
         job = self.jobs.get(key)
         if job is None:
             job = self.jobs[key] = LiveJob(JobState(first_seen=now))
-        self._dirty.add(key)
+        self._touch(key)
         return job
+
+    def _touch(self, key: JobKey) -> None:
+        for dirty in self._dirty.values():
+            dirty.add(key)
 
     def _fold_fact(self, fact: Fact) -> None:
         if not fact.job:
@@ -134,7 +139,7 @@ class Live:
         for key, job in self.jobs.items():
             if key[0] == reading.scheduler and key not in known and not job.state.removed:
                 job.state.removed, job.state.next_run = reading.at, 0.0
-                self._dirty.add(key)
+                self._touch(key)
 
     def _promise(self, state: JobState, definition: Job) -> None:
         state.removed = 0.0
@@ -151,7 +156,7 @@ class Live:
     def _fold_worker(self, reading: WorkerState) -> None:
         self.workers[reading.scheduler, reading.worker] = reading
 
-    _folds = {
+    _folds: ClassVar[dict[type, Any]] = {
         Fact: _fold_fact,
         Jobs: _fold_jobs,
         SchedulerState: _fold_scheduler,
@@ -160,6 +165,25 @@ class Live:
     }
 
 
-def _drop_old(readings: dict, before: float) -> None:
+def _remember(state: JobState, saved: JobState) -> None:
+    """Put saved memories under those made since: the later holds, the first sight is the earlier."""
+    if saved.last_success <= state.last_success and state.last_success:
+        failures = state.consecutive_failures
+    else:
+        failures = state.consecutive_failures + saved.consecutive_failures
+    state.consecutive_failures = failures
+    if saved.last_run >= state.last_run:
+        state.last_duration = saved.last_duration
+    state.first_seen = min(saved.first_seen, state.first_seen) or state.first_seen
+    state.last_run = max(saved.last_run, state.last_run)
+    state.last_success = max(saved.last_success, state.last_success)
+    state.last_failure = max(saved.last_failure, state.last_failure)
+    state.next_run = state.next_run or saved.next_run
+    state.interval = state.interval or saved.interval
+    state.paused = state.paused or saved.paused
+    state.removed = state.removed or saved.removed
+
+
+def _drop_old(readings: dict[Any, Any], before: float) -> None:
     for key in [key for key, reading in readings.items() if reading.at < before]:
         del readings[key]

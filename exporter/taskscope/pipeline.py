@@ -1,0 +1,291 @@
+"""Carries every event: folds it into what is live, has the store merge it, and publishes what was committed.
+
+    emit ─▶ queue ─▶ admission ─▶ live ─▶ waiting rows ─▶ store (one transaction) ─▶ metrics, sinks
+
+One thread does all but `emit`. While the store is away the gauges go on from `live`, counters stand still, and rows
+wait, bounded; what does not fit is dropped and counted.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+from taskscope.admission import Admission
+from taskscope.contracts import Sink
+from taskscope.counts import JobState
+from taskscope.errors import BadEvent, NotOwner, TaskscopeError, Unavailable
+from taskscope.events import Event, Fact, JobKey
+from taskscope.facts import Row
+from taskscope.identity import text
+from taskscope.live import Live
+from taskscope.settings import Settings
+from taskscope.sinks.history.store import Applied, Store
+from taskscope.sinks.metrics import Metrics
+from taskscope.waiting import Waiting
+
+logger = logging.getLogger("taskscope")
+
+_FIRST_RETRY, _LAST_RETRY = 0.5, 30.0  # seconds between attempts to reach the store
+
+
+class Pipeline:
+    """Owns the queue, the transaction and the order in which things become visible."""
+
+    def __init__(
+        self,
+        store: Store,
+        live: Live,
+        metrics: Metrics,
+        settings: Settings,
+        instance: str,
+        sinks: Sequence[Sink] = (),
+        upkeep: Sequence[Callable[[float], bool]] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`upkeep` are short steps done between batches while the store is there; True asks to be called again."""
+        self._store, self._live, self._metrics = store, live, metrics
+        self._settings, self._instance, self._clock = settings, instance, clock
+        self._sinks, self._upkeep = list(sinks), list(upkeep)
+        self._admission = Admission(settings)
+        self._queue: deque[Event] = deque()
+        self._limit = settings.queue_size
+        self._waiting = Waiting(settings.queue_size)
+        self._states: dict[JobKey, JobState] = {}
+        self._dropped_lock = threading.Lock()
+        self._dropped: dict[str, int] = {}
+        self._broken: set[str] = set()
+        self._accepting = True
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="taskscope", daemon=True)
+        self.tried = threading.Event()
+        """Set after the first attempt to open the store, successful or not."""
+        self.failure: TaskscopeError | None = None
+        """Why the store is away; None while it is there."""
+        self.opened = False
+        self._retry_at, self._retry_after = 0.0, _FIRST_RETRY
+        self._beat_at = self._expire_at = 0.0
+
+    def emit(self, event: Event) -> None:
+        """Take one event. Never blocks, never raises, never grows beyond its bound."""
+        if self._accepting and len(self._queue) < self._limit:
+            self._queue.append(event)
+        else:
+            self._drop("overflow" if self._accepting else "member")
+
+    def start(self) -> None:
+        """Begin to carry; the store is opened on the pipeline's own thread."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Carry what has been emitted, then end. What the store does not take before `timeout` is lost and counted."""
+        self._stop.set()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    def abandon(self) -> None:
+        """In a forked child: this pipeline's thread lives in the parent, nothing here may be carried twice."""
+        self._accepting = False
+        self._queue = deque()
+        self._dropped_lock = threading.Lock()
+
+    @property
+    def lag(self) -> float:
+        """Age of the oldest event that is not durable yet, in seconds."""
+        return max(0.0, self._clock() - self._waiting.since) if self._waiting.since else 0.0
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Events that were dropped, by reason."""
+        with self._dropped_lock:
+            return dict(self._dropped)
+
+    def _drop(self, reason: str, count: int = 1) -> None:
+        with self._dropped_lock:
+            self._dropped[reason] = self._dropped.get(reason, 0) + count
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            if not self._step():
+                self._stop.wait(self._settings.flush_interval)
+        self._finish()
+
+    def _finish(self) -> None:
+        """The last events: as many as the store takes, without waiting for it."""
+        while self._queue or self._waiting or self._states:
+            if not self._step(last=True):
+                break
+        for sink in self._sinks:
+            self._call(sink, "close", sink.close)
+        self._store.close()
+
+    def _step(self, last: bool = False) -> bool:
+        """Carry one batch; True when there is more to do at once."""
+        now = self._clock()
+        try:
+            arrived = self._arrive(now)
+            stored = self._ready(now) and self._store_batch(now)
+            more = stored and not last and self._maintain(now)
+        except Exception:  # isolation: a fault of ours must not end the pipeline
+            logger.exception("taskscope: a batch failed in an unexpected way; its events are tried again")
+            return False
+        return arrived or more or (stored and len(self._waiting) > 0)
+
+    def _arrive(self, now: float) -> bool:
+        events = list(self._admitted(now))
+        if not events:
+            return False
+        self._live.fold(events)
+        for event in events:
+            if isinstance(event, Fact):
+                self._wait(event, now)
+        for sink in self._sinks:
+            self._call(sink, "arrived", lambda sink=sink: sink.arrived(events))
+        return len(events) >= self._settings.batch_size
+
+    def _admitted(self, now: float) -> Iterable[Event]:
+        count = min(len(self._queue), self._settings.batch_size)
+        for _ in range(count):
+            event = self._queue.popleft()
+            try:
+                admitted = self._admission.admit(event, now)
+            except BadEvent as error:
+                self._refuse(str(error))
+                continue
+            if admitted is not None:
+                yield admitted
+        if count:
+            self._metrics.add("events_total", count, "accepted")
+
+    def _wait(self, fact: Fact, now: float) -> None:
+        try:
+            if not self._waiting.add(fact, now):
+                self._drop("overflow")
+        except BadEvent as error:
+            self._refuse(str(error))
+
+    def _refuse(self, why: str) -> None:
+        self._drop("bad")
+        if "bad" not in self._broken:
+            self._broken.add("bad")
+            logger.warning("taskscope refused an event: %s (further ones are only counted)", why)
+
+    def _ready(self, now: float) -> bool:
+        """Is the store open? Tries to open it when its time has come."""
+        if self.opened:
+            return self.failure is None or now >= self._retry_at
+        if now < self._retry_at:
+            return False
+        try:
+            self._store.open()
+        except TaskscopeError as error:
+            self._away(error, now)
+            return False
+        finally:
+            self.tried.set()
+        self._take_up()
+        return True
+
+    def _take_up(self) -> None:
+        """Go on from what the store remembers."""
+        self._live.restore(self._store.states())
+        self._metrics.restore(self._store.totals())
+        self._live.changed("store")
+        self.opened, self._accepting = True, True
+        self._back()
+
+    def _store_batch(self, now: float) -> bool:
+        self._states.update(
+            (key, job.state) for key, job in self._live.changed("store").items() if job is not None
+        )
+        rows = self._waiting.batch(self._settings.batch_size)
+        if not rows and not self._states:
+            return True
+        begin = time.perf_counter()
+        try:
+            applied = self._apply(rows)
+        except Unavailable as error:
+            self._away(error, now)
+            return False
+        self._metrics.observe("store_write_seconds", time.perf_counter() - begin)
+        self._waiting.done(rows, now)
+        self._states = {}
+        self._back()
+        self._publish(applied)
+        return True
+
+    def _apply(self, rows: list[Row]) -> Applied:
+        """Have the store take the rows; one that it cannot hold is dropped alone."""
+        try:
+            return self._store.apply(rows, self._states, self._metrics.label)
+        except BadEvent as error:
+            if len(rows) <= 1:
+                self._refuse(f"{text(rows[0].id) if rows else 'a job state'}: {error}")
+                return Applied(changes=[], totals={})
+        half = len(rows) // 2
+        first, second = self._apply(rows[:half]), self._apply(rows[half:])
+        return Applied(
+            changes=first.changes + second.changes,
+            totals=first.totals | second.totals,
+            exemplars=first.exemplars | second.exemplars,
+            expired=first.expired + second.expired,
+        )
+
+    def _publish(self, applied: Applied) -> None:
+        self._metrics.publish(applied.totals, applied.exemplars)
+        if applied.expired:
+            self._drop("expired", applied.expired)
+        if applied.changes:
+            for sink in self._sinks:
+                self._call(sink, "committed", lambda sink=sink: sink.committed(applied.changes))
+
+    def _maintain(self, now: float) -> bool:
+        """Heartbeat, lost runs, and short steps of upkeep; True when one of these has more to do."""
+        if now >= self._expire_at:
+            self._expire_at = now + 1.0
+            self._live.expire(now)
+        try:
+            if now >= self._beat_at:
+                self._beat_at = now + self._settings.heartbeat
+                self._store.beat(self._instance, now)
+                self._lose(now)
+            return any([step(now) for step in self._upkeep])
+        except Unavailable as error:
+            self._away(error, now)
+            return False
+
+    def _lose(self, now: float) -> None:
+        """Runs whose process is gone end as unknown/lost."""
+        for row in self._store.lost(now, self._settings.lost_after):
+            self._waiting.add_row(row, now)
+            if row.job:
+                lost = Fact(
+                    scheduler=row.scheduler, native=text(row.id), status="unknown", at=now, job=row.job, reason="lost"
+                )
+                self._live.fold([lost])
+
+    def _away(self, error: TaskscopeError, now: float) -> None:
+        """The store cannot be reached: say so once, try again later and later."""
+        if self.failure is None:
+            self._accepting = not isinstance(error, NotOwner)
+            logger.warning("taskscope: %s; it is tried again", error)
+        self.failure = error
+        self._retry_at = now + self._retry_after * random.uniform(0.5, 1.0)
+        self._retry_after = min(self._retry_after * 2, _LAST_RETRY)
+
+    def _back(self) -> None:
+        if self.failure is not None:
+            logger.info("taskscope: the history is there again")
+        self.failure, self._retry_after = None, _FIRST_RETRY
+
+    def _call(self, sink: Sink, what: str, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception:  # isolation: a sink must not hurt the pipeline
+            name = f"{type(sink).__name__}.{what}"
+            self._metrics.add("sink_errors_total", 1, type(sink).__name__)
+            if name not in self._broken:
+                self._broken.add(name)
+                logger.exception("taskscope: %s failed (further failures are only counted)", name)
