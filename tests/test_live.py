@@ -1,0 +1,122 @@
+"""What is true right now."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskscope.counts import JobState
+from taskscope.events import Fact, Job, Jobs, QueueState, SchedulerState
+from taskscope.live import Live
+
+KEY = ("s", "j")
+
+
+def fact(status, at, native="n", **fields):
+    return Fact(scheduler="s", native=native, status=status, at=at, job="j", **fields)
+
+
+def reading(at, *jobs):
+    return Jobs(scheduler="s", at=at, jobs=jobs)
+
+
+def test_a_run_is_in_progress_from_its_start_to_its_end():
+    live = Live()
+
+    live.fold([fact("started", 10.0)])
+    assert list(live.jobs[KEY].running.values()) == [10.0]
+
+    live.fold([fact("success", 12.0, started=10.0, duration=2.0)])
+    assert live.jobs[KEY].running == {}
+    assert live.jobs[KEY].state == JobState(first_seen=10.0, last_run=10.0, last_success=12.0, last_duration=2.0)
+
+
+def test_a_start_that_is_told_after_its_end_is_not_in_progress():
+    live = Live()
+
+    live.fold([fact("success", 12.0), fact("started", 10.0)])
+
+    assert live.jobs[KEY].running == {}
+    assert live.jobs[KEY].state.last_run == 10.0
+
+
+@given(st.integers(1, 5), st.integers(1, 3))
+def test_consecutive_failures_count_each_failure_once_and_end_with_a_success(failures, repeats):
+    live = Live()
+    events = [fact("failed", 10.0 + n, native=str(n)) for n in range(failures)]
+
+    live.fold(events * repeats)
+    assert live.jobs[KEY].state.consecutive_failures == failures
+
+    live.fold([fact("success", 99.0, native="ok")])
+    assert live.jobs[KEY].state.consecutive_failures == 0
+
+    live.fold(events)
+    assert live.jobs[KEY].state.consecutive_failures == 0, "older failures came again"
+
+
+def test_a_job_that_is_missing_from_a_reading_leaves_after_its_time_to_live():
+    live = Live(job_ttl=60.0)
+    live.fold([reading(10.0, Job(name="j", key="j", next_run=20.0))])
+    assert live.jobs[KEY].state.next_run == 20.0
+
+    live.fold([reading(30.0)])
+    live.expire(89.0)
+    assert live.jobs[KEY].state.next_run == 0.0
+
+    live.changed()
+    live.expire(91.0)
+    assert live.changed() == {KEY: None}
+    assert live.jobs == {}
+
+
+def test_a_removed_job_that_comes_back_stays():
+    live = Live(job_ttl=60.0)
+    job = Job(name="j", key="j")
+
+    live.fold([reading(10.0, job), reading(20.0), reading(30.0, job)])
+    live.expire(1000.0)
+
+    assert KEY in live.jobs
+
+
+def test_readings_are_gone_past_their_time_to_live_and_memories_are_not():
+    live = Live(reading_ttl=60.0)
+    live.fold(
+        [
+            SchedulerState(scheduler="s", system="x", at=10.0, up=True, running=True),
+            QueueState(scheduler="s", queue="q", at=10.0, ready=1),
+            fact("success", 10.0),
+        ]
+    )
+
+    live.expire(71.0)
+
+    assert (live.schedulers, live.queues) == ({}, {})
+    assert live.jobs[KEY].state.last_success == 10.0
+
+
+def test_a_paused_job_has_no_next_run():
+    live = Live()
+
+    live.fold([reading(10.0, Job(name="j", key="j", paused=True, next_run=99.0))])
+
+    assert live.jobs[KEY].state.paused
+    assert live.jobs[KEY].state.next_run == 0.0
+
+
+def test_restored_memories_lie_under_what_was_seen_since():
+    live = Live()
+    live.fold([fact("failed", 50.0)])
+
+    live.restore({KEY: JobState(first_seen=5.0, last_run=20.0, last_success=30.0, consecutive_failures=0)})
+
+    state = live.jobs[KEY].state
+    assert (state.first_seen, state.last_success, state.last_failure, state.consecutive_failures) == (5.0, 30.0, 50.0, 1)
+
+
+def test_each_reader_is_told_every_change_once():
+    live = Live()
+    live.fold([fact("success", 10.0)])
+
+    assert set(live.changed("store")) == {KEY}
+    assert set(live.changed("metrics")) == {KEY}
+    assert live.changed("store") == {}
