@@ -1,4 +1,4 @@
-"""The real servers that tests use. Fixtures of one part of the package are in the conftest of its own folder."""
+"""The real servers that tests use. Fixtures of one part of the package are in its folder's own conftest."""
 
 from services.postgres import postgres, postgres_server, postgres_url
 from services.prometheus import prometheus, promtool

@@ -7,6 +7,7 @@ from threading import Thread
 
 import psycopg
 import pytest
+
 from services.postgres import Postgres
 from services.process import missing, program, until
 from services.prometheus import Prometheus
@@ -29,7 +30,9 @@ def test_another_test_does_not_see_its_rows(postgres_url: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["stop", "crash", "pause"])
-def test_postgres_goes_away_and_comes_back_with_its_rows(how: str, postgres_server: Postgres, postgres_url: str) -> None:
+def test_postgres_goes_away_and_comes_back_with_its_rows(
+    how: str, postgres_server: Postgres, postgres_url: str
+) -> None:
     with psycopg.connect(plain(postgres_url)) as connection:
         connection.execute("CREATE TABLE run (id int)")
     if how == "pause":

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+
 from services.process import Server, program
 
 PLACES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)

@@ -1,4 +1,4 @@
-"""A real server as a private process: on loopback, on a free port, in a directory of its own, ended with the tests."""
+"""A real server as a private process: on loopback, on a free port, in its own directory, ended with the tests."""
 
 import os
 import shutil
@@ -113,7 +113,13 @@ class Server:
     def _spawn(self, command: list[str], log: int) -> subprocess.Popen[bytes]:
         who = {"user": self._user, "group": self._user, "extra_groups": ()} if self._user else {}
         return subprocess.Popen(
-            command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **who
+            command,
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for the tests, which then end it in order
+            **who,
         )
 
     def _answers(self) -> bool:

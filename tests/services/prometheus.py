@@ -9,6 +9,7 @@ from urllib.request import urlopen
 
 import pytest
 import yaml
+
 from services.process import Server, program
 
 
@@ -21,14 +22,15 @@ class Prometheus(Server):
         self.base = f"http://127.0.0.1:{self.port}"
 
     def scrape(self, targets: Sequence[str], scrape_interval: float = 0.5, **job: Any) -> str:
-        """Scrape these `host:port` every `scrape_interval` seconds; returns the base URL once Prometheus answers.
+        """Scrape these `host:port` every `scrape_interval` seconds; returns the base URL when it answers.
 
-        `job` goes into the scrape configuration: `metrics_path`, `bearer_token`, `scheme` …; the job's name is `test`.
+        `job` goes into the scrape configuration: `metrics_path`, `bearer_token`, `scheme` …; its name is `test`.
+        The first scrape comes after 5 seconds: so long Prometheus waits for targets, whatever one sets.
         """
-        milliseconds = f"{round(scrape_interval * 1000)}ms"
+        every = f"{round(scrape_interval * 1000)}ms"
         scrape = {"job_name": "test", "static_configs": [{"targets": list(targets)}], **job}
-        once = {"scrape_interval": milliseconds, "scrape_timeout": milliseconds}
-        (self.directory / "prometheus.yml").write_text(yaml.safe_dump({"global": once, "scrape_configs": [scrape]}))
+        settings = {"global": {"scrape_interval": every, "scrape_timeout": every}, "scrape_configs": [scrape]}
+        (self.directory / "prometheus.yml").write_text(yaml.safe_dump(settings))
         self.start()
         return self.base
 
@@ -62,7 +64,8 @@ class Prometheus(Server):
 
     def query_range(self, promql: str, start: float, end: float, step: float) -> list[dict[str, Any]]:
         """What a range query finds: a list of `{"metric": {…}, "values": [[time, "number"], …]}`."""
-        result: list[dict[str, Any]] = self.get("query_range", query=promql, start=start, end=end, step=step)["result"]
+        found = self.get("query_range", query=promql, start=start, end=end, step=step)
+        result: list[dict[str, Any]] = found["result"]
         return result
 
     def get(self, path: str, **parameters: Any) -> Any:

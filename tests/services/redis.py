@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+
 from services.process import Server, program
 
 
@@ -15,7 +16,17 @@ class Redis(Server):
         super().__init__("redis")
 
     def command(self) -> list[str]:
-        return [self._redis, "--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no"]
+        return [
+            self._redis,
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]
 
     def ready(self) -> bool:
         return self.ask("PING") == b"+PONG\r\n"

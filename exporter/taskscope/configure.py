@@ -1,0 +1,236 @@
+"""Settings from where people put them: defaults < YAML file < environment < arguments, checked once.
+
+Every error is a `BadArgument` of one sentence: which setting, what is wrong with it and what to give instead.
+"""
+
+import os
+import re
+from collections.abc import Hashable, Iterator, Mapping
+from ipaddress import ip_address
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from taskscope.errors import BadArgument
+from taskscope.settings import Settings
+from taskscope.values import bare, masked, members, parse, read, unknown, written
+
+FILE = "taskscope.yaml"
+"""The settings file, in the working directory unless TASKSCOPE_CONFIG names another."""
+PREFIX = "TASKSCOPE_"
+SCOPES = ("metrics", "monitoring", "manage", "ingest")
+SEVERITIES = ("", "critical", "warning", "info")
+
+_RESERVED = ("TASKSCOPE_CONFIG", "TASKSCOPE_HOME")
+_KUBERNETES = re.compile(r"TASKSCOPE_(SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+)")
+"""A Kubernetes Service that is called `taskscope` puts these into every pod, and PORT as `tcp://…`."""
+
+
+def load(
+    settings: Settings | None = None,
+    *,
+    path: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    **arguments: Any,
+) -> Settings:
+    """The settings in force. `settings`, if given, stands in place of file and environment.
+
+    Raises `BadArgument`.
+    """
+    if settings is not None:
+        sources = [read(settings, Settings, "")]
+    else:
+        sources = [_from_file(path, environ), _from_environment(environ)]
+    merged: dict[str, Any] = {}
+    for source in [*sources, read(arguments, Settings, "")]:
+        merged = _merge(merged, source)
+    return check(msgspec.convert(read(merged, Settings, ""), Settings))
+
+
+def describe(settings: Settings) -> str:
+    """The settings in force as YAML, without secrets."""
+    plain = written(settings, Settings)
+    return str(yaml.safe_dump(_redacted(plain, settings.redact), sort_keys=False, allow_unicode=True))
+
+
+def check(settings: Settings) -> Settings:
+    """The same settings, if what they say fits together. Raises `BadArgument`."""
+    for wrong in _contradictions(settings):
+        raise BadArgument(wrong)
+    return settings
+
+
+def _from_file(path: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:
+    named = path or environ.get("TASKSCOPE_CONFIG")
+    file = Path(named or FILE)
+    try:
+        found = yaml.load(file.read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        if named:
+            raise BadArgument(f"settings file {file} does not exist; create it or name another one") from None
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadArgument(f"settings file {file} cannot be read ({error}); make it a readable text") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise BadArgument(f"settings file {file}, line {line}: {error.problem}; write valid YAML") from None
+    except yaml.YAMLError as error:
+        raise BadArgument(f"settings file {file} is no YAML ({error}); write valid YAML") from None
+    if not isinstance(found, Mapping | None):
+        raise BadArgument(f"settings file {file} must hold `name: value` lines, not {type(found).__name__}")
+    settings: dict[str, Any] = read(found or {}, Settings, f"{file}: ")
+    return settings
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which a key that is given twice is an error, rather than one of them silently lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for n, (key, _) in enumerate(node.value):
+            if keys[n] in keys[:n]:
+                raise yaml.MarkedYAMLError(problem=f"{keys[n]} is given twice", problem_mark=key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for variable in sorted(environ):
+        text = environ[variable]
+        if variable.startswith(PREFIX) and text and not _is_foreign(variable, text):
+            path = variable.removeprefix(PREFIX).lower().split("__")
+            hint = _hint(path, variable)
+            value = read(parse(text, hint, variable), hint, variable)
+            for name in reversed(path):
+                value = {name: value}
+            found = _merge(found, value)
+    return found
+
+
+def _is_foreign(variable: str, text: str) -> bool:
+    """Is it ours, but not a setting?"""
+    if variable in _RESERVED or _KUBERNETES.fullmatch(variable):
+        return True
+    return variable == "TASKSCOPE_PORT" and "://" in text
+
+
+def _hint(path: list[str], variable: str) -> Any:
+    """The type of the setting at `path`."""
+    hint: Any = Settings
+    for name in path:
+        kind = bare(hint)
+        if getattr(kind, "__origin__", None) is dict:
+            hint = kind.__args__[1]
+        elif isinstance(kind, type) and issubclass(kind, msgspec.Struct) and name in members(kind):
+            hint = members(kind)[name]
+        else:
+            raise unknown(variable, [name_in_environment(setting) for setting in keys()])
+    return hint
+
+
+def keys(struct: Any = Settings, prefix: str = "") -> Iterator[str]:
+    """All settings by their dotted names, without those inside lists."""
+    for name, hint in members(struct).items():
+        kind = bare(hint)
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            yield from keys(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def name_in_environment(key: str) -> str:
+    """The environment variable of a setting: `retention.max_age` is TASKSCOPE_RETENTION__MAX_AGE."""
+    return PREFIX + key.upper().replace(".", "__")
+
+
+def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(old)
+    for name, value in new.items():
+        both = isinstance(value, dict) and isinstance(old.get(name), dict)
+        merged[name] = _merge(old[name], value) if both else value
+    return merged
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    """What is wrong with the whole, each in a sentence."""
+    yield from _history(settings.history)
+    yield from _server(settings)
+    yield from _tokens(settings)
+    yield from _times(settings)
+    yield from _buckets(settings)
+    for n, rule in enumerate(settings.jobs):
+        if rule.severity not in SEVERITIES:
+            yield f"jobs[{n}].severity must be critical, warning or info, not {rule.severity!r}"
+
+
+def _history(history: str | None) -> Iterator[str]:
+    if history and history != "auto" and not re.match(r"sqlite://|postgresql(\+psycopg)?://", history):
+        yield (
+            "history must be `sqlite:///file`, `postgresql://user@host/database`, `auto`, or null for none, "
+            f"not {masked(history)!r}"
+        )
+    if history == "":
+        yield "history must not be empty; give null (in Python: None) to keep no history, or `auto`"
+
+
+def _server(settings: Settings) -> Iterator[str]:
+    open_to_all = not settings.tokens and not settings.insecure
+    if settings.port is not None and open_to_all and not _is_loopback(settings.host):
+        yield (
+            f"host {settings.host} is reachable from other machines and no tokens are set; "
+            "add `tokens`, listen on 127.0.0.1, or say `insecure: true`"
+        )
+    if settings.tls_key and not settings.tls_certificate:
+        yield "tls_key is set without tls_certificate; give the certificate's PEM file too"
+    for name in ("tls_certificate", "tls_key"):
+        file = getattr(settings, name)
+        if file and not Path(file).is_file():
+            yield f"{name} names {file}, which is no file; give the path of a PEM file"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _tokens(settings: Settings) -> Iterator[str]:
+    for n, token in enumerate(settings.tokens):
+        for scope in token.scopes:
+            if scope not in SCOPES:
+                yield f"tokens[{n}].scopes must be of {', '.join(SCOPES)}, not {scope!r}"
+
+
+def _times(settings: Settings) -> Iterator[str]:
+    for long, short, why in (
+        ("reading_ttl", "poll_interval", "or readings disappear before the next ones come"),
+        ("lost_after", "heartbeat", "or runs of a living process count as lost"),
+    ):
+        if getattr(settings, long) <= getattr(settings, short):
+            yield f"{long} must be longer than {short} ({getattr(settings, short):g} s), {why}"
+
+
+def _buckets(settings: Settings) -> Iterator[str]:
+    for name, bounds in msgspec.structs.asdict(settings.buckets).items():
+        if not bounds or bounds[0] <= 0 or any(a >= b for a, b in pairwise(bounds)):
+            yield f"buckets.{name} must be numbers above 0 in ascending order, such as 0.1, 1, 10"
+
+
+def _redacted(plain: Any, words: tuple[str, ...]) -> Any:
+    """Without the values of keys that sound secret: options of schedulers may hold anything."""
+    if isinstance(plain, list):
+        return [_redacted(item, words) for item in plain]
+    if not isinstance(plain, dict):
+        return plain
+    return {
+        name: "***" if isinstance(value, str) and _sounds_secret(name, words) else _redacted(value, words)
+        for name, value in plain.items()
+    }
+
+
+def _sounds_secret(name: object, words: tuple[str, ...]) -> bool:
+    return any(word.lower() in str(name).lower() for word in words)
