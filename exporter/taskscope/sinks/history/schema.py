@@ -1,0 +1,174 @@
+"""The tables of the history, the same on SQLite and PostgreSQL.
+
+Texts that repeat are interned: `job` holds (scheduler, job name), `name` all others; a run holds their ids.
+Points in time are ms since the epoch, durations µs; 0 and '' mean unknown: merging is "the greater holds".
+On PostgreSQL everything lives in the schema `taskscope`, which every connection of ours searches alone.
+"""
+
+from hashlib import sha256
+
+import sqlalchemy as sa
+
+from taskscope.facts import RANK, RANKED
+
+HEAD = "0001"
+"""The revision that this code reads and writes: the newest file in migrations/versions."""
+
+NAMESPACE = "taskscope"
+"""The schema on PostgreSQL."""
+
+metadata = sa.MetaData()
+
+_TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")  # compares like Python: by code point
+_ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+job = sa.Table(
+    "job",
+    metadata,
+    sa.Column("id", _ROW_ID, primary_key=True),
+    sa.Column("digest", sa.LargeBinary(16), nullable=False, unique=True),
+    sa.Column("scheduler", _TEXT, nullable=False),
+    sa.Column("name", _TEXT, nullable=False),
+)
+"""Every (scheduler, job name) ever seen; name '' stands for runs not named yet, `_other` only for counts."""
+
+name = sa.Table(
+    "name",
+    metadata,
+    sa.Column("id", _ROW_ID, primary_key=True),
+    sa.Column("digest", sa.LargeBinary(16), nullable=False, unique=True),
+    sa.Column("text", _TEXT, nullable=False),
+)
+"""Every reason, exception, queue, worker, instance and entity ever seen."""
+
+run = sa.Table(
+    "run",
+    metadata,
+    sa.Column("id", sa.LargeBinary(16), primary_key=True),
+    sa.Column("job", sa.Integer, nullable=False),
+    sa.Column("facts", sa.Integer, nullable=False),
+    sa.Column("added", sa.Integer, nullable=False),
+    sa.Column("rank", sa.SmallInteger, nullable=False),
+    sa.Column("attempt", sa.BigInteger, nullable=False),
+    sa.Column("due", sa.BigInteger, nullable=False),
+    sa.Column("enqueued", sa.BigInteger, nullable=False),
+    sa.Column("started", sa.BigInteger, nullable=False),
+    sa.Column("ended", sa.BigInteger, nullable=False),
+    sa.Column("duration", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.Integer, nullable=False),
+    sa.Column("exception", sa.Integer, nullable=False),
+    sa.Column("queue", sa.Integer, nullable=False),
+    sa.Column("worker", sa.Integer, nullable=False),
+    sa.Column("instance", sa.Integer, nullable=False),
+    sa.Column("entity", sa.Integer, nullable=False),
+    sa.Column("trace_id", _TEXT, nullable=False),
+    sa.Column("changed", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""One row for each run. `job` is a job.id; reason … entity are name.id; `rank` is its place in facts.RANKED.
+
+`added` holds the bits which the last merge added, `changed` the seconds of the store's clock at that merge.
+"""
+
+OPEN = f"rank < {RANK['unknown']}"
+"""SQL: runs that have not ended."""
+UNSUCCESSFUL = f"rank < {RANK['success']}"
+"""SQL: runs in `run_unsuccessful` (rank, id). Write it beside `rank = …`, or SQLite leaves the index."""
+ENDED_BADLY = f"rank > {RANK['started']} AND rank < {RANK['success']}"
+"""SQL: runs in `run_ended_badly` (job, rank, id); to be written out likewise."""
+TRACED = "trace_id <> ''"
+"""SQL: runs in `run_by_trace` (trace_id); to be written out likewise."""
+
+
+def _where(condition: str) -> dict[str, sa.TextClause]:
+    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
+
+
+sa.Index("run_by_job", run.c.job, run.c.id)
+sa.Index("run_unsuccessful", run.c.rank, run.c.id, **_where(UNSUCCESSFUL))
+sa.Index("run_ended_badly", run.c.job, run.c.rank, run.c.id, **_where(ENDED_BADLY))
+sa.Index("run_by_trace", run.c.trace_id, **_where(TRACED))
+
+detail = sa.Table(
+    "detail",
+    metadata,
+    sa.Column("id", sa.LargeBinary(16), primary_key=True),
+    sa.Column("message", _TEXT, nullable=False),
+    sa.Column("stack", _TEXT, nullable=False),
+    sa.Column("data", _TEXT, nullable=False),
+    sa.Column("details", _TEXT, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The heavy texts of a run, by run id; only runs that have any."""
+
+replica = sa.Table(
+    "replica",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", _TEXT, nullable=False, unique=True),
+)
+"""Who counts: a UUID in the owner's file on SQLite, a leased `host/service/slot` on PostgreSQL."""
+
+counter = sa.Table(
+    "counter",
+    metadata,
+    sa.Column("replica", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("job", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("counts", sa.LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What a replica has counted of a job: a packed counts.Counts. Never pruned."""
+
+job_state = sa.Table(
+    "job_state",
+    metadata,
+    sa.Column("job", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("state", sa.LargeBinary, nullable=False),
+)
+"""Memories of a job: a packed counts.JobState."""
+
+rollup = sa.Table(
+    "rollup",
+    metadata,
+    sa.Column("hours", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("job", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("replica", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("rollup", sa.LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Runs by their anchor: a packed rollups.Rollup. Every run is in an hour (`hours` = 1) and in a UTC day (24).
+
+`at` is its begin in hours since the epoch. Use days for whole days, hours for the rest; add up the replicas.
+"""
+
+instance = sa.Table(
+    "instance",
+    metadata,
+    sa.Column("name", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("host", _TEXT, nullable=False),
+    sa.Column("pid", sa.BigInteger, nullable=False),
+    sa.Column("beat", sa.BigInteger, nullable=False),
+)
+"""Processes that say they live; `name` is a name.id."""
+
+removed = sa.Table(
+    "removed",
+    metadata,
+    sa.Column("job", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("id", sa.LargeBinary(16), nullable=False),
+)
+"""The highest run id that retention removed: overall (job 0), and of a job under a rule of its own."""
+
+STATUS_OF = dict(enumerate(RANKED))
+"""`run.rank` to status."""
+
+
+def digest(*texts: str) -> bytes:
+    """What `job.digest` (scheduler, name) and `name.digest` (text) hold: names may exceed an index."""
+    return sha256("\0".join(texts).encode()).digest()[:16]
+
+
+def clean(text: str) -> str:
+    """The text as a database can hold it: without NUL and lone surrogates."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
