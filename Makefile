@@ -1,0 +1,77 @@
+# `make demo` and `make test` are all one needs; `make help` lists the rest.
+
+PYTHON ?= python3
+WORKERS ?= 2
+VENV := .venv
+LOWEST := .venv-lowest
+BIN := $(VENV)/bin
+PIP_INSTALL := pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-quick test-lowest check bench generate format constraints servers python clean
+.NOTPARALLEL:
+
+help:  ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 16
+
+demo: $(VENV)/installed  ## real jobs on a real scheduler, watched; Ctrl-C ends it
+	@bash -mc '$(BIN)/taskscope demo; exit $$?'
+
+test: $(VENV)/installed servers check  ## every check and every test
+	@echo "== tests, $(WORKERS) at a time"
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --durations 10 --durations-min 5
+
+test-quick: $(VENV)/installed  ## the tests that take no longer than a moment
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-lowest: $(LOWEST)/installed servers  ## the same with the oldest dependencies that pyproject.toml allows
+	@echo "== tests with the oldest dependencies, $(WORKERS) at a time"
+	@$(LOWEST)/bin/python -m pytest -m "not slow" --numprocesses $(WORKERS)
+
+check: $(VENV)/installed  ## ruff, mypy and the import rules
+	@echo "== ruff"
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@echo "== mypy"
+	@$(BIN)/mypy
+	@echo "== import rules"
+	@$(BIN)/lint-imports --no-cache
+
+bench: $(VENV)/installed  ## the benchmarks, side by side with peers
+	@$(BIN)/python -m benchmarks
+
+generate: $(VENV)/installed  ## refresh the generated docs
+	@$(BIN)/python -m docs.generate
+
+format: $(VENV)/installed  ## format the code and sort its imports
+	@$(BIN)/ruff check --fix --quiet
+	@$(BIN)/ruff format
+
+constraints: python  ## raise constraints.txt to the newest versions
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/$(PIP_INSTALL) --editable '.[all,dev]'
+	@$(BIN)/pip freeze --exclude-editable > constraints.txt
+	@touch $(VENV)/installed
+
+servers:
+	@bash tests/services/install.sh
+
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "taskscope needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+
+$(VENV)/installed: pyproject.toml constraints.txt | python
+	@echo "== installing into $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/$(PIP_INSTALL) --constraint constraints.txt --editable '.[all,dev]'
+	@touch $@
+
+$(LOWEST)/installed: pyproject.toml constraints.txt | python
+	@echo "== installing the oldest dependencies into $(LOWEST)"
+	@$(PYTHON) -m venv $(LOWEST)
+	@$(PYTHON) tests/lowest.py > $(LOWEST)/constraints.txt
+	@$(LOWEST)/bin/$(PIP_INSTALL) --constraint $(LOWEST)/constraints.txt --editable '.[all,dev]'
+	@touch $@
+
+clean:  ## remove what was installed and built
+	@rm -rf $(VENV) $(LOWEST) build dist
