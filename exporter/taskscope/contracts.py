@@ -41,6 +41,9 @@ class Bridge(ABC):
     targets: ClassVar[tuple[str, ...]]
     """Class paths (`module.Class`) of the objects it can watch; subclasses of these are recognised too."""
 
+    on_change: Callable[[], None] | None = None
+    """Set by whoever polls. A bridge that hears of a change calls it, from any thread, to be polled soon; it never blocks."""
+
     @abstractmethod
     def __init__(self, target: Any, name: str) -> None:
         """`target` is what the user gave; `name` is the value of the `scheduler` label. Nothing is hooked yet."""

@@ -1,0 +1,87 @@
+"""What a run failed with, taken from the live exception.
+
+Nothing here raises, whatever the exception's own `__str__`, `__repr__` or properties do.
+"""
+
+from collections.abc import Callable
+from itertools import islice
+from reprlib import Repr
+from traceback import format_exception
+from types import TracebackType
+from typing import TypeVar
+
+from taskscope.events import Error
+
+T = TypeVar("T")
+
+MESSAGE, STACK = 4_096, 65_536
+"""Most characters of a message and of a stack trace."""
+KEYS, VALUE = 20, 200
+"""Most attributes of an exception that are kept, and characters of each."""
+
+_CANCELLED = ("asyncio.exceptions.CancelledError", "concurrent.futures._base.CancelledError", "GeneratorExit")
+
+
+def describe(error: BaseException, traceback: TracebackType | None = None) -> Error:
+    """The error as it is kept; the stack begins with `traceback`, by default the exception's own."""
+    kind = kind_of(error)
+    message = cut(_message(error), MESSAGE)
+    frames = traceback or _attempt(lambda: error.__traceback__, None)
+    stack = _attempt(lambda: "".join(format_exception(type(error), error, frames)), f"{kind}: {message}\n")
+    return Error(kind=kind, message=message, stack=cut(stack, STACK), data=_attempt(lambda: _data(error), {}))
+
+
+def reason_of(error: BaseException) -> str:
+    """Why the run failed: `timeout`, `cancelled` or `error`."""
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    # by name: importing asyncio only to ask for its class would slow every child of a pool
+    return "cancelled" if any(_path(kind) in _CANCELLED for kind in type(error).__mro__) else "error"
+
+
+def kind_of(error: BaseException) -> str:
+    """The exception's class with its module, without `builtins.`."""
+    return _attempt(lambda: _path(type(error)), "Exception")
+
+
+def short_repr(value: object, limit: int = VALUE) -> str:
+    """The value as Python shows it, at most `limit` characters; large containers are cut before they are shown."""
+    short = Repr()
+    short.maxstring = short.maxother = short.maxlong = limit
+    short.maxlist = short.maxtuple = short.maxset = short.maxfrozenset = short.maxdict = short.maxdeque = KEYS
+    text = _attempt(lambda: short.repr(value), "<cannot be shown>")
+    return cut(_exact(text), limit)
+
+
+def cut(text: str, limit: int) -> str:
+    """At most `limit` characters: both ends of a text matter, so the middle goes."""
+    if len(text) <= limit:
+        return text
+    mark = f"\n… {len(text) - limit} characters cut …\n" if limit > 1_000 else "…"
+    half = (limit - len(mark)) // 2
+    return f"{text[:half]}{mark}{text[-half:]}"
+
+
+def _attempt(take: Callable[[], T], otherwise: T) -> T:
+    try:
+        return take()
+    except BaseException:  # noqa: BLE001 - the exception's own code runs here, and may raise whatever it likes
+        return otherwise
+
+
+def _message(error: BaseException) -> str:
+    return _attempt(lambda: _exact(str(error)), "<the exception's text cannot be shown>")
+
+
+def _data(error: BaseException) -> dict[str, str]:
+    return {cut(_exact(str(key)), VALUE): short_repr(value) for key, value in islice(vars(error).items(), KEYS)}
+
+
+def _path(kind: type) -> str:
+    module = kind.__module__
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+
+
+def _exact(text: str) -> str:
+    """A real `str`: `__str__` may return an instance of a subclass with methods of its own."""
+    return str.__str__(text)

@@ -1,0 +1,68 @@
+"""Which run is being executed here: in this thread, coroutine or process-pool child."""
+
+import logging
+from contextvars import ContextVar, Token
+from functools import lru_cache
+from typing import NamedTuple
+
+
+class Run(NamedTuple):
+    """The run that is being executed."""
+
+    scheduler: str
+    job_name: str
+    native: str
+    attempt: int
+    due: float | None
+    """When it was due, in seconds since the epoch."""
+    anchor: float | None
+    """The point in time that its id holds; None where its scheduler knows none."""
+
+    @property
+    def run_id(self) -> str:
+        """Its id as the API and the history show it; the scheduler's own id where only the history can say."""
+        if self.anchor is None:
+            return self.native
+        return _text(self.scheduler, self.native, self.attempt, round(self.anchor * 1000))
+
+
+_current: ContextVar[Run | None] = ContextVar("taskscope_run", default=None)
+
+
+def current_run() -> Run | None:
+    """The run that the caller is part of; None outside of any."""
+    return _current.get()
+
+
+def enter(run: Run) -> Token[Run | None]:
+    """Say that from here on `run` is being executed; hand the token to `leave`."""
+    return _current.set(run)
+
+
+def leave(token: Token[Run | None]) -> None:
+    """Say that the run is over."""
+    try:
+        _current.reset(token)
+    except ValueError:  # a coroutine that nobody awaited to its end is closed wherever the collector runs
+        _current.set(None)
+
+
+class RunFilter(logging.Filter):
+    """Adds `run_id` and `job_name` to every log record; `-` outside of a run.
+
+    Put it on a handler: `handler.addFilter(RunFilter())`, with `%(run_id)s` in the format.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record through."""
+        run = _current.get()
+        record.run_id = run.run_id if run else "-"
+        record.job_name = run.job_name if run else "-"
+        return True
+
+
+@lru_cache(maxsize=256)
+def _text(scheduler: str, native: str, attempt: int, anchor_ms: int) -> str:
+    from taskscope.identity import run_id, text  # hashlib and uuid are slow to import, and a pool's child is many
+
+    return text(run_id(scheduler, native, attempt, anchor_ms))
