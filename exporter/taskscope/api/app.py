@@ -1,0 +1,160 @@
+"""The application: finds the endpoints, checks each request, writes each answer."""
+
+import asyncio
+import importlib
+import logging
+import pkgutil
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+from multidict import MultiDict
+
+import taskscope.api
+from taskscope.api.auth import Gate
+from taskscope.api.backend import Backend
+from taskscope.api.endpoint import Call, Endpoint
+from taskscope.api.errors import ApiError, of_status
+from taskscope.api.params import Reader
+from taskscope.api.pool import Pool
+from taskscope.api.wire import encode
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_log = logging.getLogger(__name__)
+_WORTH_PACKING = 1_024  # bytes
+_PATIENCE = 60.0  # seconds from a request's head to the last byte of its answer taken
+
+
+def endpoints() -> tuple[Endpoint, ...]:
+    """Every endpoint of this package, by path; those without a variable part first, because they win."""
+    found = {
+        thing
+        for module in pkgutil.iter_modules(taskscope.api.__path__, f"{taskscope.api.__name__}.")
+        for thing in vars(importlib.import_module(module.name)).values()
+        if isinstance(thing, Endpoint)
+    }
+    return tuple(sorted(found, key=lambda endpoint: ("{" in endpoint.path, endpoint.path)))
+
+
+def application(backend: Backend, pool: Pool, host: str) -> web.Application:
+    """All endpoints, guarded; `host` is the address that they will be served on."""
+    body = backend.settings.limits.body
+    app = web.Application(middlewares=[_delivered, _explained, _bounded(body)], client_max_size=body)
+    gate, known = Gate(backend.settings, host), endpoints()
+    for endpoint in known:
+        route = _Route(endpoint, backend, pool, gate, known)
+        for path in _spellings(endpoint.path):
+            app.router.add_get(path, route.answer)
+    return app
+
+
+class _Route:
+    """Checks a request against the declaration of its endpoint and calls it."""
+
+    def __init__(
+        self, endpoint: Endpoint, backend: Backend, pool: Pool, gate: Gate, known: tuple[Endpoint, ...]
+    ) -> None:
+        self._endpoint, self._gate = endpoint, gate
+        self._context = (backend, pool, known)
+        hints, limits = endpoint.hints, backend.settings.limits
+        self._path = Reader(hints["path"], limits) if "path" in hints else None
+        self._query = Reader(hints.get("query", _Nothing), limits)
+        self._wants_query = "query" in hints
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """What the endpoint says."""
+        self._gate.check(request, self._endpoint.scope)
+        result = await self._endpoint.handler(Call(request, *self._context), **self._arguments(request))
+        return result if isinstance(result, web.StreamResponse) else json_response(request, result)
+
+    def _arguments(self, request: web.Request) -> dict[str, Any]:
+        query = self._query.read(request.query)
+        arguments: dict[str, Any] = {"query": query} if self._wants_query else {}
+        if self._path:
+            arguments["path"] = self._path.read(MultiDict(request.match_info))
+        return arguments
+
+
+class _Nothing(msgspec.Struct, frozen=True):
+    """The query of an endpoint that takes none."""
+
+
+def json_response(request: web.Request, value: Any, status: int = 200) -> web.Response:
+    """The value as JSON, packed where that is worth it and understood."""
+    body = encode(value)
+    response = web.Response(body=body, status=status, content_type="application/json", headers=_HEADERS)
+    if len(body) > _WORTH_PACKING and "gzip" in request.headers.get("Accept-Encoding", ""):
+        response.enable_compression(web.ContentCoding.gzip)
+    return response
+
+
+def _spellings(path: str) -> tuple[str, ...]:
+    """The path as aiohttp reads it; one that ends with a slash also without it."""
+    routed = path.replace("{name}", r"{name:[\s\S]+}")  # a job's name holds any character, also a slash
+    return (routed, routed.rstrip("/")) if path.endswith("/") and path != "/" else (routed,)
+
+
+@web.middleware
+async def _delivered(request: web.Request, handler: Answer) -> web.StreamResponse:
+    """Ends with whoever does not take the answer, so that slow readers cannot use up the connections."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            response = await handler(request)
+            await response.prepare(request)
+            await response.write_eof()
+            return response
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the client does not take its answer") from None
+
+
+@web.middleware
+async def _explained(request: web.Request, handler: Answer) -> web.StreamResponse:
+    """Answers with every error in the one form."""
+    try:
+        return await handler(request)
+    except ApiError as error:
+        return _problem(request, error)
+    except web.HTTPException as refusal:
+        return _problem(request, _of_server(refusal, request))
+    except (ConnectionError, TimeoutError):
+        raise
+    except Exception:  # noqa: BLE001 - the one place where a fault becomes an answer
+        fault = uuid4().hex[:12]
+        _log.exception("fault %s in %s %s", fault, request.method, request.rel_url.raw_path)
+        return _problem(request, ApiError(500, f"A fault of taskscope; its log says more under {fault}."))
+
+
+def _of_server(refusal: web.HTTPException, request: web.Request) -> ApiError:
+    """What aiohttp itself refused."""
+    error = of_status(refusal.status, request.method, request.path)
+    if "Allow" in refusal.headers:
+        error.headers["Allow"] = refusal.headers["Allow"]
+    return error
+
+
+def _problem(request: web.Request, error: ApiError) -> web.Response:
+    response = json_response(request, error.problem, error.status)
+    response.headers.update(error.headers)
+    return response
+
+
+def _bounded(most: int) -> Middleware:
+    @web.middleware
+    async def bounded(request: web.Request, handler: Answer) -> web.StreamResponse:
+        """Refuses a body beyond the bound before anybody reads it."""
+        if (request.content_length or 0) > most:
+            raise ApiError(
+                413, f"The request body is larger than {most} bytes.", headers={"Connection": "close"}
+            )
+        return await handler(request)
+
+    return bounded
+
+
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Vary": "Accept-Encoding"}

@@ -1,0 +1,86 @@
+"""Who may ask: bearer tokens with scopes, or, without tokens, whoever is on this host."""
+
+import hmac
+from collections.abc import Mapping
+from hashlib import sha256
+from ipaddress import ip_address
+
+from aiohttp import web
+
+from taskscope.api.endpoint import Scope
+from taskscope.api.errors import ApiError
+from taskscope.errors import BadArgument
+from taskscope.settings import Settings, Token
+
+_IMPLIED: Mapping[str, tuple[str, ...]] = {"manage": ("monitoring",)}
+"""Who may pause a job may see it. No other scope holds another."""
+
+
+class Gate:
+    """Decides whether a request may do what a scope covers."""
+
+    def __init__(self, settings: Settings, host: str) -> None:
+        self._tokens = [(bytes.fromhex(token.sha256), allowed(token)) for token in settings.tokens]
+        self._metrics_open = settings.metrics_open
+        self._hosts_checked = not settings.tokens and is_loopback(host)
+
+    def check(self, request: web.Request, scope: Scope) -> None:
+        """Raises 401 or 403."""
+        if self._hosts_checked:
+            self._check_host(request.headers.get("Host"))
+        if not scope or not self._tokens or (scope == "metrics" and self._metrics_open):
+            return
+        scopes = self._scopes(request.headers.get("Authorization", ""))
+        if scope not in scopes:
+            raise ApiError(403, f"This token lacks the scope {scope}.")
+
+    def _scopes(self, header: str) -> frozenset[str]:
+        kind, _, token = header.partition(" ")
+        if kind.lower() != "bearer" or not token.strip():
+            raise _unknown("Send a token: Authorization: Bearer …")
+        digest = sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
+        found: frozenset[str] | None = None
+        for known, scopes in self._tokens:  # all of them, so that the time taken does not tell which one
+            if hmac.compare_digest(known, digest):
+                found = scopes
+        if found is None:
+            raise _unknown("This token is not known.", ', error="invalid_token"')
+        return found
+
+    def _check_host(self, host: str | None) -> None:
+        """A page of the web that points its own name at 127.0.0.1 must not read this through a browser."""
+        if host and not is_loopback(host_name(host)):
+            why = f"{host} is not a name of this host; set tokens to serve under other names."
+            raise ApiError(403, why)
+
+
+def allowed(token: Token) -> frozenset[str]:
+    """The scopes of a token and those they imply."""
+    return frozenset(token.scopes).union(*(_IMPLIED.get(scope, ()) for scope in token.scopes))
+
+
+def refuse_open(settings: Settings, host: str) -> None:
+    """Raises `BadArgument` where the settings would let strangers in."""
+    if not settings.tokens and not settings.insecure and not is_loopback(host):
+        raise BadArgument(
+            f"host={host!r} is reachable from other machines: set tokens, or insecure=true to serve everybody"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Does this name or address mean the host itself, whoever resolves it?"""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.rstrip(".").lower() == "localhost"
+
+
+def host_name(host: str) -> str:
+    """The name in a Host header, without port and brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.rpartition(":")[0] if host.count(":") == 1 else host
+
+
+def _unknown(why: str, detail: str = "") -> ApiError:
+    return ApiError(401, why, headers={"WWW-Authenticate": f'Bearer realm="taskscope"{detail}'})

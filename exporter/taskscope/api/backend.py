@@ -1,0 +1,63 @@
+"""What the API needs of the rest of taskscope; `exporter.py` puts it together."""
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import msgspec
+
+from taskscope.live import Live
+from taskscope.settings import Settings
+
+if TYPE_CHECKING:  # its import costs a database library, which `history=None` does without
+    from taskscope.sinks.history.queries import Queries
+
+
+class Component(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of taskscope and whether it does its work."""
+
+    name: str
+    kind: Literal["bridge", "pipeline", "store"]
+    ready: bool
+    at: float | None = None
+    """When it last showed a sign of life, in seconds since the epoch."""
+    message: str = ""
+    """One sentence where it is not ready; it is shown to anybody."""
+
+
+class Rendered(Protocol):
+    """A page of metrics, ready to be sent."""
+
+    @property
+    def content_type(self) -> str:
+        """The value of Content-Type."""
+
+    @property
+    def encoding(self) -> str:
+        """The value of Content-Encoding; empty for none."""
+
+    @property
+    def blocks(self) -> list[bytes]:
+        """The body in pieces."""
+
+
+class Page(Protocol):
+    """Renders metrics from memory."""
+
+    def render(self, accept: str = "", names: Collection[str] = (), compress: bool = False) -> Rendered:
+        """The page in the best format of `accept`, of these sample names only if there are any."""
+
+
+class Backend(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an endpoint may use."""
+
+    settings: Settings
+    live: Live
+    metrics: Page
+    queries: "Queries | None"
+    """The history's read side; None with `history=None`."""
+    ready: Callable[[], Sequence[Component]]
+    """The parts and their state; called on the server's thread, so it must not block."""
+    refresh: Callable[[], None]
+    """Bring the metrics up to what is true now; called before each scrape, without waiting for the store."""
+    clock: Callable[[], float] = time.time

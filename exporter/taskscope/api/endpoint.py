@@ -1,0 +1,112 @@
+"""What an endpoint is: one function whose signature and docstring are its declaration.
+
+Its parameters `path` and `query`, where it has them, are structs of what the request may say; its return type
+is what it answers with; its docstring is its description. Routing, checks and the OpenAPI document are read off
+these.
+"""
+
+from collections.abc import Callable, Coroutine
+from inspect import getdoc
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, get_type_hints
+
+import msgspec
+from aiohttp import web
+
+from taskscope.api.backend import Backend
+from taskscope.api.errors import ApiError
+from taskscope.api.pool import Pool
+
+if TYPE_CHECKING:
+    from taskscope.sinks.history.queries import Queries
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Scope = Literal["", "metrics", "monitoring", "manage", "ingest"]
+Handler = Callable[..., Coroutine[Any, Any, Any]]
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One request, and everything to answer it with."""
+
+    request: web.Request
+    backend: Backend
+    pool: Pool
+    endpoints: "tuple[Endpoint, ...]"
+
+    @property
+    def now(self) -> int:
+        """The time, in ms since the epoch."""
+        return round(self.backend.clock() * 1000)
+
+    @property
+    def queries(self) -> "Queries":
+        """The history. Raises 404 where there is none."""
+        if self.backend.queries is None:
+            raise ApiError(404, "This taskscope keeps no history (`history` is null).")
+        return self.backend.queries
+
+    async def ask(self, question: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """The answer of a question that blocks."""
+        return await self.pool.ask(question, *args, **kwargs)
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One path and the function that answers it."""
+
+    path: str
+    handler: Handler
+    scope: Scope
+    """What a token must be allowed; empty for an endpoint that is open to all."""
+    tag: str
+    media: str
+    errors: tuple[int, ...]
+    """Statuses it answers with beyond those that its declaration implies."""
+    also: tuple[int, ...]
+    """Statuses beyond 200 that carry its usual answer."""
+
+    @property
+    def name(self) -> str:
+        """Unique among all endpoints."""
+        return self.handler.__name__
+
+    @property
+    def summary(self) -> str:
+        """What it does, in a line."""
+        return (getdoc(self.handler) or "").partition("\n")[0]
+
+    @property
+    def description(self) -> str:
+        """The rest of what it says of itself."""
+        return (getdoc(self.handler) or "").partition("\n")[2].strip()
+
+    @property
+    def hints(self) -> dict[str, Any]:
+        """The types of `path`, `query` and `return`, as far as it has them."""
+        return get_type_hints(self.handler, include_extras=True)
+
+    @property
+    def statuses(self) -> tuple[int, ...]:
+        """Every error that it may answer with."""
+        reads = {400} if self.hints.keys() & {"query", "path"} else set()
+        guarded = {401, 403} if self.scope else {403}
+        return tuple(sorted({*reads, *guarded, *self.errors}))
+
+
+def get(
+    path: str,
+    *,
+    tag: str,
+    scope: Scope = "monitoring",
+    media: str = "application/json",
+    errors: tuple[int, ...] = (),
+    also: tuple[int, ...] = (),
+) -> Callable[[Handler], Endpoint]:
+    """Declare the function below as what answers GET (and HEAD) on this path."""
+
+    def declare(handler: Handler) -> Endpoint:
+        return Endpoint(
+            path=path, handler=handler, scope=scope, tag=tag, media=media, errors=errors, also=also
+        )
+
+    return declare

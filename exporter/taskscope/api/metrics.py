@@ -1,0 +1,42 @@
+"""`/metrics`: what Prometheus scrapes; memory only, whatever the store does."""
+
+from typing import Annotated
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta
+
+from taskscope.api.endpoint import Call, get
+from taskscope.api.params import Texts
+
+
+class MetricsQuery(msgspec.Struct, frozen=True):
+    """Which samples."""
+
+    names: Annotated[Texts, Meta(description="Only samples of this name; none: all.")] = msgspec.field(
+        default=(), name="name[]"
+    )
+
+
+@get("/metrics", tag="Metrics", scope="metrics", media="text/plain")
+async def metrics(call: Call, query: MetricsQuery) -> web.StreamResponse:
+    """Give all metrics, as OpenMetrics 1.0 or as Prometheus text 0.0.4, whichever Accept prefers.
+
+    It reads memory only and never waits for the history.
+    """
+    request = call.request
+    call.backend.refresh()
+    page = call.backend.metrics.render(
+        request.headers.get("Accept", ""), query.names, "gzip" in request.headers.get("Accept-Encoding", "")
+    )
+    headers = {"Content-Type": page.content_type, "Vary": "Accept, Accept-Encoding"}
+    if page.encoding:
+        headers["Content-Encoding"] = page.encoding
+    if len(page.blocks) == 1:
+        return web.Response(body=page.blocks[0], headers=headers)
+    response = web.StreamResponse(headers=headers)
+    response.content_length = sum(map(len, page.blocks))
+    await response.prepare(request)
+    for block in page.blocks if request.method == "GET" else ():
+        await response.write(block)
+    return response

@@ -1,0 +1,111 @@
+"""A run as the API writes it."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from taskscope.api.wire import Milliseconds, Moment, decode, moment
+from taskscope.events import Status
+from taskscope.identity import text
+from taskscope.sinks.history.records import Run
+
+RunId = Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
+
+
+class RunRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One run; null where something is not known."""
+
+    id: RunId
+    task: Annotated[str, Meta(description="The job's name.")]
+    scheduler: str
+    status: Status
+    reason: Annotated[str | None, Meta(description="Why it was skipped, or how it failed.")]
+    attempt: Annotated[int, Meta(description="0 for the first.")]
+    due_at: Moment | None
+    enqueued_at: Moment | None
+    started_at: Moment | None
+    ended_at: Moment | None
+    duration: Annotated[Milliseconds | None, Meta(description="Measured by the worker's monotonic clock.")]
+    queue_wait: Annotated[Milliseconds | None, Meta(description="From enqueued to started.")]
+    start_delay: Annotated[Milliseconds | None, Meta(description="From due to started.")]
+    queue: str | None
+    worker: str | None
+    instance: Annotated[str | None, Meta(description="The process that executed it.")]
+    entity: Annotated[str | None, Meta(description="What it was about: a shop, tenant, database.")]
+    trace_id: str | None
+    exception: Annotated[str | None, Meta(description="The exception's class.")]
+    message: Annotated[str | None, Meta(description="The exception's message.")]
+
+
+class RunInFull(RunRow, frozen=True, kw_only=True):
+    """One run with everything that is kept of it."""
+
+    stack_trace: Annotated[str | None, Meta(description="The traceback with its causes.")]
+    data: Annotated[Any, Meta(description="The exception's own attributes, by repr.")]
+    details: Annotated[Any, Meta(description="What the scheduler or the job added.")]
+    task_details: Annotated[
+        Any,
+        Meta(
+            description="The same as Metabase writes it: of a failed run `status`, `exception`, `message`, "
+            "`stacktrace`, `ex-data` and `original-info`; otherwise `details`."
+        ),
+    ]
+
+
+def row(run: Run) -> RunRow:
+    """The run as it stands in a list."""
+    return RunRow(**_fields(run))
+
+
+def in_full(run: Run) -> RunInFull:
+    """The run as it is shown alone."""
+    data, details = decode(run.data), decode(run.details)
+    return RunInFull(
+        **_fields(run),
+        stack_trace=run.stack or None,
+        data=data,
+        details=details,
+        task_details=_as_metabase(run, data, details) if run.status == "failed" else details,
+    )
+
+
+def _fields(run: Run) -> dict[str, Any]:
+    return {
+        "id": text(run.id),
+        "task": run.job,
+        "scheduler": run.scheduler,
+        "status": run.status,
+        "reason": run.reason or None,
+        "attempt": run.attempt,
+        "due_at": moment(run.due),
+        "enqueued_at": moment(run.enqueued),
+        "started_at": moment(run.started),
+        "ended_at": moment(run.ended),
+        "duration": None if run.duration is None else run.duration / 1000,
+        "queue_wait": _between(run.enqueued, run.started),
+        "start_delay": _between(run.due, run.started),
+        "queue": run.queue or None,
+        "worker": run.worker or None,
+        "instance": run.instance or None,
+        "entity": run.entity or None,
+        "trace_id": run.trace_id or None,
+        "exception": run.exception or None,
+        "message": run.message or None,
+    }
+
+
+def _between(begin: int | None, end: int | None) -> float | None:
+    """Milliseconds; clocks of two hosts may disagree, so never below 0."""
+    return None if begin is None or end is None else float(max(0, end - begin))
+
+
+def _as_metabase(run: Run, data: Any, details: Any) -> dict[str, Any]:
+    return {
+        "status": "failed",
+        "exception": run.exception or None,
+        "message": run.message or None,
+        "stacktrace": run.stack.splitlines(),
+        "ex-data": data,
+        "original-info": details,
+    }

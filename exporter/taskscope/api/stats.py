@@ -1,0 +1,112 @@
+"""`/api/task/stats`: what the runs of a span of time add up to."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from taskscope.api.endpoint import Call, get
+from taskscope.api.params import Limit, Offset, When, span
+from taskscope.api.task import DAY, Schedulers, Slow, Tasks, slow_limits
+from taskscope.api.wire import Milliseconds, Moment, milliseconds, moment
+from taskscope.sinks.history.records import JobStats
+
+Percentile = Annotated[float, Meta(gt=0, lt=100)]
+
+
+class StatsQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Of which time and which jobs."""
+
+    task: Tasks = ()
+    scheduler: Schedulers = ()
+    since: Annotated[When, Meta(description="Begin; default: 24 h before the end.")] = msgspec.field(
+        default="", name="from"
+    )
+    until: Annotated[When, Meta(description="End; default: now.")] = msgspec.field(default="", name="to")
+    percentiles: Annotated[
+        tuple[Percentile, ...], Meta(max_length=10, description="Which percentiles; default: the setting.")
+    ] = ()
+    slow: Annotated[
+        Slow,
+        Meta(description="Count runs that took longer than so many ms, or (`p95`) than their job's p95."),
+    ] = ""
+    limit: Limit = 1000
+    offset: Offset = 0
+
+
+class Numbers(msgspec.Struct, frozen=True, kw_only=True):
+    """What some runs add up to."""
+
+    runs: int
+    statuses: Annotated[dict[str, int], Meta(description="Runs by status.")]
+    rate: Annotated[float, Meta(description="Runs that ended, a second.")]
+    failure_rate: Annotated[float, Meta(ge=0, le=1, description="failed / (success + failed).")]
+    mean: Annotated[Milliseconds | None, Meta(description="Duration; null where no run has one.")]
+    max: Annotated[Milliseconds | None, Meta(description="Duration of the longest.")]
+    percentiles: Annotated[dict[str, float], Meta(description="`p95` to ms, within 5 %.")]
+    slow: Annotated[int | None, Meta(description="Runs beyond the limit; null where none was asked for.")]
+
+
+class TaskNumbers(Numbers, frozen=True, kw_only=True):
+    """What the runs of one job add up to."""
+
+    scheduler: str
+    task: str
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """Statistics over a span of time."""
+
+    since: Moment = msgspec.field(name="from")
+    until: Moment = msgspec.field(name="to")
+    overall: Numbers
+    total: Annotated[int, Meta(description="Jobs.")]
+    limit: int
+    offset: int
+    data: list[TaskNumbers]
+
+
+@get("/api/task/stats", tag="Runs", errors=(404, 503))
+async def stats(call: Call, query: StatsQuery) -> Stats:
+    """Add up the runs of a span of time, per job and overall.
+
+    Full hours come from rollups, which are kept longer than the runs themselves.
+    """
+    since, until = span(query.since, query.until or "now", call.now, default=DAY)
+    slow, slow_by_job = await slow_limits(call, query.slow)
+    overall, *jobs = await call.ask(
+        call.queries.stats,
+        since,
+        until,
+        query.percentiles or call.backend.settings.percentiles,
+        jobs=query.task,
+        scheduler=query.scheduler,
+        slow=slow,
+        slow_by_job=slow_by_job,
+    )
+    limit = min(query.limit, call.backend.settings.limits.page)
+    return Stats(
+        since=moment(since) or "",
+        until=moment(until) or "",
+        overall=Numbers(**_numbers(overall, bool(query.slow))),
+        total=len(jobs),
+        limit=limit,
+        offset=query.offset,
+        data=[
+            TaskNumbers(scheduler=job.scheduler, task=job.job, **_numbers(job, bool(query.slow)))
+            for job in jobs[query.offset : query.offset + limit]
+        ],
+    )
+
+
+def _numbers(stats: JobStats, slow: bool) -> dict[str, Any]:
+    return {
+        "runs": stats.runs,
+        "statuses": stats.statuses,
+        "rate": stats.rate,
+        "failure_rate": stats.failure_rate,
+        "mean": milliseconds(stats.mean),
+        "max": milliseconds(stats.max),
+        "percentiles": {name: milliseconds(value) for name, value in stats.percentiles.items()},
+        "slow": stats.slow if slow else None,
+    }
