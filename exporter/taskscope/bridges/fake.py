@@ -1,0 +1,219 @@
+"""A scripted scheduler that says exactly what it is told to: for demos, tests and benchmarks. The smallest bridge."""
+
+import time
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import Any, TypeAlias
+from uuid import uuid4
+
+import msgspec
+
+from taskscope.bridges._quiet import quiet
+from taskscope.contracts import Bridge, Emit
+from taskscope.events import Fact, Job, Jobs, QueueState, Reading, SchedulerState, Status, Trigger
+from taskscope.failure import describe, reason_of
+from taskscope.instance import instance
+
+Tell: TypeAlias = "Callable[[FakeRun, Status, dict[str, Any]], None]"
+
+
+class Clock:
+    """A clock that goes only when told to; seconds since the epoch."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
+class FakeScheduler:
+    """Jobs that run when the script says so."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self.clock = clock
+        self.up = self.running = True
+        self.poll_error: Exception | None = None
+        """Raised to whoever asks how the scheduler is."""
+        self.jobs: dict[str, FakeJob] = {}
+        self.listeners: list[Tell] = []
+        self.changed: list[Callable[[], None]] = []
+        self.open: set[FakeRun] = set()
+        self._id, self._numbers = uuid4().hex, count()
+
+    def job(self, name: str, **definition: Any) -> "FakeJob":
+        """Add a job, or define it anew; `definition` holds any fields of `taskscope.events.Job`."""
+        job = self.jobs.setdefault(name, FakeJob(self, name))
+        job.define(**definition)
+        return job
+
+    def remove(self, name: str) -> None:
+        """Forget a job."""
+        del self.jobs[name]
+        self.note_change()
+
+    def burst(self, runs: int, jobs: int = 10, fails_every: int = 0) -> None:
+        """Tell `runs` whole runs of `jobs` jobs as fast as possible; every n-th fails."""
+        scripts = [self.job(f"burst-{number}") for number in range(jobs)]
+        error = RuntimeError("scripted failure")
+        for number in range(1, runs + 1):
+            fails = error if fails_every and number % fails_every == 0 else None
+            scripts[number % jobs].run(fails=fails)
+
+    def native(self) -> str:
+        """An id that no other run has."""
+        return f"{self._id}:{next(self._numbers)}"
+
+    def note_change(self) -> None:
+        """Let watchers know that a job is not as it was."""
+        for changed in list(self.changed):
+            changed()
+
+
+class FakeJob:
+    """A job of the script."""
+
+    def __init__(self, scheduler: FakeScheduler, name: str) -> None:
+        self.scheduler, self.name = scheduler, name
+        self.definition = Job(name=name, key=name, queue="default")
+
+    def define(self, **changes: Any) -> None:
+        """Change fields of its definition."""
+        self.definition = msgspec.structs.replace(self.definition, **changes)
+        self.scheduler.note_change()
+
+    def run(self, duration: float = 0.0, fails: BaseException | None = None) -> "FakeRun":
+        """A whole run that began `duration` ago and ends now, well or with this exception."""
+        now = self.scheduler.clock()
+        return self.start(at=now - duration).end(duration, fails)
+
+    def queue(self, at: float | None = None) -> "FakeRun":
+        """A run that waits."""
+        return FakeRun(self, self.scheduler.clock() if at is None else at)
+
+    def start(self, at: float | None = None) -> "FakeRun":
+        """A run in progress."""
+        return self.queue(at).start(at)
+
+    def skip(self, reason: str) -> "FakeRun":
+        """A run that was due and is left out: `misfire`, `overlap`, `coalesced` …"""
+        return self.queue().skip(reason)
+
+
+class FakeRun:
+    """One run of the script."""
+
+    __slots__ = ("due", "job", "native", "started")
+
+    def __init__(self, job: FakeJob, due: float) -> None:
+        self.job, self.due, self.native = job, due, job.scheduler.native()
+        self.started: float | None = None
+        job.scheduler.open.add(self)
+        self._tell("queued", at=due)
+
+    def start(self, at: float | None = None) -> "FakeRun":
+        """Begin to execute it."""
+        self.started = self.job.scheduler.clock() if at is None else at
+        self._tell("started", at=self.started)
+        return self
+
+    def end(self, duration: float | None = None, fails: BaseException | None = None) -> "FakeRun":
+        """End it, well or with this exception; `duration` is by default what the clock says."""
+        started = self.job.scheduler.clock() if self.started is None else self.started
+        took = self.job.scheduler.clock() - started if duration is None else duration
+        if fails is None:
+            return self._end("success", at=started + took, duration=took)
+        return self._end("failed", at=started + took, duration=took, reason=reason_of(fails), error=describe(fails))
+
+    def skip(self, reason: str) -> "FakeRun":
+        """End it without having run."""
+        return self._end("skipped", at=self.job.scheduler.clock(), reason=reason)
+
+    def die(self) -> "FakeRun":
+        """Its worker dies."""
+        return self._end("failed", at=self.job.scheduler.clock(), reason="worker_lost")
+
+    def _end(self, status: Status, **known: Any) -> "FakeRun":
+        self.job.scheduler.open.discard(self)
+        self._tell(status, **known)
+        return self
+
+    def _tell(self, status: Status, **known: Any) -> None:
+        for listener in list(self.job.scheduler.listeners):
+            listener(self, status, known)
+
+
+class FakeBridge(Bridge):
+    """Watches a `FakeScheduler`."""
+
+    system = "fake"
+    targets = ("taskscope.bridges.fake.FakeScheduler",)
+
+    def __init__(self, target: FakeScheduler, name: str) -> None:
+        self._target, self._name = target, name
+        self._emit: Emit | None = None
+
+    def attach(self, emit: Emit) -> None:
+        """Hear of every run from now on."""
+        self._emit = quiet(emit)
+        self._target.listeners.append(self._tell)
+        self._target.changed.append(self._changed)
+
+    def detach(self) -> None:
+        """Hear no more."""
+        if self._emit is not None:
+            self._emit = None
+            self._target.listeners.remove(self._tell)
+            self._target.changed.remove(self._changed)
+
+    def poll(self) -> Iterable[Reading]:
+        """The script's jobs, queues and state."""
+        target, at = self._target, self._target.clock()
+        if target.poll_error:
+            raise target.poll_error
+        yield SchedulerState(
+            scheduler=self._name, system=self.system, at=at, up=target.up, running=target.running, summary=("a script",)
+        )
+        yield Jobs(scheduler=self._name, at=at, jobs=tuple(self._defined(job.definition) for job in target.jobs.values()))
+        for queue in sorted({job.definition.queue for job in target.jobs.values()}):
+            yield self._queue(queue, at)
+
+    def _queue(self, queue: str, at: float) -> QueueState:
+        runs = [run for run in list(self._target.open) if run.job.definition.queue == queue]
+        waiting = [run.due for run in runs if run.started is None]
+        oldest = min(waiting, default=None)
+        return QueueState(
+            scheduler=self._name, queue=queue, at=at, ready=len(waiting), in_flight=len(runs) - len(waiting), oldest=oldest
+        )
+
+    def _defined(self, job: Job) -> Job:
+        state = "PAUSED" if job.paused else "WAITING"
+        triggers = (Trigger(key=job.key, state=state, next_run=job.next_run),)  # type: ignore[arg-type]
+        return job if job.triggers else msgspec.structs.replace(job, triggers=triggers)
+
+    def _tell(self, run: FakeRun, status: Status, known: dict[str, Any]) -> None:
+        if self._emit is not None:
+            self._emit(
+                Fact(
+                    scheduler=self._name,
+                    native=run.native,
+                    status=status,
+                    anchor=run.due,
+                    job=run.job.name,
+                    due=run.due,
+                    enqueued=run.due,
+                    started=run.started,
+                    queue=run.job.definition.queue,
+                    instance=instance(),
+                    **known,
+                )
+            )
+
+    def _changed(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
