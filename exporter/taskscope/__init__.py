@@ -1,3 +1,44 @@
 """taskscope: metrics, history and API for everything that runs jobs."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from taskscope.contracts import Bridge, Sink
+    from taskscope.errors import BadArgument, TaskscopeError, Unavailable
+    from taskscope.exporter import Exporter, watch
+    from taskscope.run import Run, RunFilter, current_run
+    from taskscope.settings import Settings
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "BadArgument",
+    "Bridge",
+    "Exporter",
+    "Run",
+    "RunFilter",
+    "Settings",
+    "Sink",
+    "TaskscopeError",
+    "Unavailable",
+    "current_run",
+    "watch",
+]
+
+_HOME = {
+    "contracts": ("Bridge", "Sink"),
+    "errors": ("BadArgument", "TaskscopeError", "Unavailable"),
+    "exporter": ("Exporter", "watch"),
+    "run": ("Run", "RunFilter", "current_run"),
+    "settings": ("Settings",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Names are imported when they are asked for: the children of a process pool import this package with every
+    # spawn, and must not wait for a database library and an HTTP server.
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(import_module(f"taskscope.{module}"), name)
+    raise AttributeError(f"module 'taskscope' has no attribute {name!r}")

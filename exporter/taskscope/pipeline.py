@@ -43,12 +43,16 @@ class Pipeline:
         instance: str,
         sinks: Sequence[Sink] = (),
         upkeep: Sequence[Callable[[float], bool]] = (),
+        on_open: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`upkeep` are short steps done between batches while the store is there; True asks to be called again."""
+        """`upkeep` are short steps done between batches while the store is there; True asks to be called again.
+
+        `on_open` is called when the store was opened after another process had owned it.
+        """
         self._store, self._live, self._metrics = store, live, metrics
         self._settings, self._instance, self._clock = settings, instance, clock
-        self._sinks, self._upkeep = list(sinks), list(upkeep)
+        self._sinks, self._upkeep, self._on_open = list(sinks), list(upkeep), on_open
         self._admission = Admission(settings)
         self._queue: deque[Event] = deque()
         self._limit = settings.queue_size
@@ -97,10 +101,22 @@ class Pipeline:
         return max(0.0, self._clock() - self._waiting.since) if self._waiting.since else 0.0
 
     @property
+    def backlog(self) -> int:
+        """Events and runs that are not durable yet."""
+        return len(self._queue) + len(self._waiting)
+
+    @property
     def dropped(self) -> dict[str, int]:
         """Events that were dropped, by reason."""
         with self._dropped_lock:
             return dict(self._dropped)
+
+    def report(self) -> None:
+        """Tell the metrics how it goes; called before a scrape, from any thread."""
+        self._metrics.set("pipeline_lag_seconds", self.lag)
+        self._metrics.set("store_up", self.opened and self.failure is None)
+        for reason, count in self.dropped.items():
+            self._metrics.set("events_dropped_total", count, reason)
 
     def _drop(self, reason: str, count: int = 1) -> None:
         with self._dropped_lock:
@@ -193,8 +209,11 @@ class Pipeline:
         self._live.restore(self._store.states())
         self._metrics.restore(self._store.totals())
         self._live.changed("store")
+        late = self.failure is not None
         self.opened, self._accepting = True, True
         self._back()
+        if late:
+            self._on_open()
 
     def _store_batch(self, now: float) -> bool:
         self._states.update(

@@ -21,7 +21,8 @@ class Poller:
         self._interval, self._clock = interval, clock
         self._wake = threading.Event()
         self._stop = threading.Event()
-        self._failed = ""
+        self.failure = ""
+        """Why the last question failed; empty if it did not."""
         self.asked_at = 0.0
         """When the question that is still open was asked; 0 when none is."""
         self.answered_at = 0.0
@@ -41,6 +42,10 @@ class Poller:
         self._wake.set()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout)
+
+    def hangs(self, after: float) -> bool:
+        """Has a question been open for longer than `after` seconds?"""
+        return self.asked_at != 0 and self._clock() - self.asked_at > after
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -68,8 +73,8 @@ class Poller:
 
     def _report(self, failure: str) -> None:
         """Log a failure once, and its end once."""
-        if failure and not self._failed:
+        if failure and not self.failure:
             logger.warning("taskscope cannot read scheduler %s (%s); it shows as down until that works", self.name, failure)
-        elif self._failed and not failure:
+        elif self.failure and not failure:
             logger.info("taskscope reads scheduler %s again", self.name)
-        self._failed = failure
+        self.failure = failure

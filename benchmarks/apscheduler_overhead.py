@@ -1,0 +1,147 @@
+"""What watching costs a real APScheduler: no-op jobs through ten threads, unobserved, with taskscope, with the peer.
+
+The peer is apscheduler-exporter (PyPI). Each kind runs in turn, several times; the medians and their ratios count.
+"""
+
+import logging
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.date import DateTrigger
+
+from taskscope import Exporter
+from taskscope.events import Fact
+from taskscope.testing import FakeScheduler
+
+JOBS, ROUNDS, THREADS = 3000, 5, 10
+LATE_SECONDS, LATE_RATE = 10.0, 1000
+
+
+def main() -> dict[str, Any]:
+    """Jobs a second and CPU µs a job by kind, and how late another thread of the program is."""
+    logging.disable(logging.CRITICAL)
+    kinds: dict[str, Callable[[Any], AbstractContextManager[Any]]] = {
+        "unobserved": lambda scheduler: nullcontext(),
+        "taskscope": watched,
+        "peer": peer,
+    }
+    rounds: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+    for _ in range(ROUNDS):
+        for kind, watch in kinds.items():
+            rounds[kind].append(dispatch(watch))
+    figures = {kind: {name: median(rows, name) for name in rows[0]} for kind, rows in rounds.items()}
+    return {**figures, **ratios(figures), "lateness_ms": {"unobserved": late(nullcontext), "taskscope": late_watched()}, **recording()}
+
+
+def watched(scheduler: Any) -> AbstractContextManager[Any]:
+    """taskscope with its SQLite history, without a port."""
+    return Exporter(scheduler, history=f"sqlite:///{tempfile.mkdtemp()}/runs.db", port=None)
+
+
+def peer(scheduler: Any) -> AbstractContextManager[Any]:
+    """The existing exporter."""
+    from apscheduler_metrics.exporter import APSchedulerExporter
+    from prometheus_client import CollectorRegistry
+
+    return nullcontext(APSchedulerExporter(scheduler, CollectorRegistry()))
+
+
+def dispatch(watch: Callable[[Any], AbstractContextManager[Any]]) -> dict[str, float]:
+    """Let JOBS one-shot jobs run as fast as the scheduler starts them."""
+    scheduler = BackgroundScheduler(
+        executors={"default": ThreadPoolExecutor(THREADS)}, job_defaults={"misfire_grace_time": None}, timezone="UTC"
+    )
+    finished = Countdown(JOBS)
+    cpu = time.process_time()
+    with watch(scheduler):
+        scheduler.start(paused=True)
+        due = datetime.now(UTC)
+        for number in range(JOBS):
+            scheduler.add_job(finished.one, DateTrigger(due), id=str(number % 50) + "-" + str(number), name="job")
+        begin, cpu = time.perf_counter(), time.process_time()
+        scheduler.resume()
+        finished.wait()
+        took = time.perf_counter() - begin
+        scheduler.shutdown()
+    return {"jobs_per_second": JOBS / took, "cpu_us_per_job": (time.process_time() - cpu) / JOBS * 1e6}
+
+
+class Countdown:
+    """Becomes true after so many jobs."""
+
+    def __init__(self, count: int) -> None:
+        self._left, self._lock, self._done = count, threading.Lock(), threading.Event()
+
+    def one(self) -> None:
+        """One less; this is the job."""
+        with self._lock:
+            self._left -= 1
+            if not self._left:
+                self._done.set()
+
+    def wait(self) -> None:
+        """Until none is left."""
+        assert self._done.wait(120), f"{self._left} jobs did not run"
+
+
+def late(watch: Callable[[], AbstractContextManager[Any]], tell: Callable[[], None] = lambda: None) -> dict[str, float]:
+    """How late a thread that sleeps 1 ms wakes up, in ms, while `tell` is called LATE_RATE times a second."""
+    delays: list[float] = []
+    stop = threading.Event()
+
+    def sleeper() -> None:
+        while not stop.is_set():
+            begin = time.perf_counter()
+            time.sleep(0.001)
+            delays.append((time.perf_counter() - begin - 0.001) * 1e3)
+
+    thread = threading.Thread(target=sleeper)
+    with watch():
+        thread.start()
+        begin = time.perf_counter()
+        for number in range(int(LATE_SECONDS * LATE_RATE)):
+            tell()
+            time.sleep(max(0.0, begin + number / LATE_RATE - time.perf_counter()))
+        stop.set()
+        thread.join()
+    delays.sort()
+    return {"p50": delays[len(delays) // 2], "p99": delays[len(delays) * 99 // 100], "max": delays[-1]}
+
+
+def late_watched() -> dict[str, float]:
+    """The same while a scripted scheduler's runs are recorded."""
+    scheduler = FakeScheduler()
+    job = scheduler.job("job")
+    return late(lambda: watched(scheduler), job.run)
+
+
+def recording() -> dict[str, float]:
+    """µs that telling one fact costs the job's own thread."""
+    pipeline = Exporter(FakeScheduler(), history=None, port=None).pipeline
+    fact = Fact(scheduler="s", native="n", status="success", at=time.time(), job="j")
+    begin = time.perf_counter()
+    for _ in range(100_000):
+        pipeline.emit(fact)
+    return {"emit_us": (time.perf_counter() - begin) / 100_000 * 1e6}
+
+
+def median(rows: list[dict[str, float]], name: str) -> float:
+    """Of one figure."""
+    return statistics.median(row[name] for row in rows)
+
+
+def ratios(figures: dict[str, dict[str, float]]) -> dict[str, float]:
+    """What is promised: how much throughput stays, and how much less than the peer it costs."""
+    bare, ours, theirs = (figures[kind] for kind in ("unobserved", "taskscope", "peer"))
+    return {"throughput_kept": ours["jobs_per_second"] / bare["jobs_per_second"]} | {
+        "peer_throughput_kept": theirs["jobs_per_second"] / bare["jobs_per_second"]
+    }

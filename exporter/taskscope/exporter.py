@@ -1,0 +1,277 @@
+"""Wires everything together; holds no logic of its own."""
+
+import asyncio
+import atexit
+import logging
+import os
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
+from weakref import WeakMethod
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from taskscope import bridges
+from taskscope.api.backend import Backend, Component
+from taskscope.api.server import Listener, Server
+from taskscope.configure import load
+from taskscope.contracts import Bridge, Sink
+from taskscope.errors import BadArgument, NotOwner, TaskscopeError
+from taskscope.instance import instance
+from taskscope.live import Live
+from taskscope.pipeline import Pipeline
+from taskscope.poller import Poller
+from taskscope.settings import Settings
+from taskscope.sinks.history import queries_for, store_for
+from taskscope.sinks.history.retention import Upkeep
+from taskscope.sinks.metrics import Metrics
+
+logger = logging.getLogger("taskscope")
+
+_PATIENCE = 10.0  # seconds that `start` waits for the store; a long migration goes on behind it
+
+
+class Exporter:
+    """Watches schedulers and serves what it saw.
+
+    `schedulers` are the objects to watch (each recognised by its class), `names` their names in the same order
+    (default: the kind of scheduler). Everything else is a setting (`taskscope.Settings`), given here, in
+    `taskscope.yaml` or as `TASKSCOPE_…`. Raises `BadArgument` for a wrong argument; with `strict=True` also whatever
+    keeps it from working fully. Otherwise the program goes on, and `degraded` says what is missing.
+    """
+
+    def __init__(
+        self,
+        *schedulers: Any,
+        names: Sequence[str] = (),
+        settings: Settings | None = None,
+        sinks: Sequence[Sink] = (),
+        **overrides: Any,
+    ) -> None:
+        self.settings = load(settings, **overrides)
+        self.live = Live(self.settings.job_ttl, self.settings.reading_ttl)
+        self.metrics = Metrics(self.settings)
+        self.store = store_for(self.settings)
+        self.queries = queries_for(self.settings)
+        self.retention = Upkeep(self.store, self.settings)
+        self.pipeline = Pipeline(
+            self.store,
+            self.live,
+            self.metrics,
+            self.settings,
+            instance(),
+            sinks,
+            upkeep=[self.retention.step],
+            on_open=self._serve,
+        )
+        self.url: str | None = None
+        """Where it serves; None before the start, after the end, and without a port."""
+        self._bridges = _named(schedulers, names)
+        self._pollers = [
+            Poller(bridge, name, self.pipeline.emit, self.settings.poll_interval) for name, bridge in self._bridges.items()
+        ]
+        self._failures: dict[str, str] = {}
+        self._server: Server | None = None
+        self._listener: Listener | None = None
+        self._state = "new"
+
+    def start(self) -> Self:
+        """Begin to watch and to serve. Raises only with `strict=True`, and when it was started before."""
+        self._watch()
+        self._serve()
+        return self
+
+    def close(self) -> None:
+        """Stop watching, carry what was seen, stop serving. Leaves no thread, listener or hook behind."""
+        if self._end() and self._server is not None:
+            self._server.stop()
+
+    @property
+    def degraded(self) -> dict[str, str]:
+        """What does not work, by reason, each with a sentence."""
+        away = self.pipeline.failure
+        store = {} if away is None else {"member" if isinstance(away, NotOwner) else "store": str(away)}
+        return self._failures | store
+
+    def refresh(self) -> None:
+        """Bring the metrics up to what is true now. No I/O, and no waiting for the store."""
+        self.pipeline.report()
+        self.metrics.degraded(self.degraded)
+        self.metrics.sync(self.live, time.time())
+
+    def collector(self) -> Collector:
+        """The same series for a `prometheus_client` registry of your own; begins to watch if that has not begun."""
+        if self._state == "new":
+            self.start()
+        return _Collector(self)
+
+    def ready(self) -> list[Component]:
+        """Each part and whether it does its work."""
+        away = self.pipeline.failure
+        store = Component(name="history", kind="store", ready=away is None, message=str(away or ""))
+        return [store, *(_component(poller, self.settings) for poller in self._pollers)]
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self._watch)
+        if self._serves:
+            self._listener = Listener(self._backend())
+            try:
+                self._serving(await self._listener.open(self.settings.host, self.settings.port or 0))
+            except TaskscopeError as error:
+                await asyncio.to_thread(self._fail, "port", error)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        ended = await asyncio.to_thread(self._end)
+        if ended and self._listener is not None:
+            await self._listener.close()
+
+    @property
+    def _serves(self) -> bool:
+        """The owner of the history serves; other processes with the same history do not."""
+        return self.settings.port is not None and not isinstance(self.pipeline.failure, NotOwner)
+
+    def _watch(self) -> None:
+        if self._state != "new":
+            raise BadArgument(f"this Exporter is {self._state}; make a new one")
+        self._state = "running"
+        atexit.register(self.close)
+        os.register_at_fork(after_in_child=_Forked(self))
+        self.pipeline.start()
+        for poller, bridge in zip(self._pollers, self._bridges.values(), strict=True):
+            bridge.on_change = poller.wake
+            self._attach(bridge)
+            poller.start()
+        self.pipeline.tried.wait(_PATIENCE)
+        if self.pipeline.failure is not None and self.settings.strict:
+            self._fail("store", self.pipeline.failure)
+
+    def _serve(self) -> None:
+        """Open the port. Also called when the history becomes ours later."""
+        if not self._serves or self.url is not None:
+            return
+        self._server = Server(self._backend())
+        try:
+            self._serving(self._server.start(self.settings.host, self.settings.port or 0))
+        except TaskscopeError as error:
+            self._fail("port", error)
+
+    def _serving(self, port: int) -> None:
+        scheme = "https" if self.settings.tls_certificate else "http"
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        self.url = f"{scheme}://{host}:{port}"
+        self._failures.pop("port", None)
+
+    def _attach(self, bridge: Bridge) -> None:
+        try:
+            bridge.attach(self.pipeline.emit)
+        except TaskscopeError as error:
+            self._fail(bridge.system, error)
+
+    def _fail(self, reason: str, error: TaskscopeError) -> None:
+        """Go on without it and say so; with `strict` do not."""
+        if self.settings.strict or isinstance(error, BadArgument):
+            self.close()
+            raise error
+        self._failures[reason] = str(error)
+        logger.warning("taskscope: %s", error)
+
+    def _end(self) -> bool:
+        if self._state != "running":
+            return False
+        self._state = "closed"
+        atexit.unregister(self.close)
+        for bridge in self._bridges.values():
+            bridge.detach()
+        for poller in self._pollers:
+            poller.stop()
+        self.pipeline.stop()
+        if self.queries is not None:
+            self.queries.close()
+        self.url = None
+        return True
+
+    def _forked(self) -> None:
+        """In a forked child: the parent watches and serves, nothing of it may happen twice."""
+        self._state = "forked"
+        atexit.unregister(self.close)
+        self.pipeline.abandon()
+        if self._server is not None:
+            self._server.abandon()
+
+    def _backend(self) -> Backend:
+        return Backend(
+            settings=self.settings,
+            live=self.live,
+            metrics=self.metrics,
+            queries=self.queries,
+            ready=self.ready,
+            refresh=self.refresh,
+        )
+
+
+def watch(*schedulers: Any, **settings: Any) -> Exporter:
+    """Watch these schedulers from now on; takes what `Exporter` takes, and returns it, started."""
+    return Exporter(*schedulers, **settings).start()
+
+
+class _Collector(Collector):
+    """An exporter as a collector of `prometheus_client`."""
+
+    def __init__(self, exporter: Exporter) -> None:
+        self._exporter, self._collector = exporter, exporter.metrics.collector()
+
+    def describe(self) -> Iterable[Metric]:
+        """The families without their samples: registering collects nothing."""
+        return self._collector.describe()
+
+    def collect(self) -> Iterable[Metric]:
+        """What is true now."""
+        self._exporter.refresh()
+        return self._collector.collect()
+
+
+class _Forked:
+    """Tells an exporter that it woke up in a child. A fork hook cannot be taken back, so it holds the exporter weakly."""
+
+    def __init__(self, exporter: Exporter) -> None:
+        self._method = WeakMethod(exporter._forked)
+
+    def __call__(self) -> None:
+        if method := self._method():
+            method()
+
+
+def _named(schedulers: Sequence[Any], names: Sequence[str]) -> dict[str, Bridge]:
+    """A bridge for each scheduler, by its name. Raises `BadArgument`."""
+    if names and len(names) != len(schedulers):
+        raise BadArgument(f"{len(schedulers)} schedulers and {len(names)} names: give each its name, or none")
+    named: dict[str, Bridge] = {}
+    for number, scheduler in enumerate(schedulers):
+        kind = bridges.find(scheduler)
+        name = names[number] if names else _unused(kind.system, named)
+        if name in named:
+            raise BadArgument(f"two schedulers are called {name!r}: give each a name of its own")
+        named[name] = kind(scheduler, name)
+    return named
+
+
+def _unused(system: str, named: dict[str, Bridge]) -> str:
+    """`apscheduler`, `apscheduler-2`, …"""
+    number = sum(bridge.system == system for bridge in named.values()) + 1
+    return system if number == 1 else f"{system}-{number}"
+
+
+def _component(poller: Poller, settings: Settings) -> Component:
+    hangs = poller.hangs(settings.poll_timeout)
+    message = f"it does not answer since {settings.poll_timeout:g} s" if hangs else poller.failure
+    return Component(
+        name=poller.name, kind="bridge", ready=not message, at=poller.answered_at or None, message=message
+    )

@@ -1,0 +1,116 @@
+"""A process that records runs is killed again and again: what was reported committed is there, once, and counted."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from services.process import free_port, until
+
+from taskscope.facts import Bit
+from taskscope.identity import parse
+from taskscope.settings import Settings
+from taskscope.sinks.history.queries import Queries
+from taskscope.sinks.history.records import Filter
+
+PROGRAM = Path(__file__).parent / "programs" / "recording.py"
+KILLS = 25
+ENDINGS = {"success": Bit.SUCCESS, "failed": Bit.FAILED, "unknown": Bit.LOST}
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def history(request, tmp_path):
+    if request.param == "postgres":
+        return request.getfixturevalue("postgres_url")
+    return f"sqlite:///{tmp_path}/runs.db"
+
+
+class Recording:
+    """The program under test."""
+
+    def __init__(self, history, port, truth):
+        self._command = [sys.executable, str(PROGRAM), history, str(port), str(truth)]
+
+    def start(self, what="record"):
+        self._process = subprocess.Popen([*self._command, what], stdout=subprocess.PIPE)
+        assert self._process.stdout.readline() == b"ready\n"
+
+    def kill(self):
+        self._process.kill()
+        self._process.communicate()
+
+    def end(self):
+        self._process.send_signal(signal.SIGINT)
+        self._process.communicate(timeout=30)
+        assert self._process.returncode == 0
+
+
+def reported(truth):
+    """What the program was told is committed: run id to the bits that were new, over all reports."""
+    facts = {}
+    for line in truth.read_text().splitlines():
+        if len(fields := line.split(" ")) == 4:
+            run, _, _, bits = fields
+            facts.setdefault(run, []).append(int(bits))
+    return facts
+
+
+def stored(history):
+    with closing(Queries(history, Settings())) as queries:
+        return list(queries.iterate(Filter()))
+
+
+@pytest.mark.timeout(300)
+def test_after_any_kill_every_committed_run_is_there_once_and_counters_never_fell(history, tmp_path, prometheus):
+    truth, port = tmp_path / "truth", free_port()
+    recording = Recording(history, port, truth)
+    prometheus.scrape([f"127.0.0.1:{port}"], scrape_interval=0.2)
+
+    begin = time.time()
+    for _ in range(KILLS):
+        recording.start()
+        time.sleep(random.uniform(0.05, 0.5))
+        recording.kill()
+    recording.start("idle")
+    until(lambda: not in_progress(history), what="the end of every run that was in progress")
+    statuses = Counter(run.status for run in stored(history))
+    until(lambda: counted(prometheus) == statuses, what="a scrape of what is stored")
+    recording.end()
+
+    committed = reported(truth)
+    assert len(committed) > KILLS
+    assert {parse(run) for run in committed} <= {run.id for run in stored(history)}, "a committed run is missing"
+    assert set(per_bit(committed).values()) == {1}, "a fact was reported twice"
+    assert statuses["unknown"] >= KILLS / 2, "runs that were in progress are lost"
+    check_increase(prometheus, f"{int(time.time() - begin) + 60}s", statuses)
+
+
+def per_bit(committed):
+    """How often each fact of each run was reported."""
+    return Counter(
+        (run, bit) for run, reports in committed.items() for bits in reports for bit in ENDINGS.values() if bits & bit
+    )
+
+
+def in_progress(history):
+    return [run for run in stored(history) if run.status in ("queued", "started")]
+
+
+def counted(prometheus):
+    found = prometheus.query("sum by (status) (taskscope_runs_total) > 0")
+    return {row["metric"]["status"]: float(row["value"][1]) for row in found}
+
+
+def check_increase(prometheus, window, statuses):
+    """Prometheus saw no counter fall, and what it adds up is what happened (within its extrapolation)."""
+    assert prometheus.query(f"max(resets(taskscope_runs_total[{window}])) > 0") == []
+    for status, runs in statuses.items():
+        selector = f'taskscope_runs_total{{status="{status}"}}'
+        first = sum(float(row["values"][0][1]) for row in prometheus.query(f"{selector}[{window}]"))
+        increase = prometheus.value(f"sum(increase({selector}[{window}]))")
+        assert runs - first == pytest.approx(increase, rel=0.05, abs=1)
