@@ -5,7 +5,7 @@ WORKERS ?= 2
 VENV := .venv
 LOWEST := .venv-lowest
 BIN := $(VENV)/bin
-PIP_INSTALL := pip install --quiet --disable-pip-version-check
+PIP_INSTALL := bin/pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-quick test-lowest check bench generate format constraints servers python clean
@@ -47,11 +47,15 @@ format: $(VENV)/installed  ## format the code and sort its imports
 	@$(BIN)/ruff check --fix --quiet
 	@$(BIN)/ruff format
 
-constraints: python  ## raise constraints.txt to the newest versions
+constraints: python  ## lock the newest and the oldest dependencies anew
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/$(PIP_INSTALL) --editable '.[all,dev]'
+	@$(VENV)/$(PIP_INSTALL) --editable '.[all,dev]'
 	@$(BIN)/pip freeze --exclude-editable > constraints.txt
-	@touch $(VENV)/installed
+	@$(PYTHON) -m venv --clear $(LOWEST)
+	@$(PYTHON) tests/lowest.py > $(LOWEST)/bounds.txt
+	@$(LOWEST)/$(PIP_INSTALL) --constraint $(LOWEST)/bounds.txt --editable '.[all,dev]'
+	@$(LOWEST)/bin/pip freeze --exclude-editable > constraints-lowest.txt
+	@touch $(VENV)/installed $(LOWEST)/installed
 
 servers:
 	@bash tests/services/install.sh
@@ -63,14 +67,13 @@ python:
 $(VENV)/installed: pyproject.toml constraints.txt | python
 	@echo "== installing into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/$(PIP_INSTALL) --constraint constraints.txt --editable '.[all,dev]'
+	@$(VENV)/$(PIP_INSTALL) --constraint constraints.txt --editable '.[all,dev]'
 	@touch $@
 
-$(LOWEST)/installed: pyproject.toml constraints.txt | python
+$(LOWEST)/installed: pyproject.toml constraints-lowest.txt | python
 	@echo "== installing the oldest dependencies into $(LOWEST)"
 	@$(PYTHON) -m venv $(LOWEST)
-	@$(PYTHON) tests/lowest.py > $(LOWEST)/constraints.txt
-	@$(LOWEST)/bin/$(PIP_INSTALL) --constraint $(LOWEST)/constraints.txt --editable '.[all,dev]'
+	@$(LOWEST)/$(PIP_INSTALL) --constraint constraints-lowest.txt --editable '.[all,dev]'
 	@touch $@
 
 clean:  ## remove what was installed and built

@@ -1,26 +1,22 @@
-"""Prints constraints.txt with the lower bounds of pyproject.toml in place of the newest versions."""
+"""Prints the lower bounds of pyproject.toml as constraints: what `make constraints` locks the oldest versions from."""
 
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
 
-def lowest() -> dict[str, str]:
+def lowest() -> Iterator[tuple[str, str]]:
     """Every dependency with a lower bound, and that bound."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
-    bounds = (re.match(r"([\w-]+)(?:\[.*])?>=([\d.]+)", dependency) for dependency in wanted)
-    return {bound[1].lower(): bound[2] for bound in bounds if bound}
-
-
-def constraints() -> dict[str, str]:
-    """Every package that is installed, and its version."""
-    lines = (ROOT / "constraints.txt").read_text().split()
-    return {name.lower().replace("_", "-"): version for name, version in (line.split("==") for line in lines)}
+    project = tomllib.loads(PROJECT.read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    for dependency in [*project["dependencies"], *(wanted for extra in extras for wanted in extra)]:
+        if bound := re.match(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", dependency):
+            yield bound[1], bound[2]
 
 
 if __name__ == "__main__":
-    for name, version in sorted({**constraints(), **lowest()}.items()):
+    for name, version in lowest():
         print(f"{name}=={version}")
