@@ -1,11 +1,13 @@
 """What happened in an hour or a day, small enough to keep for years, and percentiles from it."""
 
+from collections.abc import Iterable
 from math import ceil, exp, log
 
 import msgspec
 
-from taskscope.events import Status
-from taskscope.facts import RANKED
+from taskscope.events import JobKey, Status
+from taskscope.facts import BIT_OF, RANK, RANKED, Bit, Change, Row
+from taskscope.identity import anchor_ms
 
 _GROWTH = log(1.05 / 0.95)  # from one bucket to the next; the middle is within 5 % of everything in a bucket
 
@@ -65,5 +67,46 @@ def duration_of(bucket: int) -> float:
     return exp((bucket - 1) * _GROWTH) * 0.95 if bucket else 0.0
 
 
-encode = msgspec.msgpack.Encoder().encode
+Place = tuple[int, int, JobKey]
+"""(hours it spans: 1 or 24, its begin in hours since the epoch, job)"""
+
+
+def fold_rollups(changes: Iterable[Change]) -> dict[Place, Rollup]:
+    """What these changes add to the rollups: every named run counts once, under its present status."""
+    deltas: dict[Place, Rollup] = {}
+    for change in changes:
+        row, added = change.row, change.added
+        if row.facts & _NAMED:
+            place = (1, anchor_ms(row.id) // 3_600_000, row.key)
+            delta = deltas.get(place)
+            if delta is None:
+                delta = deltas[place] = Rollup()
+            _count(delta, row, added)
+    return deltas | _days(deltas)
+
+
+def _count(delta: Rollup, row: Row, added: int) -> None:
+    delta.ranks[row.rank] += 1
+    before = row.facts & ~added
+    if before & _NAMED:
+        delta.ranks[rank_of(before)] -= 1
+    if row.facts & _HAS_DURATION and added & (_HAS_DURATION | _NAMED):
+        delta.observe(row.duration)
+
+
+def _days(hours: dict[Place, Rollup]) -> dict[Place, Rollup]:
+    days: dict[Place, Rollup] = {}
+    for (_, at, job), delta in hours.items():
+        days.setdefault((24, at - at % 24, job), Rollup()).add(delta)
+    return days
+
+
+def rank_of(facts: int) -> int:
+    """The place in `facts.RANKED` of the status that these facts make."""
+    return max(rank for bit, rank in _RANK_OF_BIT if facts & bit)
+
+
+_NAMED, _HAS_DURATION = Bit.NAMED, Bit.HAS_DURATION
+_RANK_OF_BIT = [(bit, RANK[status]) for status, bit in BIT_OF.items()]
 decode = msgspec.msgpack.Decoder(Rollup).decode
+"""The rollup that was packed into these bytes."""

@@ -1,0 +1,76 @@
+"""Runs whose process is gone or silent."""
+
+import os
+import socket
+
+import sqlalchemy as sa
+
+from taskscope.facts import RANK, Bit, Row
+from taskscope.sinks.history.schema import UNSUCCESSFUL, instance, job, name, run
+
+_AT_ONCE = 5_000
+_STARTED = sa.and_(run.c.rank == RANK["started"], sa.text(UNSUCCESSFUL))
+
+
+def beat(connection: sa.Connection, number: int, text: str, now: float) -> None:
+    """Note that the process `host:pid:uuid`, interned as `number`, lives."""
+    host, pid = place(text)
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    connection.exec_driver_sql(
+        f"INSERT INTO instance (name, host, pid, beat) VALUES ({mark}, {mark}, {mark}, {mark})"
+        " ON CONFLICT (name) DO UPDATE SET beat = excluded.beat",
+        (number, host, pid, int(now * 1000)),
+    )
+
+
+def lost(connection: sa.Connection, now: float, after: float) -> list[Row]:
+    """Runs in progress whose process is gone or silent, some thousands at most: ask again for the rest."""
+    since = int((now - after) * 1000)
+    silent = sa.func.coalesce(instance.c.beat, run.c.started) < since
+    query = (
+        sa.select(run.c.id, job.c.scheduler, job.c.name)
+        .select_from(run)
+        .join(job, job.c.id == run.c.job)
+        .outerjoin(instance, instance.c.name == run.c.instance)
+        .where(_STARTED, run.c.instance != 0, sa.or_(silent, run.c.instance.in_(_gone(connection))))
+        .order_by(run.c.id)
+        .limit(_AT_ONCE)
+    )
+    return [_row(bytes(run_id), scheduler, text) for run_id, scheduler, text in connection.execute(query)]
+
+
+def _gone(connection: sa.Connection) -> list[int]:
+    """Instances of this host, with runs in progress, whose pid no process has."""
+    open_runs = sa.select(run.c.instance).where(_STARTED).distinct().subquery()
+    query = sa.select(name.c.id, name.c.text).join(open_runs, open_runs.c.instance == name.c.id)
+    here = socket.gethostname()
+    return [number for number, text in connection.execute(query) if _is_gone(*place(text), here)]
+
+
+def _is_gone(host: str, pid: int, here: str) -> bool:
+    if host != here or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it is there but somebody else's
+        return False
+    return False
+
+
+def place(text: str) -> tuple[str, int]:
+    """Host and pid of `host:pid:uuid`; pid 0 where the text says something else."""
+    host, _, rest = text.partition(":") if text.count(":") == 2 else ("", "", "")
+    pid = rest.partition(":")[0]
+    return (host, int(pid)) if pid.isdecimal() and len(pid) < 10 else (text, 0)
+
+
+def _row(run_id: bytes, scheduler: str, name: str) -> Row:
+    facts = Bit.LOST | (Bit.NAMED if name else 0)
+    return Row(id=run_id, scheduler=scheduler, facts=facts, rank=RANK["unknown"], job=name)
+
+
+def sweep(connection: sa.Connection, before: float) -> None:
+    """Forget processes that were silent since long ago."""
+    connection.execute(sa.delete(instance).where(instance.c.beat < int(before * 1000)))

@@ -1,0 +1,76 @@
+"""Runs in memory, for `history=None`: the same merging and counting, nothing on disk."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from taskscope.counts import Counts, JobState, fold
+from taskscope.events import JobKey
+from taskscope.facts import ENDED, Change, Row, merge
+from taskscope.settings import Settings
+from taskscope.sinks.history.store import Applied, Store
+
+KEPT = 10_000
+"""Ended runs that are remembered, so that what is told of them twice counts once."""
+OPEN = 100_000
+"""Runs that may be open; beyond that the oldest are let go."""
+
+
+class MemoryStore(Store):
+    """Open runs and the most recent ended ones. Counts are ordinary process counters."""
+
+    def __init__(self, settings: Settings, kept: int = KEPT) -> None:
+        self._settings = settings
+        self._kept = kept
+        self._open: OrderedDict[bytes, Row] = OrderedDict()
+        self._ended: OrderedDict[bytes, Row] = OrderedDict()
+        self._totals: dict[JobKey, Counts] = {}
+        self._states: dict[JobKey, JobState] = {}
+
+    def open(self) -> None:
+        """Nothing to do."""
+
+    def apply(
+        self,
+        rows: Sequence[Row],
+        states: Mapping[JobKey, JobState] | None = None,
+        label: Callable[[JobKey], JobKey] = lambda key: key,
+    ) -> Applied:
+        """Merge and count."""
+        changes = [change for row in rows if (change := self._merge(row)).added]
+        _trim(self._ended, self._kept)
+        _trim(self._open, OPEN)
+        delta = fold(changes, self._settings.buckets, label)
+        limit = self._settings.names_per_job
+        totals = {job: self._totals.get(job, Counts()).plus(new, limit) for job, new in delta.counts.items()}
+        self._totals |= totals
+        self._states |= states or {}
+        return Applied(changes=changes, totals=totals, exemplars=delta.exemplars)
+
+    def totals(self) -> dict[JobKey, Counts]:
+        """What this process counted."""
+        return dict(self._totals)
+
+    def states(self) -> dict[JobKey, JobState]:
+        """The memories that this process saved."""
+        return dict(self._states)
+
+    def beat(self, instance: str, now: float) -> None:
+        """Nothing to do: nobody else looks."""
+
+    def lost(self, now: float, after: float) -> Iterable[Row]:
+        """None: runs of a process that ended are forgotten with it."""
+        return ()
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+    def _merge(self, row: Row) -> Change:
+        old = self._open.pop(row.id, None) or self._ended.pop(row.id, None)
+        new = merge(old, row) if old else row
+        (self._ended if new.facts & ENDED else self._open)[row.id] = new
+        return Change(new, new.facts & ~(old.facts if old else 0))
+
+
+def _trim(rows: OrderedDict[bytes, Row], kept: int) -> None:
+    while len(rows) > kept:
+        rows.popitem(last=False)

@@ -1,0 +1,258 @@
+"""The one statement that merges runs, the same on SQLite and PostgreSQL, and agrees with `facts.merge`.
+
+Of two values of a column the greater stays; interned texts are compared as texts, and only where both are known
+and differ. `added` is left in the row because RETURNING shows no old values.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+import sqlalchemy as sa
+
+from taskscope.events import JobKey
+from taskscope.facts import Change, Detail, Row
+from taskscope.sinks.history import schema
+from taskscope.sinks.history.names import Interned
+
+_COLUMNS = tuple(column.name for column in schema.run.c)
+_GREATER = ("rank", "attempt", "due", "enqueued", "started", "ended", "duration", "trace_id")
+_NAMES = ("reason", "exception", "queue", "worker", "instance", "entity")
+_TEXTS = ("message", "stack", "data", "details")
+_AT_ONCE = (500, 250, 100, 50, 20, 10, 5, 2, 1)
+"""Rows in one statement: few sizes, so that SQLite prepares each of them once."""
+
+
+class Merger:
+    """Merges rows into `run` and `detail`, and knows the names in them."""
+
+    def __init__(self, jobs: Interned[JobKey], names: Interned[str]) -> None:
+        self._jobs = jobs
+        self._names = names
+
+    def merge(self, connection: sa.Connection, rows: Sequence[Row], now: float) -> list[Change]:
+        """What these rows (one for each id, ascending) add; `now` is noted as the time of the change."""
+        values = self._values(connection, rows, int(now))
+        write = _merge_by_values if connection.dialect.name == "sqlite" else _merge_by_copy
+        written = [found for found in write(connection, values) if found[_ADDED]]
+        _merge_details(connection, rows)
+        return self._changes(connection, rows, written)
+
+    def _values(self, connection: sa.Connection, rows: Sequence[Row], now: int) -> list[tuple[Any, ...]]:
+        try:
+            return self._pack(rows, now)
+        except KeyError:  # names never met before: rare, so that looking first would cost more
+            self._jobs.learn(connection, {row.key for row in rows})
+            self._names.learn(connection, {text for row in rows for text in _names_of(row)})
+            return self._pack(rows, now)
+
+    def _pack(self, rows: Sequence[Row], now: int) -> list[tuple[Any, ...]]:
+        jobs, names = self._jobs.ids, self._names.ids
+        return [
+            (
+                row.id,
+                jobs[row.scheduler, row.job],
+                row.facts,
+                row.facts,
+                row.rank,
+                row.attempt,
+                row.due,
+                row.enqueued,
+                row.started,
+                row.ended,
+                row.duration,
+                names[row.reason],
+                names[row.exception],
+                names[row.queue],
+                names[row.worker],
+                names[row.instance],
+                names[row.entity],
+                row.trace_id and schema.clean(row.trace_id),
+                now,
+            )
+            for row in rows
+        ]
+
+    def _changes(
+        self, connection: sa.Connection, rows: Sequence[Row], written: list[tuple[Any, ...]]
+    ) -> list[Change]:
+        given = {row.id: row for row in rows}
+        merged = [found for found in written if found[_ADDED] != found[_FACTS]]
+        if merged:
+            self._jobs.recall(connection, {found[_JOB] for found in merged})
+            self._names.recall(connection, {number for found in merged for number in found[_NAMED]})
+        changes = []
+        for found in written:
+            row = given[found[0]]
+            if found[_ADDED] != found[_FACTS]:
+                row = self._row(found, row)
+            changes.append(Change(row, found[_ADDED]))
+        return changes
+
+    def _row(self, found: tuple[Any, ...], given: Row) -> Row:
+        """The run as it is now; its detail is what came with this batch."""
+        run_id, job, facts, _, rank, attempt, due, enqueued, started, ended, duration, *names, trace_id, _ = (
+            found
+        )
+        reason, exception, queue, worker, instance, entity = map(self._names.keys.__getitem__, names)
+        return Row(
+            id=run_id,
+            scheduler=given.scheduler,
+            facts=facts,
+            rank=rank,
+            job=self._jobs.keys[job][1],
+            attempt=attempt,
+            due=due,
+            enqueued=enqueued,
+            started=started,
+            ended=ended,
+            duration=duration,
+            reason=reason,
+            exception=exception,
+            queue=queue,
+            worker=worker,
+            instance=instance,
+            entity=entity,
+            trace_id=trace_id,
+            detail=given.detail,
+        )
+
+
+def present(connection: sa.Connection, ids: Iterable[bytes]) -> set[bytes]:
+    """Which of these runs are stored."""
+    query = sa.select(schema.run.c.id)
+    return {
+        bytes(found)
+        for some in _slices(list(ids))
+        for found in connection.execute(query.where(schema.run.c.id.in_(some))).scalars()
+    }
+
+
+def _names_of(row: Row) -> tuple[str, ...]:
+    return (row.reason, row.exception, row.queue, row.worker, row.instance, row.entity)
+
+
+def _merge_by_values(connection: sa.Connection, values: list[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    for some in _slices(values):
+        parameters = tuple(chain.from_iterable(some))
+        yield from connection.exec_driver_sql(_sqlite(len(some)), parameters).all()
+
+
+def _merge_by_copy(connection: sa.Connection, values: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    cursor: Any = connection.connection.cursor()
+    columns = ", ".join(_COLUMNS)
+    with cursor.copy(f"COPY incoming ({columns}) FROM STDIN (FORMAT BINARY)") as copy:
+        copy.set_types(_POSTGRESQL_TYPES)
+        for value in values:
+            copy.write_row(value)
+    cursor.execute(_postgresql())
+    return cursor.fetchall()
+
+
+def prepare(connection: sa.Connection) -> None:
+    """Make what a new connection needs to merge."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("CREATE TEMPORARY TABLE incoming (LIKE run) ON COMMIT DELETE ROWS")
+
+
+def _merge_details(connection: sa.Connection, rows: Iterable[Row]) -> None:
+    heavy = [(row.id, *_texts_of(row.detail)) for row in rows if row.detail]
+    for some in _slices(heavy):
+        connection.exec_driver_sql(
+            _details(connection.dialect.name, len(some)), tuple(chain.from_iterable(some))
+        )
+
+
+def _texts_of(detail: Detail) -> Iterable[str]:
+    return map(schema.clean, (detail.message, detail.stack, detail.data, detail.details))
+
+
+def _slices(values: list[Any]) -> Iterator[list[Any]]:
+    start = 0
+    for size in _AT_ONCE:
+        while len(values) - start >= size:
+            yield values[start : start + size]
+            start += size
+
+
+@lru_cache(maxsize=len(_AT_ONCE))
+def _sqlite(count: int) -> str:
+    values = f"VALUES {_marks('?', len(_COLUMNS), count)}"
+    return _statement("run", _COLUMNS, values, _run_sets("max"), _run_differs(), _COLUMNS)
+
+
+@lru_cache(maxsize=1)
+def _postgresql() -> str:
+    values = (
+        f"SELECT {', '.join(_COLUMNS)} FROM incoming ORDER BY id"  # in order: replicas never lock crosswise
+    )
+    return _statement("run", _COLUMNS, values, _run_sets("greatest"), _run_differs(), _COLUMNS)
+
+
+@lru_cache(maxsize=2 * len(_AT_ONCE))
+def _details(dialect: str, count: int) -> str:
+    mark, greater = ("?", "max") if dialect == "sqlite" else ("%s", "greatest")
+    columns = ("id", *_TEXTS)
+    sets = [f"{column} = {greater}(detail.{column}, excluded.{column})" for column in _TEXTS]
+    differs = [f"excluded.{column} > detail.{column}" for column in _TEXTS]
+    return _statement("detail", columns, f"VALUES {_marks(mark, len(columns), count)}", sets, differs)
+
+
+def _statement(
+    table: str,
+    columns: Sequence[str],
+    values: str,
+    sets: Iterable[str],
+    differs: Iterable[str],
+    returning: Sequence[str] = (),
+) -> str:
+    statement = (
+        f"INSERT INTO {table} ({', '.join(columns)}) {values}"
+        f" ON CONFLICT (id) DO UPDATE SET {', '.join(sets)} WHERE {' OR '.join(differs)}"
+    )
+    return f"{statement} RETURNING {', '.join(returning)}" if returning else statement
+
+
+def _run_sets(greater: str) -> list[str]:
+    return [
+        "facts = run.facts | excluded.facts",
+        "added = excluded.facts & ~run.facts",
+        "changed = excluded.changed",
+        *[f"{column} = {greater}(run.{column}, excluded.{column})" for column in _GREATER],
+        f"job = {_greater_name('job', 'job', 'name')}",
+        *[f"{column} = {_greater_name(column, 'name', 'text')}" for column in _NAMES],
+    ]
+
+
+def _run_differs() -> list[str]:
+    return [
+        "excluded.facts & ~run.facts <> 0",
+        *[f"excluded.{column} > run.{column}" for column in _GREATER],
+        "excluded.job <> run.job",
+        *[f"excluded.{column} <> run.{column} AND excluded.{column} <> 0" for column in _NAMES],
+    ]
+
+
+def _greater_name(column: str, table: str, text: str) -> str:
+    old, new = (
+        f"(SELECT {text} FROM {table} WHERE {table}.id = {side}.{column})" for side in ("run", "excluded")
+    )
+    return (
+        f"CASE WHEN excluded.{column} = run.{column} OR excluded.{column} = 0 THEN run.{column}"
+        f" WHEN run.{column} = 0 OR {new} > {old} THEN excluded.{column} ELSE run.{column} END"
+    )
+
+
+def _marks(mark: str, columns: int, rows: int) -> str:
+    return ", ".join([f"({', '.join([mark] * columns)})"] * rows)
+
+
+_JOB, _FACTS, _ADDED = (_COLUMNS.index(column) for column in ("job", "facts", "added"))
+_NAMED = slice(_COLUMNS.index(_NAMES[0]), _COLUMNS.index(_NAMES[-1]) + 1)
+_POSTGRESQL_TYPES = [
+    {"LargeBinary": "bytea", "Text": "text", "SmallInteger": "int2", "Integer": "int4", "BigInteger": "int8"}[
+        type(column.type).__name__
+    ]
+    for column in schema.run.c
+]

@@ -1,0 +1,178 @@
+"""The history in SQLite or PostgreSQL: merges, counts and remembers in one transaction."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import msgspec
+import sqlalchemy as sa
+
+from taskscope.counts import Counts, JobState, fold
+from taskscope.errors import NotOwner
+from taskscope.events import JobKey
+from taskscope.facts import Change, Row
+from taskscope.settings import Settings
+from taskscope.sinks.history import lost, merge, names, replica, rollups, schema
+from taskscope.sinks.history.database import Database
+from taskscope.sinks.history.ledger import Ledger
+from taskscope.sinks.history.migrate import migrate
+from taskscope.sinks.history.owner import Owner
+from taskscope.sinks.history.removed import Removed
+from taskscope.sinks.history.store import Applied, Store
+
+_decode_counts = msgspec.msgpack.Decoder(Counts).decode
+_decode_state = msgspec.msgpack.Decoder(JobState).decode
+_COUNTS_REMEMBERED = 2_000
+_ROLLUPS_REMEMBERED = 4_000
+
+
+class SqlStore(Store):
+    """Runs and counts in a database at `url`: `sqlite:///file` or `postgresql://…`.
+
+    A failure drops the connection and all that is remembered; the next call connects and reads again, so that a
+    commit of which nobody knows whether it happened neither counts twice nor lets a total fall.
+    """
+
+    def __init__(self, url: str, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        self.settings = settings
+        self.removed = Removed()
+        self._clock = clock
+        self._jobs, self._names = names.jobs(), names.names()
+        self._merger = merge.Merger(self._jobs, self._names)
+        self._counters: Ledger[Counts] = Ledger(schema.counter, _decode_counts, _COUNTS_REMEMBERED)
+        self._states: Ledger[JobState] = Ledger(schema.job_state, _decode_state, 0)
+        self._rollups: Ledger[rollups.Rollup] = Ledger(schema.rollup, rollups.decode, _ROLLUPS_REMEMBERED)
+        self._replica = 0
+        self._uncertain = False
+        self._database = Database(url, session=self._begin, forget=self._forget)
+        path = self._database.path
+        self._owner = Owner(path) if path else None
+
+    def open(self) -> None:
+        """Own the file, connect and migrate."""
+        if self._owner:
+            self._owner.acquire()
+        try:
+            with self.transaction():
+                self._uncertain = False
+        except BaseException:
+            self.close()
+            raise
+
+    def apply(
+        self,
+        rows: Sequence[Row],
+        states: Mapping[JobKey, JobState] | None = None,
+        label: Callable[[JobKey], JobKey] = lambda key: key,
+    ) -> Applied:
+        """Merge, count and save in one transaction; details in `Store.apply`."""
+        with self.transaction() as connection:
+            kept = self._unexpired(connection, rows)
+            changes = self._merger.merge(connection, kept, self._clock())
+            delta = fold(changes, self.settings.buckets, label)
+            totals = self._count(connection, delta.counts)
+            self._roll_up(connection, changes)
+            self._save(connection, states or {})
+            if self._uncertain:
+                totals = self._all_totals(connection)
+        self._uncertain = False
+        return Applied(
+            changes=changes, totals=totals, exemplars=delta.exemplars, expired=len(rows) - len(kept)
+        )
+
+    def totals(self) -> dict[JobKey, Counts]:
+        """The committed counts of all jobs this replica ever counted."""
+        with self.transaction() as connection:
+            return self._all_totals(connection)
+
+    def states(self) -> dict[JobKey, JobState]:
+        """The saved memories of all jobs."""
+        job, state = schema.job.c, schema.job_state.c
+        query = sa.select(job.scheduler, job.name, state.state).join(schema.job, job.id == state.job)
+        with self.transaction() as connection:
+            return {
+                (scheduler, name): _decode_state(packed)
+                for scheduler, name, packed in connection.execute(query)
+            }
+
+    def beat(self, instance: str, now: float) -> None:
+        """Say that this process lives."""
+        with self.transaction() as connection:
+            self._names.learn(connection, [instance])
+            lost.beat(connection, self._names.ids[instance], instance, now)
+
+    def lost(self, now: float, after: float) -> Iterable[Row]:
+        """Runs in progress whose process is gone or silent, oldest first."""
+        with self.transaction() as connection:
+            return lost.lost(connection, now, after)
+
+    def close(self) -> None:
+        """Let go of the connection and the file."""
+        if self._owner is None or self._owner.held:  # a forked child must not touch its parent's connection
+            self._database.close()
+        if self._owner:
+            self._owner.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """The store's own transaction, for what must not happen beside a merge. Raises `Unavailable`."""
+        if self._owner and not self._owner.held:
+            raise NotOwner(f"this process does not own the history {self._database.place}; open it first")
+        with self._database.transaction() as connection:
+            yield connection
+
+    def _begin(self, connection: sa.Connection) -> None:
+        """Set up a new connection."""
+        migrate(connection)
+        merge.prepare(connection)
+        self._replica = replica.take(connection, self.settings.service)
+        self.removed.load(connection)
+
+    def _forget(self) -> None:
+        self._uncertain = True
+        for remembered in (self._jobs, self._names, self._counters, self._rollups):
+            remembered.forget()
+
+    def _unexpired(self, connection: sa.Connection, rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows but those whose run retention has removed."""
+        if connection.dialect.name == "postgresql":  # another replica may have removed some
+            self.removed.load(connection)
+        if not rows or rows[0].id > self.removed.highest:
+            return rows
+        old = [row.id for row in rows if self.removed.covers(row)]
+        expired = set(old) - merge.present(connection, old)
+        return [row for row in rows if row.id not in expired]
+
+    def _count(self, connection: sa.Connection, deltas: Mapping[JobKey, Counts]) -> dict[JobKey, Counts]:
+        self._jobs.learn(connection, deltas)
+        keys = {job: (self._replica, self._jobs.ids[job]) for job in deltas}
+        saved = self._counters.get(connection, keys.values())
+        limit = self.settings.names_per_job
+        totals = {job: saved.get(keys[job], Counts()).plus(delta, limit) for job, delta in deltas.items()}
+        self._counters.put(connection, {keys[job]: total for job, total in totals.items()})
+        return totals
+
+    def _roll_up(self, connection: sa.Connection, changes: Iterable[Change]) -> None:
+        deltas = rollups.fold_rollups(changes)
+        self._jobs.learn(connection, {job for _, _, job in deltas})
+        keys = {place: (*place[:2], self._jobs.ids[place[2]], self._replica) for place in deltas}
+        saved = self._rollups.get(connection, keys.values())
+        for place, delta in deltas.items():
+            if old := saved.get(keys[place]):
+                delta.add(old)
+        self._rollups.put(connection, {keys[place]: delta for place, delta in deltas.items()})
+
+    def _save(self, connection: sa.Connection, states: Mapping[JobKey, JobState]) -> None:
+        self._jobs.learn(connection, states)
+        self._states.put(connection, {(self._jobs.ids[job],): state for job, state in states.items()})
+
+    def _all_totals(self, connection: sa.Connection) -> dict[JobKey, Counts]:
+        job, counter = schema.job.c, schema.counter.c
+        query = (
+            sa.select(job.scheduler, job.name, counter.counts)
+            .join(schema.job, job.id == counter.job)
+            .where(counter.replica == self._replica)
+        )
+        return {
+            (scheduler, name): _decode_counts(packed) for scheduler, name, packed in connection.execute(query)
+        }
