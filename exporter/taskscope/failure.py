@@ -7,7 +7,6 @@ from collections.abc import Callable
 from itertools import islice
 from reprlib import Repr
 from traceback import format_exception
-from types import TracebackType
 from typing import TypeVar
 
 from taskscope.events import Error
@@ -22,12 +21,11 @@ KEYS, VALUE = 20, 200
 _CANCELLED = ("asyncio.exceptions.CancelledError", "concurrent.futures._base.CancelledError", "GeneratorExit")
 
 
-def describe(error: BaseException, traceback: TracebackType | None = None) -> Error:
-    """The error as it is kept; the stack begins with `traceback`, by default the exception's own."""
+def describe(error: BaseException, skip: int = 0) -> Error:
+    """The error as it is kept; its stack leaves out the `skip` outermost frames."""
     kind = kind_of(error)
     message = cut(_message(error), MESSAGE)
-    frames = traceback or _attempt(lambda: error.__traceback__, None)
-    stack = _attempt(lambda: "".join(format_exception(type(error), error, frames)), f"{kind}: {message}\n")
+    stack = _attempt(lambda: _stack(error, skip), f"{kind}: {message}\n")
     return Error(kind=kind, message=message, stack=cut(stack, STACK), data=_attempt(lambda: _data(error), {}))
 
 
@@ -45,7 +43,7 @@ def kind_of(error: BaseException) -> str:
 
 
 def short_repr(value: object, limit: int = VALUE) -> str:
-    """The value as Python shows it, at most `limit` characters; large containers are cut before they are shown."""
+    """The value as Python shows it, at most `limit` characters; large containers are cut beforehand."""
     short = Repr()
     short.maxstring = short.maxother = short.maxlong = limit
     short.maxlist = short.maxtuple = short.maxset = short.maxfrozenset = short.maxdict = short.maxdeque = KEYS
@@ -73,8 +71,18 @@ def _message(error: BaseException) -> str:
     return _attempt(lambda: _exact(str(error)), "<the exception's text cannot be shown>")
 
 
+def _stack(error: BaseException, skip: int) -> str:
+    traceback = error.__traceback__
+    for _ in range(skip):
+        if traceback is not None:
+            traceback = traceback.tb_next
+    return "".join(format_exception(type(error), error, traceback))
+
+
 def _data(error: BaseException) -> dict[str, str]:
-    return {cut(_exact(str(key)), VALUE): short_repr(value) for key, value in islice(vars(error).items(), KEYS)}
+    return {
+        cut(_exact(str(key)), VALUE): short_repr(value) for key, value in islice(vars(error).items(), KEYS)
+    }
 
 
 def _path(kind: type) -> str:

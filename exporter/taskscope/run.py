@@ -20,7 +20,7 @@ class Run(NamedTuple):
 
     @property
     def run_id(self) -> str:
-        """Its id as the API and the history show it; the scheduler's own id where only the history can say."""
+        """Its id as API and history show it; the scheduler's own id where only the history can say."""
         if self.anchor is None:
             return self.native
         return _text(self.scheduler, self.native, self.attempt, round(self.anchor * 1000))
@@ -63,6 +63,9 @@ class RunFilter(logging.Filter):
 
 @lru_cache(maxsize=256)
 def _text(scheduler: str, native: str, attempt: int, anchor_ms: int) -> str:
-    from taskscope.identity import run_id, text  # hashlib and uuid are slow to import, and a pool's child is many
+    from taskscope.identity import (
+        run_id,
+        text,
+    )  # hashlib and uuid are slow to import, and a pool's child is many
 
     return text(run_id(scheduler, native, attempt, anchor_ms))

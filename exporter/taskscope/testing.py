@@ -1,9 +1,9 @@
 """For tests, yours and ours: a scheduler that follows a script, and a sink that remembers everything.
 
-    scheduler, seen = FakeScheduler(), Recorder()
-    with taskscope.Exporter(scheduler, sinks=[seen], history=None, port=None):
-        scheduler.job("nightly").run(duration=2.5)
-        seen.wait_for(lambda: seen.changes)
+scheduler, seen = FakeScheduler(), Recorder()
+with taskscope.Exporter(scheduler, sinks=[seen], history=None, port=None):
+    scheduler.job("nightly").run(duration=2.5)
+    seen.wait_for(lambda: seen.changes)
 """
 
 import threading
@@ -68,5 +68,7 @@ class Recorder(Sink):
         with self._news:
             result = self._news.wait_for(true, timeout)
         if not result:
-            raise AssertionError(f"not seen within {timeout:g} s; seen: {[fact.status for fact in self.facts][-50:]}")
+            raise AssertionError(
+                f"not seen within {timeout:g} s; seen: {[fact.status for fact in self.facts][-50:]}"
+            )
         return result

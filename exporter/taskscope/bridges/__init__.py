@@ -1,7 +1,7 @@
 """Watchers: one file per scheduler; the file name is the name everywhere.
 
-Nothing is listed: whatever file lies here is a bridge, unless its name begins with an underscore. Bridges import their
-scheduler only when they are given one.
+Nothing is listed: whatever file lies here is a bridge, unless its name begins with an underscore.
+Bridges import their scheduler only when they are given one.
 """
 
 from __future__ import annotations

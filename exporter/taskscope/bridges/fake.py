@@ -1,4 +1,4 @@
-"""A scripted scheduler that says exactly what it is told to: for demos, tests and benchmarks. The smallest bridge."""
+"""A scripted scheduler, which says exactly what it is told to: for demos, tests and benchmarks."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -128,7 +128,9 @@ class FakeRun:
         took = self.job.scheduler.clock() - started if duration is None else duration
         if fails is None:
             return self._end("success", at=started + took, duration=took)
-        return self._end("failed", at=started + took, duration=took, reason=reason_of(fails), error=describe(fails))
+        return self._end(
+            "failed", at=started + took, duration=took, reason=reason_of(fails), error=describe(fails)
+        )
 
     def skip(self, reason: str) -> "FakeRun":
         """End it without having run."""
@@ -177,9 +179,18 @@ class FakeBridge(Bridge):
         if target.poll_error:
             raise target.poll_error
         yield SchedulerState(
-            scheduler=self._name, system=self.system, at=at, up=target.up, running=target.running, summary=("a script",)
+            scheduler=self._name,
+            system=self.system,
+            at=at,
+            up=target.up,
+            running=target.running,
+            summary=("a script",),
         )
-        yield Jobs(scheduler=self._name, at=at, jobs=tuple(self._defined(job.definition) for job in target.jobs.values()))
+        yield Jobs(
+            scheduler=self._name,
+            at=at,
+            jobs=tuple(self._defined(job.definition) for job in target.jobs.values()),
+        )
         for queue in sorted({job.definition.queue for job in target.jobs.values()}):
             yield self._queue(queue, at)
 
@@ -188,7 +199,12 @@ class FakeBridge(Bridge):
         waiting = [run.due for run in runs if run.started is None]
         oldest = min(waiting, default=None)
         return QueueState(
-            scheduler=self._name, queue=queue, at=at, ready=len(waiting), in_flight=len(runs) - len(waiting), oldest=oldest
+            scheduler=self._name,
+            queue=queue,
+            at=at,
+            ready=len(waiting),
+            in_flight=len(runs) - len(waiting),
+            oldest=oldest,
         )
 
     def _defined(self, job: Job) -> Job:

@@ -1,0 +1,173 @@
+"""Reads how an APScheduler defines its jobs, by what the scheduler itself hands out."""
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, tzinfo
+from datetime import time as midnight
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from taskscope.events import Job, Trigger, TriggerState
+from taskscope.failure import KEYS, short_repr
+
+_made_up = re.compile(r"[0-9a-f]{32}").fullmatch  # what APScheduler calls a job that was given no id
+
+
+def job_name(job: Any) -> str:
+    """What people call the job: the id it was given, or else its function."""
+    return str(job.id) if not _made_up(job.id) else function_of(job)
+
+
+def function_of(job: Any) -> str:
+    """`module:function` of the job."""
+    func = job.func
+    if job.func_ref:
+        return str(job.func_ref)
+    while isinstance(func, partial):
+        func = func.func
+    return f"{getattr(func, '__module__', '?')}:{getattr(func, '__qualname__', type(func).__qualname__)}"
+
+
+def missed_times(job: Any, times: Sequence[datetime], limit: int) -> list[datetime]:
+    """The due times that a coalescing job leaves out in favour of `times`; the first `limit` of them."""
+    due = getattr(job, "next_run_time", None)
+    if not job.coalesce or due is None or due >= times[0] or not _is_pure(job.trigger):
+        return []
+    trigger = _steady(job.trigger)
+    missed: list[datetime] = []
+    while due is not None and due < times[0] and len(missed) < limit:
+        missed.append(due)
+        due = trigger.get_next_fire_time(due, times[0])
+    return missed
+
+
+class Situation:
+    """What is known of a job beside its definition."""
+
+    __slots__ = ("defaults", "durable", "now", "previous", "refused", "running", "store")
+
+    def __init__(
+        self,
+        store: str,
+        durable: bool,
+        defaults: Mapping[str, Any],
+        running: int,
+        previous: float,
+        refused: float,
+    ) -> None:
+        self.store, self.durable, self.defaults = store, durable, defaults
+        self.running, self.previous, self.refused = running, previous, refused
+
+
+def definition(job: Any, situation: Situation, after: tuple[float | None, bool | None]) -> Job:
+    """The job as it is defined now; `after` is what `outlook` says."""
+    options = {name: getattr(job, name, default) for name, default in situation.defaults.items()}
+    paused = hasattr(job, "next_run_time") and job.next_run_time is None
+    next_run = timestamp(getattr(job, "next_run_time", None))
+    return Job(
+        name=job_name(job),
+        key=job.id,
+        function=function_of(job),
+        description=job.name,
+        queue=job.executor,
+        paused=paused,
+        next_run=next_run,
+        previous_run=situation.previous or None,
+        interval=after[0],
+        overlap=options["max_instances"] > 1,
+        durable=situation.durable,
+        properties={**options, "jobstore": situation.store, "executor": job.executor},
+        data=_arguments(job),
+        triggers=(_trigger(job, situation, options, paused, after[1]),),
+    )
+
+
+def outlook(job: Any) -> tuple[float | None, bool | None]:
+    """Seconds between the next two due times, and whether a second one comes; None where not known."""
+    trigger, due = job.trigger, getattr(job, "next_run_time", None)
+    if (
+        due is None or not _is_pure(trigger) or type(trigger).__name__ == "AndTrigger"
+    ):  # its search may have no end
+        return None, None
+    later = _steady(trigger).get_next_fire_time(due, due)
+    return (None, False) if later is None else (later.timestamp() - due.timestamp(), True)
+
+
+def timestamp(moment: Any, zone: tzinfo | None = None) -> float | None:
+    """Seconds since the epoch of a datetime, or of a date's begin in this zone; None of anything else."""
+    if isinstance(moment, datetime):
+        return moment.timestamp()
+    return datetime.combine(moment, midnight(), zone).timestamp() if isinstance(moment, date) else None
+
+
+def _trigger(
+    job: Any, situation: Situation, options: Mapping[str, Any], paused: bool, may_fire_again: bool | None
+) -> Trigger:
+    trigger, zone = job.trigger, _zone(job.trigger)
+    return Trigger(
+        key=job.id,
+        state=_state(situation, paused),
+        schedule=str(trigger),
+        description=type(trigger).__name__,
+        timezone="" if zone is None else str(zone),
+        start=timestamp(getattr(trigger, "start_date", getattr(trigger, "run_date", None)), zone),
+        end=timestamp(getattr(trigger, "end_date", None), zone),
+        next_run=timestamp(getattr(job, "next_run_time", None)),
+        previous_run=situation.previous or None,
+        may_fire_again=may_fire_again,
+        misfire_policy=_policy(options),
+    )
+
+
+def _state(situation: Situation, paused: bool) -> TriggerState:
+    """A paused job may still run. BLOCKED: it was due, and left out because of the runs that go on."""
+    if paused:
+        return "PAUSED"
+    if not situation.running:
+        return "WAITING"
+    return "BLOCKED" if situation.refused > situation.previous else "EXECUTING"
+
+
+def _policy(options: Mapping[str, Any]) -> str:
+    grace = options["misfire_grace_time"]
+    late = "runs however late" if grace is None else f"left out when more than {grace} s late"
+    return (
+        f"{late}; missed runs become one"
+        if options["coalesce"]
+        else f"{late}; each missed run is made up for"
+    )
+
+
+def _arguments(job: Any) -> dict[str, Any]:
+    """The arguments by repr. An iterator among them is not looked at: the run would miss what we took."""
+    data: dict[str, Any] = {}
+    if job.args and isinstance(job.args, tuple | list):
+        data["args"] = [short_repr(value) for value in job.args[:KEYS]]
+    if job.kwargs and isinstance(job.kwargs, dict):
+        data["kwargs"] = {str(key): short_repr(value) for key, value in islice(job.kwargs.items(), KEYS)}
+    return data
+
+
+def _zone(trigger: Any) -> tzinfo | None:
+    """The trigger's time zone, or that of the first of its parts."""
+    zone = getattr(trigger, "timezone", None) or getattr(getattr(trigger, "run_date", None), "tzinfo", None)
+    if isinstance(zone, tzinfo):
+        return zone
+    return next((zone for part in getattr(trigger, "triggers", ()) if (zone := _zone(part))), None)
+
+
+def _is_pure(trigger: Any) -> bool:
+    """May it be asked for due times? A trigger of the user's own might count how often it is asked."""
+    own = type(trigger).__module__.startswith("apscheduler.triggers.")
+    return own and all(_is_pure(part) for part in getattr(trigger, "triggers", ()))
+
+
+def _steady(trigger: Any) -> Any:
+    """The trigger without its random delay."""
+    if not getattr(trigger, "jitter", None):
+        return trigger
+    steady = copy.copy(trigger)
+    steady.jitter = None
+    return steady

@@ -1,0 +1,374 @@
+"""Follows every run of an APScheduler, from its submission to its end, by hooks on executor instances."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import BrokenExecutor
+from contextvars import Token
+from datetime import datetime
+from itertools import count
+from os import getpid
+from threading import RLock
+from typing import Any
+from uuid import uuid4
+from weakref import WeakValueDictionary
+
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED
+from apscheduler.executors.base import MaxInstancesReachedError
+from apscheduler.util import iscoroutinefunction_partial
+
+from taskscope.bridges._apscheduler_child import ChildSubmission, Report, RunTimes, StandIn, SubmissionId
+from taskscope.bridges._apscheduler_jobs import job_name, missed_times
+from taskscope.bridges._apscheduler_starts import Starts
+from taskscope.bridges._quiet import quiet
+from taskscope.contracts import Emit
+from taskscope.events import Error, Fact, Status
+from taskscope.failure import describe, reason_of
+from taskscope.instance import instance
+from taskscope.run import Run, enter, leave
+
+logger = logging.getLogger("taskscope")
+
+_COALESCED = 1_000  # run times left out by one submission that are told
+_DAY = 86_400.0
+
+
+class Watch:
+    """What the hooks on one scheduler share."""
+
+    def __init__(self, scheduler: str, emit: Emit) -> None:
+        self.scheduler, self.emit = scheduler, quiet(emit)
+        self.active = True
+        self.submitted = 0
+        self.previous: dict[tuple[str, str], float] = {}
+        """When each job (job store, id) was last due."""
+        self.refused: dict[tuple[str, str], float] = {}
+        """When a due job was last left out because it still ran."""
+        self.lock = RLock()
+        """Held while a run in a process pool changes: two threads of ours hear of it."""
+        self.starts = Starts(quiet(self._heard))
+        self.instance = self._prefix = ""
+        self._pid, self._numbers = 0, count()
+        self._away: WeakValueDictionary[int, Submission] = WeakValueDictionary()
+
+    def known(self, job: Any, due: datetime, now: float) -> "Tracked":
+        """A run of this job, under an id that no other run has."""
+        if self._pid != getpid():  # after a fork two processes may submit the same due times
+            self._pid, self._prefix, self.instance = getpid(), uuid4().hex, instance()
+        job_id = job.id if job.id.isprintable() else ascii(job.id)
+        native = (
+            f"{self._prefix}:{job._jobstore_alias}:{job_id[:200]}:{due.isoformat()}:{next(self._numbers)}"
+        )
+        return Tracked(native, due.timestamp(), now)
+
+    def skip(self, job: Any, times: Iterable[datetime], reason: str) -> None:
+        """Tell runs that will not be."""
+        now, name = time.time(), job_name(job)
+        for due in times:
+            run = self.known(job, due, now)
+            self.emit(
+                Fact(
+                    scheduler=self.scheduler,
+                    native=run.native,
+                    status="skipped",
+                    at=now,
+                    anchor=run.anchor,
+                    job=name,
+                    due=run.due,
+                    reason=reason,
+                    queue=job.executor,
+                    instance=self.instance,
+                )
+            )
+
+    def send_away(self, submission: "Submission") -> int:
+        """A number by which a process-pool child can speak of this submission."""
+        number = next(self._numbers)
+        self._away[number] = submission
+        return number
+
+    def forget(self, job_store: str | None, job_id: str | None = None) -> None:
+        """Remember nothing of this job, of all jobs of the store, or of all jobs."""
+        for memory in (self.previous, self.refused):
+            if job_store is not None and job_id is not None:
+                memory.pop((job_store, job_id), None)
+            else:
+                for key in [key for key in list(memory) if job_store in (None, key[0])]:
+                    memory.pop(key, None)
+
+    def _heard(self, number: int, index: int, started: float, duration: float, pid: int) -> None:
+        if submission := self._away.get(number):
+            submission.hear(index, started, duration, pid)
+
+
+class Tracked:
+    """A run, from its submission to its end. Times are seconds since the epoch."""
+
+    __slots__ = ("anchor", "begun", "due", "ended", "native", "started", "worker")
+
+    def __init__(self, native: str, due: float, now: float) -> None:
+        self.native = native
+        self.due = due if due > 0 else None
+        self.anchor = due if abs(now - due) < _DAY else now  # a run that is years late is a run of today
+        self.started: float | None = None
+        self.begun = 0.0
+        self.ended = False
+        self.worker = ""
+
+
+class Submission(StandIn):
+    """A job handed to an executor, for one run or several."""
+
+    __slots__ = ("__weakref__", "enqueued", "name", "remote", "runs", "tap")
+
+    def __init__(self, tap: "Tap", job: Any, times: Sequence[datetime]) -> None:
+        super().__init__(job, RunTimes(times))
+        self.tap, self.name, self.enqueued = tap, job_name(job), time.time()
+        self.remote = False
+        """Has it been sent to another process?"""
+        self.runs = [tap.watch.known(job, due, self.enqueued) for due in times]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Job store and id of the job."""
+        return (self.job._jobstore_alias, self.job.id)
+
+    @property
+    def id(self) -> str:
+        """The job's id, which leads back here."""
+        return SubmissionId(self.job.id, self, []) if self.tap.watch.active else self.job.id
+
+    @property
+    def func(self) -> Callable[..., Any]:
+        """The job's function, measured; a coroutine function if the job's is one."""
+        return self._call_coroutine if iscoroutinefunction_partial(self.job.func) else self._call
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        watch, self.remote = self.tap.watch, True
+        runs = [tuple(self._context(run)) for run in self.runs]
+        return ChildSubmission, (self.job, self.times, runs, watch.send_away(self), watch.starts.address())
+
+    def open(self) -> None:
+        """Tell that its runs wait."""
+        for run in self.runs:
+            self._tell(run, "queued", self.enqueued)
+
+    def settle(self, events: Sequence[Any]) -> None:
+        """The executor is done with it: tell what is not told yet, give the events their plain id back."""
+        reports = (
+            {report.place: report for report in getattr(events[0].job_id, "reports", ())} if events else {}
+        )
+        for event in events:
+            event.job_id = self.job.id
+        for index, (run, event) in enumerate(zip(self.runs, events, strict=False)):
+            if index in reports:
+                self._take(run, reports[index])
+            elif not run.ended:
+                self._believe(run, event)
+        self.tap.open.discard(self)
+
+    def abandon(self, error: BaseException) -> None:
+        """The executor lost it, or never took it: its runs end without having come to their end."""
+        if self.remote:
+            self.tap.watch.starts.drain()
+        with self.tap.watch.lock:
+            for run in self.runs:
+                if not run.ended and (
+                    run.started is None or self.remote
+                ):  # else it runs on, and tells its end
+                    self._lose(run, error)
+        self.tap.open.discard(self)
+
+    def hear(self, index: int, started: float, duration: float, pid: int) -> None:
+        """A process-pool child says that a run has begun, or that it succeeded."""
+        with self.tap.watch.lock:
+            run = self.runs[index]
+            if run.ended:
+                return
+            if run.started is None:
+                run.started, run.worker = started, f"{instance().split(':')[0]}:{pid}"
+                self._tell(run, "started", started)
+            if duration >= 0:
+                self._finish(run, duration, None, "")
+
+    def _take(self, run: Tracked, report: Report) -> None:
+        with self.tap.watch.lock:
+            self.hear(report.place, report.started, -1.0, report.pid)
+            if not run.ended:
+                self._finish(run, report.duration, report.error, report.reason)
+
+    def _believe(self, run: Tracked, event: Any) -> None:
+        """Only the event is known: the run was left out, or the executor has ways of its own to call."""
+        run.ended, now = True, time.time()
+        if event.code == EVENT_JOB_MISSED:
+            self._tell(run, "skipped", now, reason="misfire")
+        elif event.code == EVENT_JOB_ERROR:
+            self._tell(run, "failed", now, reason=reason_of(event.exception), error=describe(event.exception))
+        else:
+            self._tell(run, "success", now)
+
+    def _lose(self, run: Tracked, error: BaseException) -> None:
+        run.ended, reason = True, reason_of(error)
+        if reason == "cancelled" and run.started is None:
+            self._tell(run, "skipped", time.time(), reason=reason)
+            return
+        if isinstance(error, BrokenExecutor) or (self.remote and run.started is not None):
+            reason = "worker_lost"
+        self._tell(run, "failed", time.time(), reason=reason, error=describe(error))
+
+    async def _call_coroutine(self, *args: Any, **kwargs: Any) -> Any:
+        index = self.times.current
+        token = self._begin(index)
+        try:
+            result = await self.job.func(*args, **kwargs)
+        except BaseException as error:
+            self._end(index, error)
+            raise
+        else:
+            self._end(index, None)
+            return result
+        finally:
+            leave(token)
+
+    def _begin(self, index: int) -> Token[Run | None]:
+        run = self.runs[index]
+        if not run.ended:
+            run.started = time.time()
+            self._tell(run, "started", run.started)
+        token = enter(self._context(run))
+        run.begun = time.perf_counter()
+        return token
+
+    def _end(self, index: int, error: BaseException | None) -> None:
+        run = self.runs[index]
+        duration = time.perf_counter() - run.begun
+        if run.ended:
+            return
+        if error is None:
+            self._finish(run, duration, None, "")
+        else:
+            self._finish(run, duration, describe(error, skip=1), reason_of(error))
+
+    def _finish(self, run: Tracked, duration: float, error: Error | None, reason: str) -> None:
+        run.ended, at = True, (run.started or 0.0) + duration
+        if reason:
+            self._tell(run, "failed", at, reason, error, duration)
+        else:
+            self._tell(run, "success", at, "", None, duration)
+
+    def _context(self, run: Tracked) -> Run:
+        return Run(self.tap.watch.scheduler, self.name, run.native, 0, run.due, run.anchor)
+
+    def _tell(
+        self,
+        run: Tracked,
+        status: Status,
+        at: float,
+        reason: str = "",
+        error: Error | None = None,
+        duration: float | None = None,
+    ) -> None:
+        watch = self.tap.watch
+        if watch.active:
+            watch.emit(
+                Fact(
+                    scheduler=watch.scheduler,
+                    native=run.native,
+                    status=status,
+                    at=at,
+                    anchor=run.anchor,
+                    job=self.name,
+                    due=run.due,
+                    enqueued=self.enqueued,
+                    started=run.started,
+                    duration=duration,
+                    reason=reason,
+                    queue=self.tap.alias,
+                    worker=run.worker,
+                    instance=watch.instance,
+                    error=error,
+                )
+            )
+
+
+class Tap:
+    """The hooks on one executor instance."""
+
+    def __init__(self, executor: Any, alias: str, watch: Watch) -> None:
+        self.executor, self.alias, self.watch = executor, alias, watch
+        self.open: set[Submission] = set()
+        """Submissions that the executor has not reported back."""
+        self._settle, self._abandon = quiet(Submission.settle), quiet(Submission.abandon)
+        self._refuse = quiet(self._leave_out)
+        self._hooks = {
+            "submit_job": self._submit_job,
+            "_do_submit_job": self._do_submit_job,
+            "_run_job_success": self._run_job_success,
+            "_run_job_error": self._run_job_error,
+        }
+        self._found = {name: getattr(executor, name) for name in self._hooks}
+        self._shadowed = {name: vars(executor)[name] for name in self._hooks if name in vars(executor)}
+        vars(executor).update(self._hooks)
+
+    def remove(self) -> None:
+        """Take the hooks out. One that somebody else has hooked again stays, and does nothing."""
+        for name, hook in self._hooks.items():
+            if vars(self.executor).get(name) == hook:
+                del vars(self.executor)[name]
+                if name in self._shadowed:
+                    vars(self.executor)[name] = self._shadowed[name]
+        self.open.clear()
+
+    def _submit_job(self, job: Any, run_times: list[datetime]) -> None:
+        try:
+            self._found["submit_job"](job, run_times)
+        except MaxInstancesReachedError:
+            self._refuse(job, run_times)
+            raise
+
+    def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
+        if not self.watch.active:
+            self._found["_do_submit_job"](job, run_times)
+            return
+        submission = self._opened(job, run_times)
+        if submission is None:
+            self._found["_do_submit_job"](job, run_times)
+            return
+        try:
+            self._found["_do_submit_job"](submission, submission.times)
+        except BaseException as error:
+            self._abandon(submission, error)
+            raise
+
+    def _opened(self, job: Any, run_times: list[datetime]) -> Submission | None:
+        """What follows these runs; None where trouble of ours keeps us from it."""
+        try:
+            submission, watch = Submission(self, job, run_times), self.watch
+            if missed := missed_times(job, run_times, _COALESCED):
+                watch.skip(job, missed, "coalesced")
+            watch.submitted += len(submission.runs)
+            watch.previous[submission.key] = run_times[-1].timestamp()
+        except Exception:
+            logger.exception("taskscope cannot follow job %s; it runs unwatched", job.id)
+            return None
+        self.open.add(submission)
+        submission.open()
+        return submission
+
+    def _leave_out(self, job: Any, run_times: list[datetime]) -> None:
+        if not self.watch.active:
+            return
+        self.watch.refused[(job._jobstore_alias, job.id)] = run_times[-1].timestamp()
+        self.watch.skip(job, run_times, "overlap")
+
+    def _run_job_success(self, job_id: str, events: list[Any]) -> None:
+        if isinstance(job_id, SubmissionId):
+            self._settle(job_id.submission, events)
+            job_id = job_id.submission.job.id
+        self._found["_run_job_success"](job_id, events)
+
+    def _run_job_error(self, job_id: str, exc: BaseException, traceback: Any = None) -> None:
+        if isinstance(job_id, SubmissionId):
+            self._abandon(job_id.submission, exc)
+            job_id = job_id.submission.job.id
+        self._found["_run_job_error"](job_id, exc, traceback)
