@@ -41,7 +41,7 @@ bench: $(VENV)/installed  ## the benchmarks, side by side with peers
 	@$(BIN)/python -m benchmarks
 
 generate: $(VENV)/installed  ## refresh the generated docs
-	@$(BIN)/python -m docs.generate
+	@$(BIN)/python -m taskscope.generate
 
 format: $(VENV)/installed  ## format the code and sort its imports
 	@$(BIN)/ruff check --fix --quiet

@@ -69,8 +69,7 @@ def wrong(key: str, hint: Any, value: Any) -> BadArgument:
     if any(
         meta.pattern for meta in _metas(hint)
     ):  # whoever pastes a token in place of its hash should not read it
-        about = next(meta.description for meta in _metas(hint) if meta.description)
-        return BadArgument(f"{key} must be {wanted(hint)}: {about.rstrip('.')}")
+        return BadArgument(f"{key} must be {wanted(hint)}: {description(hint).rstrip('.')}")
     text = masked(repr(value))
     return BadArgument(f"{key} must be {wanted(hint)}, not {text if len(text) <= 60 else text[:57] + '…'}")
 
@@ -94,6 +93,11 @@ def bare(hint: Any) -> Any:
 def members(struct: Any) -> dict[str, Any]:
     """The settings that a struct holds, with their types."""
     return get_type_hints(struct, include_extras=True)
+
+
+def description(hint: Any) -> str:
+    """What the setting is for, as its declaration says."""
+    return next((meta.description for meta in _metas(hint) if meta.description), "")
 
 
 def written(value: Any, hint: Any = Any) -> Any:
@@ -174,7 +178,7 @@ def _seconds(value: Any) -> Any:
 def _noun(hint: Any) -> str:
     kind = bare(hint)
     if _is_duration(hint):
-        return "a duration above 0 such as `500ms`, `1h30m` or `30d`"
+        return "a duration such as `90s` or `1h30m`"
     if get_origin(kind) is tuple:
         return f"a list{_range(hint)}, each item {wanted(get_args(kind)[0])}"
     if get_origin(kind) is dict:
