@@ -1,0 +1,44 @@
+"""The same series for a program that has a registry of the standard client."""
+
+from collections.abc import Iterable, Mapping
+from threading import Lock
+
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar, Sample
+
+from taskscope.counts import Exemplar as Observed
+from taskscope.sinks.metrics.series import Family, exemplar_labels
+
+
+class SeriesCollector(Collector):
+    """Register it with any registry. Process metrics are left to the registry's own collectors."""
+
+    def __init__(self, families: Mapping[str, Family], lock: Lock) -> None:
+        self._families, self._lock = families, lock
+
+    def describe(self) -> Iterable[Metric]:
+        """All families, without samples."""
+        return map(_metric, self._families.values())
+
+    def collect(self) -> Iterable[Metric]:
+        """The families that have samples, in the order of the page."""
+        for family in self._families.values():
+            metric = _metric(family)
+            with self._lock:
+                samples = list(family.samples())
+            metric.samples = [
+                Sample(name, labels, value, None, _exemplar(exemplar))
+                for name, labels, value, exemplar in samples
+            ]
+            if samples:
+                yield metric
+
+
+def _metric(family: Family) -> Metric:
+    metric = family.metric
+    return Metric(metric.family, metric.help, metric.kind, metric.unit)
+
+
+def _exemplar(observed: Observed | None) -> Exemplar | None:
+    return Exemplar(exemplar_labels(observed), observed.value, observed.at) if observed else None

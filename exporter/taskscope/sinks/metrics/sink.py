@@ -1,0 +1,189 @@
+"""All metrics: written by the pipeline, read by scrapes, neither waiting long for the other."""
+
+import platform
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from threading import Lock
+
+from taskscope.counts import Bounds, Counts, Exemplar
+from taskscope.errors import BadArgument
+from taskscope.events import JobKey
+from taskscope.live import Live
+from taskscope.settings import Settings
+from taskscope.sinks.metrics.catalog import CATALOG, Metric, metric
+from taskscope.sinks.metrics.collector import SeriesCollector
+from taskscope.sinks.metrics.deflate import Deflater
+from taskscope.sinks.metrics.guard import Guard
+from taskscope.sinks.metrics.jobs import CORE, JobSeries, view
+from taskscope.sinks.metrics.process import Process, cpu_limit, memory_limit
+from taskscope.sinks.metrics.readings import ReadingSeries, Snapshot, current
+from taskscope.sinks.metrics.render import (
+    END,
+    OPENMETRICS,
+    TEXT,
+    Part,
+    Rendered,
+    groups,
+    only,
+    packed,
+    parts,
+    wants_openmetrics,
+)
+from taskscope.sinks.metrics.series import Family, Labels
+
+
+class Metrics:
+    """Every metric of the catalog, and the page that shows them; may be called from any thread."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._families = {entry.name: Family(entry, _bounds(entry, settings.buckets)) for entry in CATALOG}
+        self._lock = Lock()
+        self._sync_lock = Lock()
+        self._guard = Guard(settings.series_budget, settings.job_budget, CORE)
+        self._jobs = JobSeries(self._families, self._guard, settings)
+        self._readings = ReadingSeries(self._families)
+        self._process = Process()
+        self._process.refresh(clock())
+        self._deflaters = {False: Deflater(), True: Deflater()}
+        self._bear()
+
+    def label(self, key: JobKey) -> JobKey:
+        """The name under which a job is counted: its own, or `_other` when the budget is used up."""
+        label = self._guard.label(key)
+        if label != key:
+            self.add("series_limited_total", 1, "runs_total")
+        return label
+
+    def restore(self, totals: Mapping[JobKey, Counts]) -> None:
+        """Take up what was committed before this process; until then no counter of a job is exported."""
+        self.publish(totals, {})
+
+    def publish(
+        self, totals: Mapping[JobKey, Counts], exemplars: Mapping[tuple[JobKey, str, int], Exemplar]
+    ) -> None:
+        """Export these committed counts, which are absolute; no exported number falls.
+
+        An exemplar is given by job, name of the histogram, and index of the bucket.
+        """
+        for key, counts in totals.items():
+            with self._lock:
+                self._jobs.count(key, counts)
+        with self._lock:
+            self._jobs.begin()
+            for (key, histogram, bucket), exemplar in exemplars.items():
+                self._jobs.point(key, histogram, bucket, exemplar)
+
+    def sync(self, live: Live, now: float) -> None:
+        """Export what is true now: the jobs that changed, and the readings that are fresh."""
+        with self._sync_lock:
+            with live.lock:
+                changed = live.changed()
+                views = {key: view(job) for key, job in changed.items() if job}
+                definitions = {key: current(job) for key, job in changed.items()}
+                gone = (self._guard.jobs() | changed.keys()) - live.jobs.keys()
+                readings = Snapshot(live, now - self._settings.reading_ttl)
+            for key, seen in views.items():
+                with self._lock:
+                    self._jobs.show(key, seen)
+            with self._lock:
+                for key in gone:
+                    self._jobs.leave(key)
+                for key, definition in definitions.items():
+                    self._readings.define(key, definition)
+                for scheduler in readings.known():
+                    self._jobs.known(scheduler)
+                self._readings.show(readings)
+            self.set("series", sum(len(family) for family in self._families.values() if family.metric.job))
+            self._process.refresh(now)
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        """Set a metric about taskscope itself; a counter never falls.
+
+        Raises `BadArgument` for a name or a number of labels that is not in the catalog.
+        """
+        family = self._own(name, labels)
+        with self._lock:
+            (family.raise_to if family.metric.kind == "counter" else family.put)(labels, value)
+
+    def add(self, name: str, amount: float, *labels: str) -> None:
+        """Add to a metric about taskscope itself. Raises `BadArgument` as `set` does."""
+        family = self._own(name, labels)
+        with self._lock:
+            old = family.get(labels)
+            family.put(labels, old[0] + amount if old else amount)
+
+    def observe(self, name: str, value: float, *labels: str) -> None:
+        """Observe a value in a histogram about taskscope itself. Raises `BadArgument` as `set` does."""
+        family = self._own(name, labels, histogram=True)
+        first = bisect_left(family.bounds, value)
+        with self._lock:
+            *buckets, count, total = family.get(labels) or [0.0] * family.width
+            buckets[first:] = [bucket + 1 for bucket in buckets[first:]]
+            family.put(labels, *buckets, count + 1, total + value)
+
+    def render(self, accept: str = "", names: Collection[str] = (), compress: bool = False) -> Rendered:
+        """The page in the format that `accept` prefers; with `names` only these families or samples."""
+        openmetrics = wants_openmetrics(accept)
+        page = self._named(openmetrics, frozenset(names)) if names else self._all(openmetrics)
+        content_type = OPENMETRICS if openmetrics else TEXT
+        if not compress:
+            return Rendered(content_type, "", packed(lines for _, lines in page))
+        deflater = Deflater() if names else self._deflaters[openmetrics]
+        return Rendered(content_type, "gzip", packed(deflater.page(groups(page))))
+
+    def collector(self) -> SeriesCollector:
+        """All `taskscope_` families, for a registry of prometheus_client."""
+        return SeriesCollector(self._families, self._lock)
+
+    def _all(self, openmetrics: bool) -> Iterator[Part]:
+        for family in self._families.values():
+            yield from parts(family, self._lock, openmetrics)
+        yield self._process.part(openmetrics)
+        if openmetrics:
+            yield None, END
+
+    def _named(self, openmetrics: bool, names: frozenset[str]) -> Iterator[Part]:
+        for family in self._families.values():
+            entry = family.metric
+            if names & {entry.sample, entry.family}:
+                yield from parts(family, self._lock, openmetrics)
+            elif names & {entry.sample + suffix for suffix, _ in family.endings}:
+                yield from only(parts(family, self._lock, openmetrics), names)
+        yield self._process.only(openmetrics, names)
+        if openmetrics:
+            yield None, END
+
+    def _own(self, name: str, labels: Labels, histogram: bool = False) -> Family:
+        entry = metric(name)
+        if entry.job or entry.split or (entry.kind == "histogram") is not histogram:
+            raise BadArgument(f"{name!r} is a {entry.kind} that cannot be changed this way")
+        if len(labels) != len(entry.labels):
+            wanted = ", ".join(entry.labels) or "no labels"
+            raise BadArgument(f"{name!r} wants {wanted}, and {len(labels)} labels were given")
+        return self._families[name]
+
+    def _bear(self) -> None:
+        """What is exported from the start."""
+        for family in self._families.values():
+            for labels in family.metric.born:
+                family.put(labels, *(0.0 for _ in family.endings))
+        self.set("build_info", 1, _version(), platform.python_version())
+        limits = {"process_memory_limit_bytes": memory_limit(), "process_cpu_limit_cores": cpu_limit()}
+        for name, limit in limits.items():
+            if limit is not None:
+                self.set(name, limit)
+
+
+def _bounds(entry: Metric, buckets: Bounds) -> tuple[float, ...]:
+    found = getattr(buckets, entry.bounds) if isinstance(entry.bounds, str) else entry.bounds
+    return tuple(found)
+
+
+def _version() -> str:
+    try:
+        return version("taskscope")
+    except PackageNotFoundError:
+        return "unknown"
