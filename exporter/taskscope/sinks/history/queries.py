@@ -1,0 +1,167 @@
+"""What can be asked of the history: pages of runs, one run, job names, statistics, trends."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import sqlalchemy as sa
+
+from taskscope.counts import OTHER
+from taskscope.errors import BadArgument
+from taskscope.events import JobKey
+from taskscope.settings import Settings
+from taskscope.sinks.history import filters, pages, schema, statistics
+from taskscope.sinks.history.reader import Reader
+from taskscope.sinks.history.records import Bucket, Filter, JobStats, Page, Run, SortColumn
+from taskscope.sinks.history.statistics import DAY, Window
+
+MAX_OFFSET = 100_000
+"""An offset costs what it skips; deeper pages are reached by the cursor."""
+CHUNK = 500
+"""Runs that `iterate` holds at a time."""
+MAX_STEPS = 10_000
+"""Buckets of one trend."""
+
+_TEXTS = ("message", "stack", "data", "details")
+
+
+class Queries:
+    """Reads the history, from any thread, while another process or thread writes it.
+
+    Every method raises `Unavailable`, with one sentence, where the history is missing, locked or damaged.
+    """
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        """`url` is `sqlite:///file` or `postgresql://…`; nothing is opened before the first question."""
+        self._reader = Reader(url)
+        self._limit = settings.limits.page
+
+    def runs(
+        self,
+        filter: Filter,
+        *,
+        limit: int,
+        offset: int = 0,
+        after: bytes | None = None,
+        sort: SortColumn | None = None,
+        descending: bool = True,
+    ) -> Page:
+        """One page: by id, that is by anchor, going on `after` a page's last id, or sorted by a column.
+
+        A column sorts all runs that match: give `since` and `until`. Equal values are in the order of ids,
+        runs without a start stand at their anchor, unknown ends and durations last. Raises `BadArgument`.
+        """
+        _check(limit, self._limit, offset, after, sort)
+        with self._reader.snapshot() as connection:
+            conditions = filters.conditions(connection, filter)
+            if conditions is None:
+                return Page(runs=[], total=0, exact=True, after=None)
+            total, exact = pages.count(connection, conditions, filter.since)
+            if sort is None:
+                rest = filters.beyond(conditions, after, descending)
+                ids = pages.by_id(rest, limit + 1, offset, descending)
+            else:
+                dialect = connection.dialect.name
+                ids = pages.by_column(dialect, conditions, limit + 1, offset, sort, descending)
+            found = [bytes(id) for (id,) in connection.execute(ids)]
+            more = len(found) > limit and sort is None
+            runs = pages.fetch(connection, found[:limit])
+        return Page(runs=runs, total=total, exact=exact, after=runs[-1].id if more else None)
+
+    def run(self, id: bytes) -> Run | None:
+        """One run with all that is known of it; None where there is none."""
+        with self._reader.snapshot() as connection:
+            return next(iter(pages.fetch(connection, [id], _TEXTS)), None)
+
+    def iterate(self, filter: Filter) -> Iterator[Run]:
+        """All matching runs with all that is known of them, newest first; read in pieces: memory stays flat.
+
+        Runs that come while it walks may be left out; none comes twice.
+        """
+        after: bytes | None = None
+        while True:
+            with self._reader.snapshot() as connection:
+                conditions = filters.conditions(connection, filter)
+                if conditions is None:
+                    return
+                ids = pages.by_id(filters.beyond(conditions, after, True), CHUNK)
+                runs = pages.fetch(connection, [bytes(id) for (id,) in connection.execute(ids)], _TEXTS)
+            yield from runs
+            if len(runs) < CHUNK:
+                return
+            after = runs[-1].id
+
+    def names(self, scheduler: Sequence[str] = ()) -> list[str]:
+        """The distinct names of all jobs (of these schedulers) that were ever seen, alphabetical."""
+        job = schema.job
+        query = sa.select(job.c.name).distinct().where(job.c.name.not_in(("", OTHER))).order_by(job.c.name)
+        if scheduler:
+            query = query.where(job.c.scheduler.in_([schema.clean(text) for text in scheduler]))
+        with self._reader.snapshot() as connection:
+            return list(connection.scalars(query))
+
+    def stats(
+        self,
+        since: int,
+        until: int,
+        percentiles: Sequence[float],
+        jobs: Sequence[str] = (),
+        scheduler: Sequence[str] = (),
+        slow: float | None = None,
+        slow_by_job: dict[JobKey, float] | None = None,
+    ) -> list[JobStats]:
+        """Statistics of the runs whose anchor is in [since, until) ms: of all, then of each job by its key.
+
+        Runs that retention removed count too. `slow` is a limit in s, for jobs without one in `slow_by_job`.
+        """
+        window = Window(max(since, 0), until)
+        with self._reader.snapshot() as connection:
+            known = filters.jobs(connection, jobs, scheduler)
+            own = filters.limits_by_id(connection, slow_by_job or {})
+            limits = {id: filters.micros(limit) for id in known if (limit := own.get(id, slow)) is not None}
+            tallies = statistics.Tallies(window, known, limits)
+            tallies.read(connection)
+        return statistics.by_job(tallies, window, percentiles, limits)
+
+    def trend(
+        self,
+        since: int,
+        until: int,
+        step: int,
+        jobs: Sequence[str] = (),
+        scheduler: Sequence[str] = (),
+        percentiles: Sequence[float] = (),
+    ) -> list[Bucket]:
+        """The same over time, all jobs together: a bucket for every step, also where nothing ran.
+
+        Steps begin at multiples of `step` ms; the window may cut the first and last. Raises `BadArgument`.
+        """
+        if step < 1 or (until - since) / step > MAX_STEPS:
+            raise BadArgument(
+                f"step={step} does not cut this window into 1 to {MAX_STEPS} steps: give a longer one"
+            )
+        window = Window(max(since, 0), until, step)
+        with self._reader.snapshot() as connection:
+            tallies = statistics.Tallies(window, filters.jobs(connection, jobs, scheduler), {})
+            tallies.read(connection)
+        return statistics.over_time(tallies, window, percentiles)
+
+    def p95(self, jobs: Sequence[str] | None = None) -> dict[JobKey, float]:
+        """By job, the duration in seconds that 95 % of its runs of the last 30 days did not exceed."""
+        tomorrow = (int(time.time() * 1000) // DAY + 1) * DAY
+        stats = self.stats(tomorrow - 31 * DAY, tomorrow, [95], jobs or ())
+        return {(job.scheduler, job.job): job.percentiles["p95"] for job in stats[1:] if job.percentiles}
+
+    def close(self) -> None:
+        """Close all connections; questions under way are answered."""
+        self._reader.close()
+
+
+def _check(limit: int, most: int, offset: int, after: bytes | None, sort: SortColumn | None) -> None:
+    if not 1 <= limit <= most:
+        raise BadArgument(f"limit={limit} is not between 1 and {most}")
+    if not 0 <= offset <= MAX_OFFSET:
+        raise BadArgument(f"offset={offset} is not between 0 and {MAX_OFFSET}: deeper pages need the cursor")
+    if after is not None and (sort or offset):
+        raise BadArgument(
+            "a cursor goes with neither offset nor sort_column: it is a place in the order of ids"
+        )
