@@ -91,16 +91,15 @@ def test_everything_can_be_set_in_the_file(write: Write) -> None:
     assert settings.buckets.wait == (1.0, 2.5)
 
 
-@pytest.mark.parametrize("key", keys())
+@pytest.mark.parametrize("key", list(keys()))
 def test_the_environment_variable_of_every_setting_reaches_it(key: str) -> None:
     variable = name_in_environment(key)
+    wrong_unless_text = {variable: "[{"}
 
-    try:
-        settings = load(environ={variable: "[{"})  # wrong for everything but text
-    except BadArgument as error:
-        assert str(error).startswith((variable, key))
+    if key == "service":
+        assert load(environ=wrong_unless_text).service == "[{"
     else:
-        assert getattr(settings, key) == "[{"
+        assert sentence(environ=wrong_unless_text).startswith((variable, key))
 
 
 def test_given_settings_stand_for_file_and_environment(write: Write) -> None:
@@ -202,7 +201,7 @@ def test_what_kubernetes_says_about_a_service_of_our_name_is_not_taken_for_setti
         ),
         (
             {"reading_ttl": 10, "poll_interval": 10},
-            "reading_ttl must be longer than poll_interval (10 s), or readings disappear before the next ones come",
+            "reading_ttl must be longer than poll_interval (10 s), or readings vanish before the next come",
         ),
         (
             {"lost_after": 5},

@@ -207,7 +207,7 @@ def _tokens(settings: Settings) -> Iterator[str]:
 
 def _times(settings: Settings) -> Iterator[str]:
     for long, short, why in (
-        ("reading_ttl", "poll_interval", "or readings disappear before the next ones come"),
+        ("reading_ttl", "poll_interval", "or readings vanish before the next come"),
         ("lost_after", "heartbeat", "or runs of a living process count as lost"),
     ):
         if getattr(settings, long) <= getattr(settings, short):
