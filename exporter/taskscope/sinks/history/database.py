@@ -34,7 +34,7 @@ _POSTGRESQL = (
 _KNOWN = {
     "database or disk is full": "the disk is full; free some space",
     "attempt to write a readonly database": "the file or its directory is read-only; make both writable",
-    "unable to open database file": "the file cannot be opened; check that its directory is there and writable",
+    "unable to open database file": "the file cannot be opened; check its directory",
     "file is not a database": "the file is not a SQLite database; move it away or name another one",
     "database disk image is malformed": "the file is damaged; restore a copy or move it away",
     "database is locked": "another program has locked the file",
@@ -43,7 +43,7 @@ _KNOWN = {
 
 
 class Database:
-    """One connection, one transaction at a time; `session` sets up every new one, `forget` follows its end."""
+    """One connection, one transaction at a time; `session` sets up each, `forget` follows its end."""
 
     def __init__(
         self, url: str, session: Callable[[sa.Connection], None], forget: Callable[[], None]
@@ -67,7 +67,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
-        """A transaction, durable once the block is left. Raises `Unavailable`: it may or may not hold then."""
+        """A transaction, durable once the block is left. Raises `Unavailable`: it may hold or not, then."""
         with self._lock:
             try:
                 connection = self._connected()

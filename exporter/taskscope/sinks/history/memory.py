@@ -3,6 +3,8 @@
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from taskscope.counts import Counts, JobState, fold
 from taskscope.events import JobKey
 from taskscope.facts import ENDED, Change, Row, merge
@@ -24,7 +26,6 @@ class MemoryStore(Store):
         self._open: OrderedDict[bytes, Row] = OrderedDict()
         self._ended: OrderedDict[bytes, Row] = OrderedDict()
         self._totals: dict[JobKey, Counts] = {}
-        self._states: dict[JobKey, JobState] = {}
 
     def open(self) -> None:
         """Nothing to do."""
@@ -43,7 +44,6 @@ class MemoryStore(Store):
         limit = self._settings.names_per_job
         totals = {job: self._totals.get(job, Counts()).plus(new, limit) for job, new in delta.counts.items()}
         self._totals |= totals
-        self._states |= states or {}
         return Applied(changes=changes, totals=totals, exemplars=delta.exemplars)
 
     def totals(self) -> dict[JobKey, Counts]:
@@ -51,8 +51,8 @@ class MemoryStore(Store):
         return dict(self._totals)
 
     def states(self) -> dict[JobKey, JobState]:
-        """The memories that this process saved."""
-        return dict(self._states)
+        """None: the memories of a process that ended are gone with it."""
+        return {}
 
     def beat(self, instance: str, now: float) -> None:
         """Nothing to do: nobody else looks."""
@@ -67,7 +67,8 @@ class MemoryStore(Store):
     def _merge(self, row: Row) -> Change:
         old = self._open.pop(row.id, None) or self._ended.pop(row.id, None)
         new = merge(old, row) if old else row
-        (self._ended if new.facts & ENDED else self._open)[row.id] = new
+        kept = self._ended if new.facts & ENDED else self._open
+        kept[row.id] = replace(new, detail=None) if new.detail else new
         return Change(new, new.facts & ~(old.facts if old else 0))
 
 

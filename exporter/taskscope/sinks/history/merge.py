@@ -1,6 +1,6 @@
 """The one statement that merges runs, the same on SQLite and PostgreSQL, and agrees with `facts.merge`.
 
-Of two values of a column the greater stays; interned texts are compared as texts, and only where both are known
+Of two values of a column the greater stays; interned texts are compared as texts, only where both are known
 and differ. `added` is left in the row because RETURNING shows no old values.
 """
 
@@ -147,7 +147,8 @@ def _merge_by_copy(connection: sa.Connection, values: list[tuple[Any, ...]]) -> 
         for value in values:
             copy.write_row(value)
     cursor.execute(_postgresql())
-    return cursor.fetchall()
+    rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
 
 
 def prepare(connection: sa.Connection) -> None:

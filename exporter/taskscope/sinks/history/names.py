@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from taskscope.events import JobKey
 from taskscope.sinks.history.schema import clean, digest, job, name
 
-K = TypeVar("K", str, JobKey)
+K = TypeVar("K", bound=str | JobKey)
 
 REMEMBERED = 10_000
 """Texts that are kept in memory, of each table; beyond that it starts anew."""
@@ -18,6 +18,9 @@ _CHUNK = 500
 class Interned(Generic[K]):
     """Keys and their ids. Ask `learn` or `recall` first, then `ids` and `keys` know; `blank` is 0."""
 
+    ids: dict[K, int]
+    keys: dict[int, K]
+
     def __init__(
         self,
         table: sa.Table,
@@ -25,8 +28,6 @@ class Interned(Generic[K]):
         key: Callable[[Sequence[str]], K],
         blank: K | None = None,
     ) -> None:
-        self.ids: dict[K, int] = {}
-        self.keys: dict[int, K] = {}
         self._table = table
         self._blank = blank
         self.forget()
@@ -58,11 +59,8 @@ class Interned(Generic[K]):
 
     def forget(self) -> None:
         """Remember nothing: after a rollback ids may mean something else."""
-        self.ids.clear()
-        self.keys.clear()
-        if self._blank is not None:
-            self.ids[self._blank] = 0
-            self.keys[0] = self._blank
+        self.ids = {} if self._blank is None else {self._blank: 0}
+        self.keys = {number: key for key, number in self.ids.items()}
 
     def _learn(self, connection: sa.Connection, keys: list[K]) -> None:
         digests = {key: digest(*map(clean, self._texts(key))) for key in keys}

@@ -13,7 +13,7 @@ _MOUNTS = Path("/proc/self/mountinfo")
 
 
 class Owner:
-    """The lock `<file>.lock`. It ends with `close` or this process; a forked child neither holds nor ends it."""
+    """The lock `<file>.lock`. It ends with `close` or this process; a forked child does not hold it."""
 
     def __init__(self, file: Path) -> None:
         self.path = file.with_name(file.name + ".lock")

@@ -45,7 +45,8 @@ def _ensure(connection: sa.Connection, name: str) -> int:
     connection.exec_driver_sql(
         f"INSERT INTO replica (name) VALUES ({mark}) ON CONFLICT (name) DO NOTHING", (name,)
     )
-    return connection.execute(sa.select(replica.c.id).where(replica.c.name == name)).scalar_one()
+    number: int = connection.execute(sa.select(replica.c.id).where(replica.c.name == name)).scalar_one()
+    return number
 
 
 def _lease(connection: sa.Connection, number: int) -> bool:

@@ -6,6 +6,7 @@ On PostgreSQL everything lives in the schema `taskscope`, which every connection
 """
 
 from hashlib import sha256
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -80,14 +81,15 @@ TRACED = "trace_id <> ''"
 """SQL: runs in `run_by_trace` (trace_id); to be written out likewise."""
 
 
-def _where(condition: str) -> dict[str, sa.TextClause]:
-    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
+def _partial(name: str, condition: str, *columns: sa.Column[Any]) -> None:
+    where = sa.text(condition)
+    sa.Index(name, *columns, sqlite_where=where, postgresql_where=where)
 
 
 sa.Index("run_by_job", run.c.job, run.c.id)
-sa.Index("run_unsuccessful", run.c.rank, run.c.id, **_where(UNSUCCESSFUL))
-sa.Index("run_ended_badly", run.c.job, run.c.rank, run.c.id, **_where(ENDED_BADLY))
-sa.Index("run_by_trace", run.c.trace_id, **_where(TRACED))
+_partial("run_unsuccessful", UNSUCCESSFUL, run.c.rank, run.c.id)
+_partial("run_ended_badly", ENDED_BADLY, run.c.job, run.c.rank, run.c.id)
+_partial("run_by_trace", TRACED, run.c.trace_id)
 
 detail = sa.Table(
     "detail",

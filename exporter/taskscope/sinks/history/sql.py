@@ -29,8 +29,8 @@ _ROLLUPS_REMEMBERED = 4_000
 class SqlStore(Store):
     """Runs and counts in a database at `url`: `sqlite:///file` or `postgresql://…`.
 
-    A failure drops the connection and all that is remembered; the next call connects and reads again, so that a
-    commit of which nobody knows whether it happened neither counts twice nor lets a total fall.
+    A failure drops the connection and all that is remembered; the next call connects and reads anew, so that
+    a commit of which nobody knows whether it happened neither counts twice nor lets a total fall.
     """
 
     def __init__(self, url: str, settings: Settings, clock: Callable[[], float] = time.time) -> None:

@@ -1,0 +1,252 @@
+"""Removes old runs in short steps, so that no merge waits for long; what has been removed is remembered.
+
+Open runs stay, and so do runs anchored or changed within `dedup_window`. A SQLite file does not
+shrink: its free pages are used again (`VACUUM` it by hand while nobody owns it, if it must be smaller).
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from taskscope.events import JobKey
+from taskscope.facts import RANK
+from taskscope.identity import first_id
+from taskscope.settings import Settings
+from taskscope.sinks.history import lost
+from taskscope.sinks.history.removed import removing
+from taskscope.sinks.history.schema import detail, job, rollup, run
+from taskscope.sinks.history.sql import SqlStore
+
+_HOP = 10_000
+"""Runs passed over in one look; that takes about a millisecond."""
+_HOUR, _DAY = 3_600, 86_400
+
+
+class Sweep(msgspec.Struct, frozen=True):
+    """Runs with `since` <= id < `before`: those of one job, or (job 0) of all."""
+
+    before: bytes
+    job: int = 0
+    since: bytes = b""
+
+
+class Retention:
+    """Applies `settings.retention` to a store, between its merges: call it from the store's own thread."""
+
+    def __init__(self, store: SqlStore, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._settings = store.settings
+        self._rules = store.settings.retention
+        self._clock = _Clock(monotonic)
+        self._pass: Iterator[int] | None = None
+
+    def plan(self, now: float) -> dict[JobKey, int]:
+        """How many runs of which job would go now; nothing is removed."""
+        with self._store.transaction() as connection:
+            return plan(connection, self._settings, now)
+
+    def step(self, now: float) -> int | None:
+        """Do one short piece of work and return how many runs it removed; None when the pass is complete."""
+        if self._pass is None:
+            self._pass = self._work(self._clock.trusted(now))
+        removed = next(self._pass, None)
+        if removed is None:
+            self._pass = None
+        return removed
+
+    def prune(self, now: float, progress: Callable[[int], None] = lambda removed: None) -> int:
+        """A whole pass at once; `progress` hears of every piece. Returns how many runs it removed."""
+        total = 0
+        while (removed := self.step(now)) is not None:
+            total += removed
+            progress(removed)
+        return total
+
+    def _work(self, now: float) -> Iterator[int]:
+        with self._store.transaction() as connection:
+            jobs = _jobs(connection)
+        yield 0
+        settled = now - self._settings.dedup_window
+        for sweep in self._sweeps(jobs, now):
+            yield from self._remove(sweep, jobs.get(sweep.job), int(settled)) if sweep else (0,)
+        yield from self._tidy(now)
+
+    def _sweeps(self, jobs: Mapping[int, JobKey], now: float) -> Iterator[Sweep | None]:
+        """What has to go; None after a look that found nothing."""
+        yield from by_age(jobs, self._settings, now)
+        if self._rules.max_runs:
+            yield from self._by_count(self._rules.max_runs, now)
+        if self._rules.max_runs_per_job:
+            for number in jobs:
+                yield from self._by_count(self._rules.max_runs_per_job, now, number)
+
+    def _by_count(self, keep: int, now: float, number: int = 0) -> Iterator[Sweep | None]:
+        with self._store.transaction() as connection:
+            excess = _excess(connection, keep, number)
+        yield None
+        cursor: bytes | None = b""
+        while excess > 0 and cursor is not None:
+            since = cursor
+            with self._store.transaction() as connection:
+                cursor = _skip(connection, since, min(excess, _HOP), number)
+            excess -= _HOP
+            if cursor:
+                yield Sweep(min(cursor, _border(self._settings, now)), number, since=since)
+
+    def _remove(self, sweep: Sweep, key: JobKey | None, settled: int) -> Iterator[int]:
+        cursor: bytes | None = b""
+        while cursor is not None:
+            with self._store.transaction() as connection:
+                cursor, removed = self._remove_some(connection, sweep, key, settled, cursor)
+            yield removed
+
+    def _remove_some(
+        self, connection: sa.Connection, sweep: Sweep, key: JobKey | None, settled: int, cursor: bytes
+    ) -> tuple[bytes | None, int]:
+        """Look at the next runs after `cursor`, remove what may go; the new cursor is None at the end."""
+        removing(connection)
+        chunk = self._rules.chunk
+        found = sa.select(run.c.id).where(*_meant(sweep), run.c.id > cursor).order_by(run.c.id).limit(chunk)
+        ids = connection.execute(found).scalars().all()
+        if not ids:
+            return None, 0
+        some = (*_meant(sweep), run.c.id > cursor, run.c.id <= ids[-1], *_removable(settled))
+        gone = connection.execute(sa.delete(run).where(*some).returning(run.c.id)).scalars().all()
+        if gone:
+            connection.execute(sa.delete(detail).where(detail.c.id.in_(gone)))
+            self._store.removed.note(connection, max(gone), sweep.job, key)
+        return (ids[-1] if len(ids) == chunk else None), len(gone)
+
+    def _tidy(self, now: float) -> Iterator[int]:
+        """Forget old rollups, hour by hour, and processes that have been silent for a day."""
+        before = int(now - self._rules.rollups) // _HOUR
+        for hours in (1, 24):
+            old = (rollup.c.hours == hours, rollup.c.at < before - hours)
+            while (at := self._oldest(old)) is not None:
+                with self._store.transaction() as connection:
+                    connection.execute(sa.delete(rollup).where(rollup.c.hours == hours, rollup.c.at == at))
+                yield 0
+        with self._store.transaction() as connection:
+            lost.sweep(connection, now - _DAY)
+
+    def _oldest(self, old: Iterable[Any]) -> int | None:
+        with self._store.transaction() as connection:
+            return connection.execute(
+                sa.select(rollup.c.at).where(*old).order_by(rollup.c.at).limit(1)
+            ).scalar()
+
+
+def plan(connection: sa.Connection, settings: Settings, now: float) -> dict[JobKey, int]:
+    """How many runs of which job retention would remove now; reading is enough."""
+    jobs = _jobs(connection)
+    borders = dict.fromkeys((0, *jobs), b"")
+    for sweep in (*by_age(jobs, settings, now), *_by_count(connection, jobs, settings, now)):
+        borders[sweep.job] = max(borders[sweep.job], sweep.before)
+    planned = {}
+    for number, key in jobs.items():
+        sweep = Sweep(max(borders[0], borders[number]), number)
+        removable = _removable(int(now - settings.dedup_window))
+        count = connection.execute(
+            sa.select(sa.func.count()).select_from(run).where(*_meant(sweep), *removable)
+        )
+        planned[key] = count.scalar_one()
+    return {key: count for key, count in planned.items() if count}
+
+
+def by_age(jobs: Mapping[int, JobKey], settings: Settings, now: float) -> Iterator[Sweep]:
+    """What is too old: of jobs with an age of their own, and of all others."""
+    rules, border = settings.retention, _border(settings, now)
+    ages = {number: _age(rules.max_age_per_job, key) for number, key in jobs.items()}
+    own = {number: age for number, age in ages.items() if age}
+    if rules.max_age and not own:
+        yield Sweep(min(_id_at(now - rules.max_age), border))
+    else:  # job by job, also for the others: runs which outlive theirs may be too many to pass over
+        for number, age in ages.items():
+            if limit := age or rules.max_age:
+                yield Sweep(min(_id_at(now - limit), border), number)
+
+
+def _by_count(
+    connection: sa.Connection, jobs: Mapping[int, JobKey], settings: Settings, now: float
+) -> Iterator[Sweep]:
+    """What is beyond the newest N."""
+    rules = settings.retention
+    limits = [(0, rules.max_runs), *((number, rules.max_runs_per_job) for number in jobs)]
+    for number, keep in limits:
+        excess = _excess(connection, keep, number) if keep else 0
+        before = _skip(connection, b"", excess, number) if excess > 0 else None
+        if before:
+            yield Sweep(min(before, _border(settings, now)), number)
+
+
+def _jobs(connection: sa.Connection) -> dict[int, JobKey]:
+    query = sa.select(job.c.id, job.c.scheduler, job.c.name)
+    return {number: (scheduler, name) for number, scheduler, name in connection.execute(query)}
+
+
+def _age(rules: Mapping[str, float], key: JobKey) -> float | None:
+    """The maximum age that is this job's own."""
+    scheduler, name = key
+    for pattern, age in rules.items():
+        if fnmatchcase(name, pattern) or fnmatchcase(f"{scheduler}/{name}", pattern):
+            return age
+    return None
+
+
+def _excess(connection: sa.Connection, keep: int, number: int) -> int:
+    """How many runs there are beyond `keep`."""
+    query = sa.select(sa.func.count()).select_from(run)
+    count = connection.execute(query.where(run.c.job == number) if number else query).scalar_one()
+    return count - keep
+
+
+def _skip(connection: sa.Connection, since: bytes, count: int, number: int) -> bytes | None:
+    """The run that comes `count` runs after `since`."""
+    query = sa.select(run.c.id).where(run.c.id >= since).order_by(run.c.id).offset(count).limit(1)
+    return connection.execute(query.where(run.c.job == number) if number else query).scalar()
+
+
+def _meant(sweep: Sweep) -> tuple[sa.ColumnElement[bool], ...]:
+    runs = (run.c.id >= sweep.since, run.c.id < sweep.before)
+    return (*runs, run.c.job == sweep.job) if sweep.job else runs
+
+
+def _removable(settled: int) -> tuple[sa.ColumnElement[bool], ...]:
+    return (run.c.rank >= RANK["unknown"], run.c.changed <= settled)
+
+
+def _border(settings: Settings, now: float) -> bytes:
+    """Nothing younger goes, whatever the rules say; also saves looking at it."""
+    return _id_at(now - settings.dedup_window)
+
+
+def _id_at(moment: float) -> bytes:
+    return first_id(int(moment * 1000))
+
+
+class _Clock:
+    """Believes a clock that jumped ahead only after a day: a wrong one would cost history."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._reference: tuple[float, float] | None = None
+        self._doubted: float | None = None
+
+    def trusted(self, now: float) -> float:
+        """`now`, or less."""
+        passed = self._monotonic()
+        if self._reference is None:
+            self._reference = (now, passed)
+        latest = self._reference[0] + passed - self._reference[1] + _HOUR
+        if now <= latest:
+            self._doubted = None
+            return now
+        self._doubted = self._doubted or passed
+        if passed - self._doubted < _DAY:
+            return latest
+        self._reference, self._doubted = (now, passed), None
+        return now
