@@ -1,8 +1,5 @@
 """Runs that wait for the store."""
 
-import pytest
-
-from taskscope.errors import BadEvent
 from taskscope.events import Fact
 from taskscope.facts import RANK
 from taskscope.waiting import Waiting
@@ -10,12 +7,16 @@ from taskscope.waiting import Waiting
 NOW = 1_700_000_000.0
 
 
+def fail(why):
+    raise AssertionError(why)
+
+
 def fact(native, status="started", **fields):
     return Fact(**{"scheduler": "s", "native": native, "status": status, "at": NOW, "job": "j", "anchor": NOW} | fields)
 
 
 def test_facts_of_one_run_wait_as_one_row():
-    waiting = Waiting(10)
+    waiting = Waiting(10, fail)
 
     waiting.add(fact("a"), NOW)
     waiting.add(fact("a", "success", duration=1.0, started=NOW), NOW)
@@ -25,7 +26,7 @@ def test_facts_of_one_run_wait_as_one_row():
 
 
 def test_a_batch_is_ordered_by_id_and_stays_until_it_is_done():
-    waiting = Waiting(10)
+    waiting = Waiting(10, fail)
     for second in (3, 1, 2):
         waiting.add(fact(str(second), anchor=NOW + second), NOW)
 
@@ -39,7 +40,7 @@ def test_a_batch_is_ordered_by_id_and_stays_until_it_is_done():
 
 
 def test_beyond_the_limit_new_runs_are_refused_and_waiting_ones_go_on():
-    waiting = Waiting(1)
+    waiting = Waiting(1, fail)
 
     assert waiting.add(fact("a"), NOW)
     assert not waiting.add(fact("b"), NOW)
@@ -47,17 +48,30 @@ def test_beyond_the_limit_new_runs_are_refused_and_waiting_ones_go_on():
     assert len(waiting) == 1
 
 
-def test_a_bad_fact_leaves_nothing_behind():
-    waiting = Waiting(10)
+def test_a_bad_fact_is_refused_alone():
+    refused = []
+    waiting = Waiting(10, refused.append)
 
-    with pytest.raises(BadEvent, match="duration"):
-        waiting.add(fact("a", "success", duration=-1.0), NOW)
+    for status, fields in (("queued", {}), ("success", {"duration": -1.0}), ("started", {"started": NOW})):
+        waiting.add(fact("a", status, **fields), NOW)
 
-    assert len(waiting) == 0
+    [row] = waiting.batch(10)
+    assert row.rank == RANK["started"]
+    assert [why for why in refused if "duration" in why]
+
+
+def test_a_run_that_is_told_very_often_takes_no_more_room():
+    waiting = Waiting(10, fail)
+
+    for _ in range(1000):
+        waiting.add(fact("a"), NOW)
+
+    assert len(waiting) <= 2
+    assert len(waiting.batch(10)) == 1
 
 
 def test_the_oldest_waiting_row_says_since_when():
-    waiting = Waiting(10)
+    waiting = Waiting(10, fail)
     waiting.add(fact("a"), NOW)
     waiting.add(fact("b"), NOW + 5)
 

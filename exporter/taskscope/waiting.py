@@ -1,63 +1,91 @@
 """Runs that wait for the store: facts of one run made one row, bounded, and kept until they are committed."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
+from typing import TypeAlias
 
+from taskscope.errors import BadEvent
 from taskscope.events import Fact
-from taskscope.facts import Row, merge, row_of
+from taskscope.facts import Row, merge, row_of, row_of_all
 from taskscope.identity import run_id
 
-_REMEMBERED = 50_000  # run ids: a run's facts mostly come close together, and hashing is the dearest part of a fact
+RunKey: TypeAlias = tuple[str, str, int]
+"""(scheduler, native id, attempt)"""
+
+_TOLD_OFTEN = 64  # facts of one run that are kept apart; more are merged at once
 
 
 class Waiting:
-    """Rows on their way to the store. Used by one thread."""
+    """Facts and rows on their way to the store. Used by one thread; `refuse` hears why a fact cannot be."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, refuse: Callable[[str], None]) -> None:
+        self._limit, self._refuse = limit, refuse
+        self._facts: dict[RunKey, list[Fact]] = {}
         self._rows: dict[bytes, Row] = {}
-        self._ids: dict[tuple[str, str, int], bytes] = {}
         self.since = 0.0
-        """When the oldest row came; 0 while nothing waits."""
+        """When the oldest of them came; 0 while nothing waits."""
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._facts) + len(self._rows)
 
     def add(self, fact: Fact, now: float) -> bool:
-        """Take in a fact; False when there is no room for one more run. Raises `BadEvent`."""
-        return self.add_row(row_of(fact, self._id(fact)), now)
+        """Take in a fact; False when there is no room for one more run."""
+        key = (fact.scheduler, fact.native, fact.attempt)
+        facts = self._facts.get(key)
+        if facts is None:
+            if not self._room(now):
+                return False
+            self._facts[key] = [fact]
+        else:
+            facts.append(fact)
+            if len(facts) > _TOLD_OFTEN:
+                self._merge(key)
+        return True
 
     def add_row(self, row: Row, now: float) -> bool:
         """Take in a row; False when there is no room for one more run."""
-        old = self._rows.get(row.id)
-        if old is not None:
-            self._rows[row.id] = merge(old, row)
-            return True
-        if len(self._rows) >= self._limit:
+        if row.id not in self._rows and not self._room(now):
             return False
-        self._rows[row.id] = row
-        self.since = self.since or now
+        self._put(row)
         return True
 
     def batch(self, size: int) -> list[Row]:
         """The rows that came first, ascending by id. They stay until they are `done`."""
+        for key in list(islice(self._facts, max(0, size - len(self._rows)))):
+            self._merge(key)
         return sorted(islice(self._rows.values(), size), key=_by_id)
 
     def done(self, rows: Iterable[Row], now: float) -> None:
         """Forget rows that are committed."""
         for row in rows:
-            self._rows.pop(row.id, None)
-        self.since = now if self._rows else 0.0
+            del self._rows[row.id]
+        self.since = now if len(self) else 0.0
 
-    def _id(self, fact: Fact) -> bytes:
-        key = (fact.scheduler, fact.native, fact.attempt)
-        run = self._ids.get(key)
-        if run is None:
-            if len(self._ids) >= _REMEMBERED:
-                self._ids.clear()
-            anchor = fact.at if fact.anchor is None else fact.anchor
-            run = self._ids[key] = run_id(*key, anchor_ms=round(anchor * 1000))
-        return run
+    def _room(self, now: float) -> bool:
+        self.since = self.since or now
+        return len(self) < self._limit
+
+    def _merge(self, key: RunKey) -> None:
+        """Make the facts of a run one row."""
+        facts = self._facts.pop(key)
+        anchor = facts[0].at if facts[0].anchor is None else facts[0].anchor
+        run = run_id(*key, anchor_ms=round(anchor * 1000))
+        try:
+            self._put(row_of_all(facts, run))
+        except BadEvent:
+            self._merge_good(facts, run)
+
+    def _merge_good(self, facts: Iterable[Fact], run: bytes) -> None:
+        """One of them is bad: it alone is refused."""
+        for fact in facts:
+            try:
+                self._put(row_of(fact, run))
+            except BadEvent as error:
+                self._refuse(str(error))
+
+    def _put(self, row: Row) -> None:
+        old = self._rows.get(row.id)
+        self._rows[row.id] = row if old is None else merge(old, row)
 
 
 def _by_id(row: Row) -> bytes:

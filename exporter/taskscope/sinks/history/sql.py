@@ -95,6 +95,11 @@ class SqlStore(Store):
                 for scheduler, name, packed in connection.execute(query)
             }
 
+    def rows(self) -> int:
+        """How many runs are kept."""
+        with self.transaction() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(schema.run)).scalar_one())
+
     def beat(self, instance: str, now: float) -> None:
         """Say that this process lives."""
         with self.transaction() as connection:

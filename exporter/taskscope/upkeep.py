@@ -1,0 +1,57 @@
+"""Keeps the history within its bounds: retention in short steps between batches, and what it did made visible."""
+
+import logging
+import time
+from collections.abc import Sequence
+
+from taskscope.contracts import Sink
+from taskscope.facts import Change
+from taskscope.sinks.history.retention import Retention
+from taskscope.sinks.history.sql import SqlStore
+from taskscope.sinks.metrics import Metrics
+
+logger = logging.getLogger("taskscope")
+
+_AT_ONCE = 0.03  # seconds of work before events have their turn again
+
+
+class Upkeep(Sink):
+    """Retention at start and every `interval` seconds. Lives on the pipeline's thread, as the store does."""
+
+    def __init__(self, store: SqlStore, metrics: Metrics, interval: float) -> None:
+        self._store, self._metrics, self._interval = store, metrics, interval
+        self._retention = Retention(store)
+        self._next = self._removed = 0.0
+        self._rows = 0
+
+    def step(self, now: float) -> bool:
+        """Work for a moment when it is time; True when there is more to do."""
+        if now < self._next:
+            return False
+        until = time.monotonic() + _AT_ONCE
+        while time.monotonic() < until:
+            removed = self._retention.step(now)
+            if removed is None:
+                self._finish(now)
+                return False
+            self._note(removed)
+        return True
+
+    def committed(self, changes: Sequence[Change]) -> None:
+        """Count the runs that are new."""
+        self._rows += sum(change.added == change.row.facts for change in changes)
+        self._metrics.set("store_rows", self._rows)
+
+    def _note(self, removed: int) -> None:
+        if removed:
+            self._removed += removed
+            self._rows -= removed
+            self._metrics.add("retention_deleted_total", removed)
+            self._metrics.set("store_rows", self._rows)
+
+    def _finish(self, now: float) -> None:
+        if self._removed:
+            logger.info("taskscope: retention removed %d runs from the history", self._removed)
+        self._next, self._removed = now + self._interval, 0
+        self._rows = self._store.rows()
+        self._metrics.set("store_rows", self._rows)
