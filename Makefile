@@ -15,7 +15,8 @@ help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 16
 
 demo: $(VENV)/installed  ## real jobs on a real scheduler, watched; Ctrl-C ends it
-	@bash -mc '$(BIN)/taskscope demo; exit $$?'
+	@# With job control of its own the demo alone gets the Ctrl-C, so that make ends with 0 as the demo does.
+	@if [ -t 0 ]; then set -m; $(BIN)/taskscope demo; else exec $(BIN)/taskscope demo; fi
 
 test: $(VENV)/installed servers check  ## every check and every test
 	@echo "== tests, $(WORKERS) at a time"
