@@ -82,7 +82,10 @@ def _schedulers() -> tuple[Any, Any]:
     # What goes wrong here goes wrong on purpose, and is in the table.
     logging.getLogger("apscheduler").addHandler(logging.NullHandler())
     logging.getLogger("apscheduler").propagate = False
-    return BackgroundScheduler(executors=pools), AsyncIOScheduler()
+    defaults = {"misfire_grace_time": 30}
+    return BackgroundScheduler(executors=pools, job_defaults=defaults), AsyncIOScheduler(
+        job_defaults=defaults
+    )
 
 
 @contextmanager
@@ -128,7 +131,6 @@ def _watch(console: Console, view: View, stop: threading.Event) -> None:
         show.print_line(console, line)
     while not stop.wait(_LINE_EVERY):
         show.print_line(console, view.line())
-        console.file.flush()
 
 
 @contextmanager

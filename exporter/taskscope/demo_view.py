@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -47,9 +48,9 @@ class Tally(Sink):
         for key, counts in fold(changes, Bounds()).counts.items():
             self.counts[key] = self.counts.get(key, Counts()).plus(counts)
 
-    def total(self, status: str) -> int:
-        """Runs of all jobs that had this status."""
-        return sum(counts.statuses.get(status, 0) for counts in list(self.counts.values()))
+    def total(self) -> Counts:
+        """All jobs together."""
+        return reduce(Counts.plus, list(self.counts.values()), Counts())
 
 
 class View:
@@ -95,8 +96,8 @@ class View:
         return f"{minutes}:{seconds:02}"
 
     def _totals(self) -> str:
-        total = self._tally.total
-        return f"{total('started')} runs, {total('failed')} failed, {total('skipped')} skipped"
+        total = self._tally.total().statuses
+        return f"{_ran(total)} runs, {total.get('failed', 0)} failed, {total.get('skipped', 0)} skipped"
 
     def _carried(self) -> str:
         """How the pipeline is doing."""
@@ -121,12 +122,17 @@ class View:
             about,
             show.status(last.status, last.error.kind if last.error else last.reason) if last else "",
             show.span(last.duration) if last else "",
-            _count(counts.get("started", 0)),
+            _count(_ran(counts)),
             Text(_count(counts.get("failed", 0)), show.STYLES["failed"]),
             Text(_count(counts.get("skipped", 0)), show.STYLES["skipped"]),
             Text(_count(running), show.STYLES["started"]),
             next_run,
         ]
+
+
+def _ran(statuses: Mapping[str, int]) -> int:
+    """How many runs were executed to their end."""
+    return sum(count for status, count in statuses.items() if status != "skipped")
 
 
 def _count(number: int) -> str:

@@ -34,6 +34,8 @@ class Column(msgspec.Struct, frozen=True):
     """Width that it has also when its cells are short, so that a live table stands still."""
     cut: bool = False
     """Gives way where the terminal is too narrow."""
+    wrap: bool = False
+    """The same, but goes on in the next line."""
 
 
 Cell = str | Text
@@ -64,6 +66,7 @@ def print_listing(
 def print_line(console: Console, line: str) -> None:
     """A line as it is: neither wrapped, nor cut, nor coloured."""
     console.file.write(line + "\n")
+    console.file.flush()
 
 
 def print_mark(console: Console, mark: str, style: str, line: str) -> None:
@@ -85,18 +88,19 @@ def table(width: int, columns: Sequence[Column], rows: Iterable[Sequence[Cell]])
             column.name,
             justify="right" if column.right else "left",
             style=column.style,
-            no_wrap=not column.cut,
+            no_wrap=not (column.cut or column.wrap),
             min_width=column.least or None,
         )
     for row in rows:
-        result.add_row(*(_safe(row[number]) for number, _ in shown))
+        result.add_row(*(_safe(row[number], column) for number, column in shown))
     return result
 
 
-def _safe(cell: Cell) -> Text:
-    """The cell as one line of text, in which nothing is taken for markup or for a command to the terminal."""
+def _safe(cell: Cell, column: Column) -> Text:
+    """The cell as text, in which nothing is taken for markup or for a command to the terminal."""
     text = cell if isinstance(cell, Text) else Text(printable(cell))
-    text.no_wrap, text.overflow = True, "ellipsis"
+    if not column.wrap:
+        text.no_wrap, text.overflow = True, "ellipsis"
     return text
 
 

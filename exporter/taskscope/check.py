@@ -1,0 +1,189 @@
+"""`taskscope check`: is all right here? Answers are sentences; one made-up run is followed all the way."""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import msgspec
+from prometheus_client.parser import text_string_to_metric_families
+
+from taskscope import collector, past, show
+from taskscope.api.server import bound
+from taskscope.bridges.fake import FakeScheduler
+from taskscope.configure import load
+from taskscope.errors import TaskscopeError, Unavailable
+from taskscope.exporter import Exporter
+from taskscope.settings import Settings
+from taskscope.sinks.history import url_for
+from taskscope.sinks.history.records import Filter
+from taskscope.values import masked
+
+_LITTLE_SPACE = 256 * 2**20  # bytes; some hundred thousand runs
+_PATIENCE = 10.0  # seconds that each station of the made-up run may take
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One answer."""
+
+    about: str
+    good: bool
+    sentence: str
+
+
+def findings(config: Path | None = None) -> Iterator[Finding]:
+    """All answers, as they are found. The settings come first: without them nothing else can be asked."""
+    try:
+        settings = load(path=config)
+    except TaskscopeError as error:
+        yield _bad("settings", error)
+        return
+    yield Finding("settings", True, f"{_source(config)} can be used.")
+    yield from _schedulers(settings)
+    yield _port(settings)
+    yield from _history(settings)
+    yield from made_up_run()
+
+
+def _bad(about: str, error: TaskscopeError) -> Finding:
+    text = str(error).rstrip(".")
+    return Finding(about, False, f"{text[:1].upper()}{text[1:]}.")
+
+
+def _source(config: Path | None) -> str:
+    return str(config or "What taskscope.yaml, the environment and the defaults say")
+
+
+def _schedulers(settings: Settings) -> Iterator[Finding]:
+    """Can what `taskscope serve` shall watch be found? It is not imported: that could start its jobs."""
+    for name, source in settings.schedulers.items():
+        try:
+            collector.find(name, source)
+        except TaskscopeError as error:
+            yield _bad(f"schedulers.{name}", error)
+        else:
+            yield Finding(
+                f"schedulers.{name}", True, f"{source.target} is there, and so is the {source.system} bridge."
+            )
+
+
+def _port(settings: Settings) -> Finding:
+    place = f"{settings.host}:{settings.port}"
+    if settings.port is None:
+        return Finding("port", True, "There is none: nothing is served, as the settings say.")
+    try:
+        bound(settings.host, settings.port).close()
+    except Unavailable as error:
+        if '"healthy"' in _got(f"http://{place}/-/healthy"):
+            return Finding("port", True, f"A taskscope serves on {place} already.")
+        return _bad("port", error)
+    return Finding("port", True, f"{place} is free.")
+
+
+def _history(settings: Settings) -> Iterator[Finding]:
+    """Can it be reached and written, who owns it, how much space is left?"""
+    url = url_for(settings)
+    try:
+        if url is None:
+            yield Finding("history", True, "None is kept, as the settings say.")
+        elif file := past.file_of(url):
+            yield _file(file)
+            yield from _content(file, settings)
+            yield _space(file)
+        else:
+            past.connect(url)
+            yield Finding("history", True, f"{masked(url)} can be reached.")
+    except TaskscopeError as error:
+        yield _bad("history", error)
+
+
+def _file(file: Path) -> Finding:
+    """May it be written, or created?"""
+    standing = next(path for path in (file, *file.absolute().parents) if path.exists())
+    if not os.access(standing, os.W_OK):
+        return Finding(
+            "history", False, f"{standing} cannot be written; make it writable or name another `history`."
+        )
+    return Finding(
+        "history", True, f"{file} can be written." if standing == file else f"{file} can be created."
+    )
+
+
+def _content(file: Path, settings: Settings) -> Iterator[Finding]:
+    """What it holds and who writes it, if it is there."""
+    if not file.exists():
+        return
+    with past.opened(settings) as queries:
+        runs = queries.runs(Filter(), limit=1).total
+    owner = past.owner_of(file)
+    yield Finding(
+        "history", True, f"It holds {runs} runs and is owned by {f'process {owner}' if owner else 'nobody'}."
+    )
+
+
+def _space(file: Path) -> Finding:
+    free = shutil.disk_usage(next(path for path in file.absolute().parents if path.exists())).free
+    good = free > _LITTLE_SPACE
+    return Finding(
+        "disk", good, f"{show.size(free)} are free{'' if good else '; make room or keep fewer runs'}."
+    )
+
+
+def made_up_run() -> Iterator[Finding]:
+    """One run, told by a scripted scheduler, at each station of its way; on a port and a file of its own."""
+    with tempfile.TemporaryDirectory(prefix="taskscope-check-") as folder:
+        settings = Settings(service="check", history=f"sqlite:///{folder}/check.db", port=0, strict=True)
+        scheduler = FakeScheduler()
+        try:
+            with Exporter(scheduler, names=["check"], settings=settings) as exporter:
+                scheduler.job("made-up").run(duration=0.25)
+                yield from _followed(exporter)
+        except TaskscopeError as error:
+            yield _bad("made-up run", error)
+
+
+def _followed(exporter: Exporter) -> Iterator[Finding]:
+    began = time.monotonic()
+    url = f"{exporter.url}/api/task/?task=made-up"
+    stations: list[tuple[str, str, Callable[[], bool]]] = [
+        ("event", "its end was seen", lambda: ("check", "made-up") in exporter.live.jobs),
+        ("row", "the API finds it in the history", lambda: '"success"' in _got(url)),
+        ("counter", "the scrape counts it", lambda: _counted(_got(f"{exporter.url}/metrics")) == 1),
+    ]
+    for station, reached, is_reached in stations:
+        good = _soon(is_reached)
+        took = show.span(time.monotonic() - began)
+        sentence = (
+            f"After {took} {reached}." if good else f"After {took} it is still not true that {reached}."
+        )
+        yield Finding(f"made-up run, {station}", good, sentence)
+
+
+def _counted(page: str) -> float:
+    """Successes of the made-up job, by this page of metrics."""
+    samples = (sample for family in text_string_to_metric_families(page) for sample in family.samples)
+    wanted = {"scheduler": "check", "job_name": "made-up", "status": "success"}
+    return sum(
+        sample.value
+        for sample in samples
+        if sample.name == "taskscope_runs_total" and sample.labels == wanted
+    )
+
+
+def _soon(is_true: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + _PATIENCE
+    while not (true := is_true()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return true
+
+
+def _got(url: str) -> str:
+    """What is served there; nothing when it is not."""
+    try:
+        with urlopen(url, timeout=_PATIENCE) as answer:
+            return str(answer.read().decode())
+    except OSError:
+        return ""

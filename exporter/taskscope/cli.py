@@ -1,0 +1,338 @@
+"""The command line.
+
+Exit codes: 0 all is right, 1 problems were found, 2 wrong use or settings, explained in a sentence on stderr.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import click
+import msgspec
+
+from taskscope import __version__, show
+from taskscope.errors import BadArgument, TaskscopeError
+from taskscope.events import Status
+from taskscope.settings import Seconds, Settings
+
+# Whatever takes long to import is imported by the command that needs it: `--help` is quick, and so are the
+# children of a process pool, which import the main module again.
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def main() -> None:
+    """The command `taskscope`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and give its exit code."""
+    try:
+        result = commands.main(list(arguments), prog_name="taskscope", standalone_mode=False)
+        sys.stdout.flush()
+    except click.Abort:
+        return 130
+    except click.UsageError as error:
+        where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        return _complain(error.format_message() + where)
+    except (click.ClickException, TaskscopeError) as error:
+        return _complain(error.format_message() if isinstance(error, click.ClickException) else str(error))
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        sys.stdout = None  # type: ignore[assignment]  # the interpreter must not flush it once more
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def _complain(sentence: str) -> int:
+    print(f"taskscope: {sentence}", file=sys.stderr)  # noqa: T201 - it is a command line
+    return 2
+
+
+class Duration(click.ParamType):
+    """`30s`, `1h30m`, `2d`: seconds as float."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds; fails with the words that settings use."""
+        from taskscope.values import parse, read
+
+        name = param.opts[0] if param else "duration"
+        try:
+            return float(read(parse(str(value), Seconds, name), Seconds, name))
+        except BadArgument as error:
+            self.fail(str(error), param, ctx)
+
+
+def config_option(command: Command) -> Command:
+    """`--config FILE`."""
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Settings file; default: taskscope.yaml here, if there is one.",
+    )(command)
+
+
+def history_options(command: Command) -> Command:
+    """Which history is read: `--history`, `--service`, `--config`."""
+    history = click.option(
+        "--history", metavar="URL", help="sqlite:///file or postgresql://…; default: as settings say."
+    )
+    service = click.option("--service", metavar="NAME", help="The application whose history it is.")
+    return config_option(history(service(command)))
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
+
+
+def load_settings(config: Path | None, **arguments: Any) -> Settings:
+    """The settings in force; arguments that are None do not count."""
+    from taskscope.configure import load
+
+    return load(path=config, **{name: value for name, value in arguments.items() if value is not None})
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="taskscope", message="%(prog)s %(version)s")
+@click.pass_context
+def commands(context: click.Context) -> None:
+    """Metrics, history and API for everything that runs jobs.
+
+    \b
+    Example: taskscope demo
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@commands.command()
+@config_option
+def serve(config: Path | None) -> None:
+    """Watch what the settings name, and serve.
+
+    Ends on Ctrl-C and SIGTERM, after storing what has been seen.
+
+    \b
+    Example: taskscope serve --config taskscope.yaml
+    """
+    import logging
+
+    from taskscope import collector
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    collector.run(load_settings(config, strict=True))
+
+
+@commands.command()
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=9750, show_default=True, help="0 takes a free one."
+)
+@click.option("--for", "seconds", type=Duration(), help="End by itself after this time.")
+@click.option(
+    "--history",
+    metavar="FILE",
+    help="Keep the history in this file; default: a temporary one, removed at the end.",
+)
+def demo(port: int, seconds: float | None, history: str | None) -> None:
+    """Watch real schedulers with a dozen real jobs.
+
+    \b
+    Example: taskscope demo --for 30s
+    """
+    from taskscope import demo as demonstration
+
+    url = history if history is None or "://" in history else f"sqlite:///{Path(history).absolute()}"
+    demonstration.run(show.standard_output(), port, url, seconds)
+
+
+@commands.command()
+@config_option
+@json_option
+def check(config: Path | None, as_json: bool) -> int:
+    """Say in sentences what is wrong.
+
+    It also follows one made-up run from event to row, counter and scrape.
+
+    \b
+    Example: taskscope check --config taskscope.yaml
+    """
+    from taskscope import check as checks
+
+    console, bad = show.standard_output(), 0
+    for finding in checks.findings(config):
+        bad += not finding.good
+        if as_json:
+            show.print_line(console, msgspec.json.encode(finding).decode())
+        else:
+            mark, style = ("ok   ", "green") if finding.good else ("WRONG", "bold red")
+            show.print_mark(console, mark, style, f"{finding.about}: {finding.sentence}")
+    return 1 if bad else 0
+
+
+@commands.command()
+@history_options
+@click.option("--failed", is_flag=True, help="The same as --status failed.")
+@click.option(
+    "--status", "statuses", multiple=True, type=click.Choice(get_args(Status)), help="May be repeated."
+)
+@click.option("--job", "jobs", multiple=True, metavar="NAME", help="May be repeated.")
+@click.option("--scheduler", "schedulers", multiple=True, metavar="NAME", help="May be repeated.")
+@click.option("--since", type=Duration(), help="Runs of the last 30m, 1h, 2d …")
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="The newest so many."
+)
+@json_option
+def runs(
+    config: Path | None,
+    history: str | None,
+    service: str | None,
+    failed: bool,
+    statuses: tuple[Status, ...],
+    jobs: tuple[str, ...],
+    schedulers: tuple[str, ...],
+    since: float | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Show runs, newest first.
+
+    Reads the history beside the program that writes it.
+
+    \b
+    Example: taskscope runs --failed --since 1h
+    """
+    from taskscope import past
+
+    wanted = past.filter_of(statuses + (("failed",) if failed else ()), jobs, schedulers, since)
+    with past.opened(load_settings(config, history=history, service=service)) as queries:
+        past.show_runs(show.standard_output(), queries, wanted, limit, as_json)
+
+
+@commands.group()
+def history() -> None:
+    """Look at the history, cut it, copy it.
+
+    \b
+    Example: taskscope history info
+    """
+
+
+@history.command()
+@history_options
+@json_option
+def info(config: Path | None, history: str | None, service: str | None, as_json: bool) -> None:
+    """Say where the history is, how much it holds, and who owns it.
+
+    \b
+    Example: taskscope history info --service billing
+    """
+    from taskscope import past
+
+    past.show_info(show.standard_output(), load_settings(config, history=history, service=service), as_json)
+
+
+@history.command()
+@history_options
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+def prune(config: Path | None, history: str | None, service: str | None, dry_run: bool) -> None:
+    """Remove the runs that retention lets go.
+
+    The process that owns the history does so by itself; this is for a history that nobody owns now.
+
+    \b
+    Example: taskscope history prune --dry-run
+    """
+    from taskscope import past
+
+    past.prune(show.standard_output(), load_settings(config, history=history, service=service), dry_run)
+
+
+@history.command()
+@history_options
+@click.option("--format", "format_", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
+@click.option(
+    "--status", "statuses", multiple=True, type=click.Choice(get_args(Status)), help="May be repeated."
+)
+@click.option("--job", "jobs", multiple=True, metavar="NAME", help="May be repeated.")
+@click.option("--since", type=Duration(), help="Runs of the last 30m, 1h, 2d …")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File; default: standard output."
+)
+def export(
+    config: Path | None,
+    history: str | None,
+    service: str | None,
+    format_: str,
+    statuses: tuple[Status, ...],
+    jobs: tuple[str, ...],
+    since: float | None,
+    output: Path | None,
+) -> None:
+    """Write runs as JSON lines or CSV, newest first.
+
+    \b
+    Example: taskscope history export --format csv --since 7d -o runs.csv
+    """
+    from taskscope import past
+
+    wanted = past.filter_of(statuses, jobs, (), since)
+    with past.opened(load_settings(config, history=history, service=service)) as queries:
+        past.export(queries, wanted, format_, output)
+
+
+@commands.command()
+@json_option
+def metrics(as_json: bool) -> None:
+    """List every metric there is.
+
+    \b
+    Example: taskscope metrics
+    """
+    from taskscope.sinks.metrics.catalog import CATALOG
+
+    columns = (
+        show.Column("metric"),
+        show.Column("type", from_width=100),
+        show.Column("labels", from_width=140, wrap=True),
+        show.Column("what it says", wrap=True),
+    )
+    rows = [[metric.sample, metric.kind, ", ".join(metric.every_label), metric.help] for metric in CATALOG]
+    show.print_listing(show.standard_output(), columns, rows, as_json)
+
+
+@commands.command("bridges")
+@json_option
+def list_bridges(as_json: bool) -> None:
+    """List the schedulers that can be watched.
+
+    \b
+    Example: taskscope bridges
+    """
+    from taskscope import bridges
+    from taskscope.collector import remedy
+
+    columns = (show.Column("system"), show.Column("watches", wrap=True), show.Column("installed"))
+    rows = [
+        [system, ", ".join(bridges.by_name(system).targets), remedy(system) or "yes"]
+        for system in bridges.systems()
+    ]
+    show.print_listing(show.standard_output(), columns, rows, as_json)
+
+
+@commands.command("config")
+@config_option
+@json_option
+def show_config(config: Path | None, as_json: bool) -> None:
+    """Show the settings in force, without secrets.
+
+    \b
+    Example: taskscope config --config taskscope.yaml
+    """
+    import yaml
+
+    from taskscope.configure import describe
+
+    text = describe(load_settings(config))
+    click.echo(msgspec.json.encode(yaml.safe_load(text)).decode() if as_json else text, nl=as_json)

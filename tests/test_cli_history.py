@@ -1,0 +1,162 @@
+import csv
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from taskscope.bridges.fake import FakeScheduler
+from taskscope.cli import run
+from taskscope.exporter import Exporter
+
+Say = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No settings of whoever runs the tests."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TASKSCOPE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("TASKSCOPE_CONFIG", raising=False)
+
+
+def remember(url: str) -> None:
+    """Three successes of `good`, two failures of `bad` and a skipped run of `late`."""
+    scheduler = FakeScheduler()
+    with Exporter(scheduler, names=["script"], history=url, port=None, strict=True):
+        for _ in range(3):
+            scheduler.job("good").run(duration=0.5)
+        for number in range(2):
+            scheduler.job("bad").run(duration=1.5 + number, fails=ValueError(f"number {number}\x1b[2J"))
+        scheduler.job("late").skip("misfire")
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> str:
+    url = f"sqlite:///{tmp_path}/runs.db"
+    remember(url)
+    return url
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str], history: str) -> Say:
+    """What a command says about the history."""
+
+    def say(*arguments: str, code: int = 0) -> str:
+        capsys.readouterr()
+        assert run([*arguments, "--history", history]) == code
+        output = capsys.readouterr()
+        return output.err if code else output.out
+
+    return say
+
+
+def lines(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text), delimiter="\t"))
+
+
+def objects(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_runs_are_shown_newest_first(say: Say):
+    rows = lines(say("runs"))
+    assert [row["job"] for row in rows] == ["late", "good", "good", "good", "bad", "bad"]
+    assert rows[1] | {"started": "", "id": ""} == {
+        "started": "",
+        "scheduler": "script",
+        "job": "good",
+        "status": "success",
+        "took": "500 ms",
+        "why": "",
+        "id": "",
+    }
+
+
+def test_failed_runs_say_why_and_cannot_command_the_terminal(say: Say):
+    whys = [row["why"] for row in lines(say("runs", "--failed", "--since", "1h"))]
+    assert whys == ["ValueError: number 0�[2J", "ValueError: number 1�[2J"]
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        (["--status", "skipped"], 1),
+        (["--failed", "--status", "skipped"], 3),
+        (["--job", "good"], 3),
+        (["--job", "good", "--job", "late"], 4),
+        (["--scheduler", "script"], 6),
+        (["--scheduler", "other"], 0),
+        (["--limit", "2"], 2),
+        (["--since", "1ms"], 0),
+    ],
+    ids=str,
+)
+def test_options_choose_runs(say: Say, options: list[str], count: int):
+    assert len(lines(say("runs", *options))) == count
+
+
+def test_runs_as_json_are_one_object_a_line(say: Say):
+    rows = objects(say("runs", "--json"))
+    assert [row["status"] for row in rows] == ["skipped", "success", "success", "success", "failed", "failed"]
+    assert rows[0]["reason"] == "misfire"
+
+
+def test_runs_can_be_read_beside_the_process_that_writes_them(say: Say, history: str):
+    with Exporter(FakeScheduler(), names=["script"], history=history, port=None, strict=True):
+        assert len(lines(say("runs"))) == 6
+
+
+def test_a_service_names_its_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    scheduler = FakeScheduler()
+    with Exporter(scheduler, service="billing", port=None, strict=True):
+        scheduler.job("invoices").run()
+    assert run(["runs", "--service", "billing"]) == 0
+    assert [row["job"] for row in lines(capsys.readouterr().out)] == ["invoices"]
+
+
+@pytest.mark.parametrize(
+    "command", [["runs"], ["history", "info"], ["history", "export"], ["history", "prune"]], ids=" ".join
+)
+def test_a_history_that_does_not_exist_is_one_sentence_and_stays_that_way(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert run([*command, "--history", f"sqlite:///{tmp_path}/none.db"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "none.db" in error
+    assert list(tmp_path.glob("none.db*")) == []
+
+
+def test_an_export_holds_all_that_is_known(say: Say):
+    failed = objects(say("history", "export", "--status", "failed"))
+    assert len(failed) == 2
+    assert "ValueError" in str(failed[0]["stack"])
+
+
+def test_an_export_goes_into_a_file(say: Say, tmp_path: Path):
+    assert say("history", "export", "--format", "csv", "-o", str(tmp_path / "runs.csv")) == ""
+    rows = list(csv.DictReader((tmp_path / "runs.csv").open(newline="")))
+    assert [row["job"] for row in rows] == ["late", "good", "good", "good", "bad", "bad"]
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(say: Say, tmp_path: Path):
+    error = say("history", "export", "-o", str(tmp_path / "no" / "such" / "runs.csv"), code=2)
+    assert error.count("\n") == 1
+    assert "runs.csv" in error
+
+
+def test_info_says_what_the_history_holds(say: Say, history: str):
+    info = json.loads(say("history", "info", "--json"))
+    assert info["runs"] == 6
+    assert info["history"] == history
+    assert info["bytes"] > 0
+    assert info["owner"] is None
+    assert info["oldest"] <= info["newest"]
+
+
+def test_info_names_the_owner(say: Say, history: str):
+    with Exporter(FakeScheduler(), history=history, port=None, strict=True):
+        assert json.loads(say("history", "info", "--json"))["owner"] == os.getpid()

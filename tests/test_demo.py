@@ -1,0 +1,182 @@
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from taskscope.demo_jobs import asyncio_plans, background_plans
+from taskscope.sinks.history.queries import Queries
+from taskscope.sinks.history.records import Filter, Run
+
+COMMAND = [sys.executable, "-W", "error", "-m", "taskscope", "demo"]
+PATIENCE = 30.0
+
+
+class Demo:
+    """The demo in a process group of its own, as a shell starts it."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.folder = folder / "temporary"
+        self.folder.mkdir()
+        self.process = subprocess.Popen(
+            [*COMMAND, "--port", "0", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env=os.environ | {"TMPDIR": str(self.folder)},
+        )
+        assert self.process.stdout is not None
+        first = self.process.stdout.readline()
+        self.url = (re.search(r"http://[\d.:]+", first) or [first])[0]
+
+    def end(self, number: signal.Signals | None = None) -> tuple[int, str, str]:
+        """Exit code, output, errors; a signal goes to the whole group, as Ctrl-C does."""
+        if number is not None:
+            os.killpg(self.process.pid, number)
+        out, err = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, out, err
+
+    def kill(self) -> None:
+        """Whatever is left of it."""
+        if group_exists(self.process.pid):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
+
+
+def group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def soon(is_true: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while not (true := is_true()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return true
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
+    started: list[Demo] = []
+
+    def start(*arguments: str) -> Demo:
+        started.append(Demo(tmp_path, *arguments))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_the_demo_ends_cleanly_when_it_is_told_to(demo: Callable[..., Demo], number: signal.Signals):
+    running = demo()
+    assert soon(lambda: '"crunch"' in urlopen(f"{running.url}/api/task/?task=crunch").read().decode())
+    code, out, err = running.end(number)
+    assert (code, err) == (0, "")
+    assert "its history is removed" in out.splitlines()[-1]
+    assert not group_exists(running.process.pid)
+    assert list(running.folder.iterdir()) == []
+
+
+def test_ctrl_c_in_the_first_moment_is_clean_too(demo: Callable[..., Demo]):
+    running = demo()
+    code, _, err = running.end(signal.SIGINT)
+    assert (code, err) == (0, "")
+    assert not group_exists(running.process.pid)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """The history that a demo of 14 seconds leaves."""
+    folder = tmp_path_factory.mktemp("demo")
+    running = Demo(folder, "--for", "14s", "--history", str(folder / "kept.db"))
+    try:
+        code, _, err = running.end()
+        assert (code, err) == (0, "")
+    finally:
+        running.kill()
+    return Queries(f"sqlite:///{folder}/kept.db").runs(Filter(), limit=1000).runs
+
+
+def seen(runs: list[Run], job: str) -> set[str]:
+    return {run.reason or run.exception or run.status for run in runs if run.job == job}
+
+
+def test_every_job_of_the_demo_shows_its_character(kept: list[Run]):
+    assert seen(kept, "steady") == {"success"}
+    assert seen(kept, "slow") == {"success"}
+    assert seen(kept, "overlapping") == {"success", "overlap"}
+    assert seen(kept, "misfiring") == {"success", "misfire"}
+    assert seen(kept, "crunch") == {"success"}
+    assert seen(kept, "long") >= {"success"}
+    assert seen(kept, "fetch") >= {"success"}
+    assert seen(kept, "poll_feed") >= {"success"}
+    assert seen(kept, "paused") == set()
+    assert len([run for run in kept if run.job == "one_shot"]) == 1
+    assert {run.exception for run in kept if run.job == "broken"} == {"KeyError"}
+
+
+def test_no_run_of_the_demo_stays_open(kept: list[Run]):
+    assert [run for run in kept if run.status in ("queued", "started")] == []
+
+
+def test_the_demo_says_something_about_every_job():
+    from datetime import UTC, datetime
+    from threading import Event
+
+    now = datetime.now(UTC)
+    assert all(plan.about for plan in [*background_plans(Event(), now), *asyncio_plans(now)])
+
+
+def test_a_taken_port_is_one_sentence_and_exit_code_2():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = subprocess.run([*COMMAND, "--port", port], capture_output=True, text=True, timeout=PATIENCE)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1
+    assert port in result.stderr
+
+
+def test_on_a_terminal_a_table_lives_until_ctrl_c(tmp_path: Path):
+    process, terminal = pty.fork()
+    if process == 0:
+        os.environ.update(TERM="xterm", TMPDIR=str(tmp_path))
+        os.execv(COMMAND[0], [*COMMAND, "--port", "0"])
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    screen = read_until(terminal, b"poll_feed")
+    for word in (b"steady", b"broken", b"/metrics", b"next in"):
+        assert word in screen
+    os.write(terminal, b"\x03")
+    rest = read_until(terminal, None)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    assert b"The demo ran for" in rest
+    assert b"Traceback" not in screen + rest
+
+
+def read_until(terminal: int, word: bytes | None) -> bytes:
+    """What the terminal shows until this word; None: until its program has ended."""
+    shown, deadline = b"", time.monotonic() + PATIENCE
+    while (word is None or word not in shown) and time.monotonic() < deadline:
+        if select.select([terminal], [], [], 0.5)[0]:
+            try:
+                shown += os.read(terminal, 65536)
+            except OSError:  # nobody holds the other end any more
+                break
+    return shown
