@@ -109,7 +109,7 @@ def _trigger_events(bits: int, row: Row) -> Iterable[str]:
         yield "misfired" if row.reason == "misfire" else "vetoed"
     if bits & _STARTED:
         yield "fired"
-    if bits & _COMPLETED:
+    if bits & _COMPLETED and not row.facts & ~bits & _COMPLETED:  # once, also where two endings are told
         yield "completed"
 
 

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from taskscope.events import JobKey
 from taskscope.facts import Change, Detail, Row
@@ -33,19 +34,23 @@ class Merger:
 
     def merge(self, connection: sa.Connection, rows: Sequence[Row], now: float) -> list[Change]:
         """What these rows (one for each id, ascending) add; `now` is noted as the time of the change."""
-        values = self._values(connection, rows, int(now))
+        rows, values = self._values(connection, rows, int(now))
         write = _merge_by_values if connection.dialect.name == "sqlite" else _merge_by_copy
         written = [found for found in write(connection, values) if found[_ADDED]]
         _merge_details(connection, rows)
         return self._changes(connection, rows, written)
 
-    def _values(self, connection: sa.Connection, rows: Sequence[Row], now: int) -> list[tuple[Any, ...]]:
+    def _values(
+        self, connection: sa.Connection, rows: Sequence[Row], now: int
+    ) -> tuple[Sequence[Row], list[tuple[Any, ...]]]:
+        """The rows, their names clean, and what to write."""
         try:
-            return self._pack(rows, now)
-        except KeyError:  # names never met before: rare, so that looking first would cost more
+            return rows, self._pack(rows, now)
+        except KeyError:  # names never met before, or unclean ones: rare, so that looking first would cost more
+            rows = [_cleaned(row) for row in rows]
             self._jobs.learn(connection, {row.key for row in rows})
             self._names.learn(connection, {text for row in rows for text in _names_of(row)})
-            return self._pack(rows, now)
+            return rows, self._pack(rows, now)
 
     def _pack(self, rows: Sequence[Row], now: int) -> list[tuple[Any, ...]]:
         jobs, names = self._jobs.ids, self._names.ids
@@ -127,6 +132,12 @@ def present(connection: sa.Connection, ids: Iterable[bytes]) -> set[bytes]:
         for some in _slices(list(ids))
         for found in connection.execute(query.where(schema.run.c.id.in_(some))).scalars()
     }
+
+
+def _cleaned(row: Row) -> Row:
+    texts = {name: getattr(row, name) for name in ("scheduler", "job", *_NAMES)}
+    unclean = {name: clean for name, text in texts.items() if (clean := schema.clean(text)) != text}
+    return replace(row, **unclean) if unclean else row
 
 
 def _names_of(row: Row) -> tuple[str, ...]:
