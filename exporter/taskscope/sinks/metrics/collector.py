@@ -5,10 +5,9 @@ from threading import Lock
 
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Exemplar, Sample
+from prometheus_client.samples import Exemplar
 
-from taskscope.counts import Exemplar as Observed
-from taskscope.sinks.metrics.series import Family, exemplar_labels
+from taskscope.sinks.metrics.series import Family, Pointer
 
 
 class SeriesCollector(Collector):
@@ -27,10 +26,8 @@ class SeriesCollector(Collector):
             metric = _metric(family)
             with self._lock:
                 samples = list(family.samples())
-            metric.samples = [
-                Sample(name, labels, value, None, _exemplar(exemplar))
-                for name, labels, value, exemplar in samples
-            ]
+            for name, labels, value, pointer in samples:
+                metric.add_sample(name, labels, value, exemplar=_exemplar(pointer))
             if samples:
                 yield metric
 
@@ -40,5 +37,5 @@ def _metric(family: Family) -> Metric:
     return Metric(metric.family, metric.help, metric.kind, metric.unit)
 
 
-def _exemplar(observed: Observed | None) -> Exemplar | None:
-    return Exemplar(exemplar_labels(observed), observed.value, observed.at) if observed else None
+def _exemplar(pointer: Pointer | None) -> Exemplar | None:
+    return Exemplar(pointer.labels(), pointer.exemplar.value, pointer.exemplar.at) if pointer else None

@@ -12,8 +12,9 @@ from taskscope.live import LiveJob
 from taskscope.rules import rule_for
 from taskscope.settings import JobRule, Settings
 from taskscope.sinks.metrics.catalog import CATALOG, STATUSES, TRIGGER_EVENTS
+from taskscope.sinks.metrics.form import Labels
 from taskscope.sinks.metrics.guard import Guard
-from taskscope.sinks.metrics.series import Family, Labels
+from taskscope.sinks.metrics.series import Family
 
 CORE = sum(len(metric.split[1]) if metric.split else 1 for metric in CATALOG if metric.core)
 """Series that every known job has."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from taskscope.events import Job, JobKey, QueueState, SchedulerState, WorkerState
 from taskscope.live import Live, LiveJob
 from taskscope.sinks.metrics.catalog import TRIGGER_STATES
-from taskscope.sinks.metrics.series import Family, Labels
+from taskscope.sinks.metrics.form import Labels
+from taskscope.sinks.metrics.series import Family
 
 
 class Snapshot:

@@ -5,6 +5,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from operator import itemgetter
 from threading import Lock
 
 from taskscope.counts import Bounds, Counts, Exemplar
@@ -15,6 +16,7 @@ from taskscope.settings import Settings
 from taskscope.sinks.metrics.catalog import CATALOG, Metric, metric
 from taskscope.sinks.metrics.collector import SeriesCollector
 from taskscope.sinks.metrics.deflate import Deflater
+from taskscope.sinks.metrics.form import Labels
 from taskscope.sinks.metrics.guard import Guard
 from taskscope.sinks.metrics.jobs import CORE, JobSeries, view
 from taskscope.sinks.metrics.process import Process, cpu_limit, memory_limit
@@ -31,7 +33,7 @@ from taskscope.sinks.metrics.render import (
     parts,
     wants_openmetrics,
 )
-from taskscope.sinks.metrics.series import Family, Labels
+from taskscope.sinks.metrics.series import Family
 
 
 class Metrics:
@@ -85,7 +87,7 @@ class Metrics:
                 definitions = {key: current(job) for key, job in changed.items()}
                 gone = (self._guard.jobs() | changed.keys()) - live.jobs.keys()
                 readings = Snapshot(live, now - self._settings.reading_ttl)
-            for key, seen in views.items():
+            for key, seen in sorted(views.items(), key=itemgetter(0)):
                 with self._lock:
                     self._jobs.show(key, seen)
             with self._lock:
@@ -150,7 +152,7 @@ class Metrics:
             entry = family.metric
             if names & {entry.sample, entry.family}:
                 yield from parts(family, self._lock, openmetrics)
-            elif names & {entry.sample + suffix for suffix, _ in family.endings}:
+            elif names & {entry.sample + suffix for suffix, _ in family.form.endings}:
                 yield from only(parts(family, self._lock, openmetrics), names)
         yield self._process.only(openmetrics, names)
         if openmetrics:
@@ -169,7 +171,7 @@ class Metrics:
         """What is exported from the start."""
         for family in self._families.values():
             for labels in family.metric.born:
-                family.put(labels, *(0.0 for _ in family.endings))
+                family.put(labels, *(0.0 for _ in family.form.endings))
         self.set("build_info", 1, _version(), platform.python_version())
         limits = {"process_memory_limit_bytes": memory_limit(), "process_cpu_limit_cores": cpu_limit()}
         for name, limit in limits.items():
