@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from histories import done, opened, row, select, stored
+from taskscope.errors import TooNew
+from taskscope.sinks.history import schema
+from taskscope.sinks.history.migrate import migrate
+
+MIGRATIONS = Path(schema.__file__).parent / "migrations"
+
+
+def engine(url: str) -> sa.Engine:
+    """A connection as the store's own: on PostgreSQL it searches our schema alone."""
+    if url.startswith("sqlite"):
+        return sa.create_engine(url, poolclass=sa.NullPool)
+    return sa.create_engine(url, poolclass=sa.NullPool, connect_args={"options": "-c search_path=taskscope"})
+
+
+def test_the_newest_migration_is_the_one_the_code_expects():
+    assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == schema.HEAD
+
+
+def test_the_migrations_make_the_tables_of_the_schema(history_url: str):
+    with engine(history_url).begin() as connection:
+        migrate(connection)
+
+    with engine(history_url).connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, schema.metadata) == []
+
+
+def test_partial_indexes_are_those_of_the_schema(history_url: str):
+    with engine(history_url).begin() as connection:
+        migrate(connection)
+        made = {index["name"]: index for index in sa.inspect(connection).get_indexes("run")}
+
+    key = "sqlite_where" if history_url.startswith("sqlite") else "postgresql_where"
+    for index in schema.run.indexes:
+        declared = index.dialect_options[key.removesuffix("_where")]["where"]
+        found = made[index.name]["dialect_options"].get(key)
+        assert plain(found) == plain(declared)
+
+
+def plain(condition: object) -> str:
+    text = str(condition)
+    return text.translate({ord(mark): None for mark in "() "}).replace("::text", "").lower()
+
+
+def test_a_history_of_the_first_revision_with_rows_is_taken_over_as_it_is(history_url: str):
+    with opened(history_url) as store:
+        store.apply([done(1)])
+    before = stored(history_url)
+
+    with opened(history_url) as store:
+        assert store.totals()["s", "job"].statuses == {"success": 1}
+        store.apply([row(2, "started")])
+
+    assert before.items() <= stored(history_url).items()
+    assert select(history_url, "SELECT version_num FROM alembic_version") == [(schema.HEAD,)]
+
+
+def test_a_history_of_a_newer_taskscope_is_left_alone(history_url: str):
+    with opened(history_url) as store:
+        store.apply([done(1)])
+        with store.transaction() as connection:
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+
+    with pytest.raises(TooNew, match="revision 9999.*use a newer taskscope"), opened(history_url):
+        pass
+
+    assert select(history_url, "SELECT version_num FROM alembic_version") == [("9999",)]
+
+
+def test_tables_of_the_users_own_database_are_not_touched(postgres_url: str):
+    with sa.create_engine(postgres_url, poolclass=sa.NullPool).begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE run (mine text)")
+        connection.exec_driver_sql("CREATE TABLE alembic_version (version_num text)")
+        connection.exec_driver_sql("INSERT INTO alembic_version VALUES ('theirs')")
+
+    with opened(postgres_url) as store:
+        store.apply([done(1)])
+
+    assert select(postgres_url, "SELECT * FROM public.alembic_version") == [("theirs",)]
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(history_url: str):
+    with pytest.raises(ZeroDivisionError), engine(history_url).begin() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN")
+        migrate(connection)
+        raise ZeroDivisionError
+
+    with engine(history_url).connect() as connection:
+        assert sa.inspect(connection).get_table_names() == []
