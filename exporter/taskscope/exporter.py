@@ -205,7 +205,7 @@ class Exporter:
 
     def _forked(self) -> None:
         """In a forked child: the parent watches and serves, nothing of it may happen twice."""
-        self._state = "forked"
+        self._state, self.url = "forked", None
         atexit.unregister(self.close)
         self.pipeline.abandon()
         if self._server is not None:

@@ -189,13 +189,12 @@ class Pipeline:
             return False
         try:
             self._store.open()
+            self._take_up()
         except TaskscopeError as error:
             self._away(error, now)
-            return False
         finally:
             self.tried.set()
-        self._take_up()
-        return True
+        return self.opened
 
     def _take_up(self) -> None:
         """Go on from what the store remembers."""

@@ -9,10 +9,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from taskscope.errors import BadArgument, Unavailable
+from taskscope.errors import BadArgument, BadEvent, Unavailable
 from taskscope.sinks.history.schema import NAMESPACE
 
 _SQLITE = (
@@ -31,6 +31,7 @@ _POSTGRESQL = (
     "SET idle_in_transaction_session_timeout TO '60s'",
     "SET client_min_messages TO warning",
 )
+_BAD = (DataError, OverflowError, UnicodeError)
 _KNOWN = {
     "database or disk is full": "the disk is full; free some space",
     "attempt to write a readonly database": "the file or its directory is read-only; make both writable",
@@ -67,7 +68,10 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
-        """A transaction, durable once the block is left. Raises `Unavailable`: it may hold or not, then."""
+        """A transaction, durable once the block is left. Raises `Unavailable`: it may hold or not, then.
+
+        Raises `BadEvent` for a value that the database cannot hold.
+        """
         with self._lock:
             try:
                 connection = self._connected()
@@ -75,6 +79,8 @@ class Database:
                     yield connection
             except BaseException as error:
                 self._drop()
+                if isinstance(error, _BAD):
+                    raise BadEvent(f"the history cannot hold it: {self._why(error)}") from error
                 if self._is_outage(error):
                     raise Unavailable(
                         f"the history {self.place} cannot be written: {self._why(error)}"

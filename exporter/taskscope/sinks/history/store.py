@@ -39,7 +39,8 @@ class Store(ABC):
         """Merge rows (one per run id, ascending by id), count what is new, save `states`; all in one transaction.
 
         Counts go to the job that `label` names. When this raises `Unavailable` it is not known whether the batch was
-        committed: apply it again; merging makes that harmless, and `totals` then gives the truth.
+        committed: apply it again; merging makes that harmless, and `totals` then gives the truth. `BadEvent`: nothing
+        was committed, because the store cannot hold one of the rows.
         """
 
     @abstractmethod

@@ -1,0 +1,286 @@
+"""Watching, in all the ways a program may want it; and leaving it as it was."""
+
+import asyncio
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.schedulers.background import BackgroundScheduler
+from prometheus_client import CollectorRegistry, generate_latest
+from services.process import until
+
+import taskscope
+from taskscope.testing import FakeScheduler, Recorder
+
+
+def nothing():
+    pass
+
+
+def get(url):
+    with urlopen(url, timeout=10) as answer:
+        return answer.read().decode()
+
+
+def count(exporter, job, status="success"):
+    """The exported counter of a job."""
+    exporter.refresh()
+    page = b"".join(exporter.metrics.render().blocks).decode()
+    found = [line for line in page.splitlines() if line.startswith("taskscope_runs_total{")]
+    wanted = [line for line in found if f'job_name="{job}"' in line and f'status="{status}"' in line]
+    return sum(float(line.rpartition(" ")[2]) for line in wanted)
+
+
+@pytest.fixture
+def scheduler():
+    scheduler = BackgroundScheduler(timezone="UTC")
+    yield scheduler
+    if scheduler.running:
+        scheduler.shutdown()
+
+
+@pytest.fixture
+def history(tmp_path):
+    return f"sqlite:///{tmp_path}/runs.db"
+
+
+@pytest.mark.parametrize("first", ["watch", "start"])
+def test_it_watches_before_and_after_the_scheduler_starts(scheduler, history, first):
+    if first == "start":
+        scheduler.start()
+    exporter = taskscope.watch(scheduler, history=history, port=0)
+    if first == "watch":
+        scheduler.start()
+    scheduler.add_job(nothing, id="nightly")
+
+    until(lambda: count(exporter, "nightly") == 1)
+    assert 'job_name="nightly"' in get(f"{exporter.url}/metrics")
+    exporter.close()
+
+
+def test_it_watches_several_schedulers_under_names_of_their_own(scheduler):
+    other, third = FakeScheduler(), FakeScheduler()
+    with taskscope.Exporter(other, scheduler, third, history=None, port=None) as exporter:
+        other.job("j").run()
+        third.job("j").run()
+        until(lambda: count(exporter, "j") == 2)
+
+        assert {key[0] for key in exporter.live.jobs} == {"fake", "fake-2"}
+        until(lambda: set(exporter.live.schedulers) == {"fake", "fake-2", "apscheduler"})
+
+
+def test_the_user_names_schedulers():
+    scheduler = FakeScheduler()
+    with taskscope.Exporter(scheduler, names=["billing"], history=None, port=None) as exporter:
+        scheduler.job("j").run()
+        until(lambda: ("billing", "j") in exporter.live.jobs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names", "sentence"),
+    [
+        ([object()], [], "cannot be watched"),
+        ([FakeScheduler()], ["a", "b"], "1 schedulers and 2 names"),
+        ([FakeScheduler(), FakeScheduler()], ["a", "a"], "two schedulers are called 'a'"),
+    ],
+)
+def test_a_wrong_argument_is_refused_with_a_sentence(arguments, names, sentence):
+    with pytest.raises(taskscope.BadArgument, match=sentence):
+        taskscope.Exporter(*arguments, names=names, history=None, port=None)
+
+
+def test_a_wrong_setting_is_refused_with_a_sentence():
+    with pytest.raises(taskscope.BadArgument, match="port"):
+        taskscope.Exporter(history=None, port="many")
+
+
+def test_under_asyncio_it_joins_the_running_loop(history):
+    async def scene():
+        scheduler = AsyncIOScheduler(timezone="UTC")
+        before = threading.active_count()
+        async with taskscope.Exporter(scheduler, history=history, port=0) as exporter:
+            scheduler.start()
+            scheduler.add_job(asyncio.sleep, args=[0], id="nightly")
+            while count(exporter, "nightly") != 1:
+                await asyncio.sleep(0.02)
+            page = await asyncio.to_thread(get, f"{exporter.url}/metrics")
+            assert "taskscope-http" not in {thread.name for thread in threading.enumerate()}
+            scheduler.shutdown()
+        return page, before
+
+    page, _ = asyncio.run(asyncio.wait_for(scene(), 30))
+    assert 'job_name="nightly"' in page
+
+
+def test_a_program_that_exposes_its_own_registry_registers_a_collector(scheduler, history):
+    registry = CollectorRegistry()
+    scheduler.start()
+    exporter = taskscope.Exporter(scheduler, history=history, port=None)
+    registry.register(exporter.collector())
+    scheduler.add_job(nothing, id="nightly")
+
+    until(lambda: count(exporter, "nightly") == 1)
+    page = generate_latest(registry).decode()
+    assert 'taskscope_runs_total{job_name="nightly",scheduler="apscheduler",status="success"} 1.0' in page
+    assert "\nprocess_cpu_seconds_total" not in page
+    exporter.close()
+
+
+def test_close_leaves_no_thread_listener_or_hook_behind(scheduler, history):
+    scheduler.start()
+    executor = scheduler._lookup_executor("default")
+    before = (set(threading.enumerate()), dict(vars(executor)), list(scheduler._listeners))
+    exporter = taskscope.watch(scheduler, history=history, port=0)
+    port = int(exporter.url.rpartition(":")[2])
+
+    exporter.close()
+    exporter.close()
+
+    assert (set(threading.enumerate()), dict(vars(executor)), list(scheduler._listeners)) == before
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+    scheduler.add_job(nothing, id="afterwards")
+
+
+def test_without_history_there_is_nothing_on_disk(scheduler, tmp_path, monkeypatch):
+    monkeypatch.setenv("TASKSCOPE_HOME", str(tmp_path))
+    with taskscope.Exporter(scheduler, history=None, port=0) as exporter:
+        scheduler.start()
+        scheduler.add_job(nothing, id="nightly")
+        until(lambda: count(exporter, "nightly") == 1)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_taken_port_is_one_sentence_and_the_program_goes_on(scheduler, history, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with taskscope.Exporter(scheduler, history=history, port=port) as exporter:
+            scheduler.start()
+            scheduler.add_job(nothing, id="nightly")
+            until(lambda: count(exporter, "nightly") == 1)
+
+            assert str(port) in exporter.degraded["port"]
+            assert exporter.url is None
+            page = b"".join(exporter.metrics.render().blocks).decode()
+            assert 'taskscope_degraded{reason="port"} 1.0' in page
+    assert len([record for record in caplog.records if str(port) in record.getMessage()]) == 1
+
+
+@pytest.mark.parametrize("history", ["sqlite:////proc/nowhere/runs.db", "postgresql://nobody@127.0.0.1:1/none"])
+def test_with_strict_whatever_does_not_work_is_raised(scheduler, history):
+    with pytest.raises(taskscope.Unavailable):
+        taskscope.Exporter(scheduler, history=history, port=None, strict=True).start()
+
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("taskscope")]
+
+
+def test_a_second_process_warns_once_counts_what_it_drops_and_takes_over(history, caplog):
+    first_scheduler, second_scheduler = FakeScheduler(), FakeScheduler()
+    first = taskscope.watch(first_scheduler, history=history, port=0)
+    port = int(first.url.rpartition(":")[2])
+    second = taskscope.watch(second_scheduler, history=history, port=port)
+    second_scheduler.job("dropped").run()
+
+    until(lambda: second.pipeline.dropped.get("member"))
+    assert "owned by process" in second.degraded["member"]
+    assert second.url is None
+    assert len([record for record in caplog.records if "owned by process" in record.getMessage()]) == 1
+
+    first_scheduler.job("j").run()
+    until(lambda: count(first, "j") == 1)
+    first.close()
+    until(lambda: second.url, timeout=40, what="taking over")
+    second_scheduler.job("j").run()
+    until(lambda: count(second, "j") == 2)
+    assert second.degraded == {}
+    second.close()
+
+
+def in_a_child(exporter, scheduler, answer):
+    scheduler.job("j").run()
+    answer.put((exporter.pipeline.dropped, [thread.name for thread in threading.enumerate()], exporter.url is None))
+
+
+def test_a_forked_child_is_no_second_owner(history):
+    scheduler, seen = FakeScheduler(), Recorder()
+    fork = multiprocessing.get_context("fork")
+    answer = fork.Queue()
+    with taskscope.Exporter(scheduler, sinks=[seen], history=history, port=0) as exporter:
+        scheduler.job("j").run()
+        until(lambda: count(exporter, "j") == 1)
+        child = fork.Process(target=in_a_child, args=(exporter, scheduler, answer))
+        child.start()
+        dropped, threads, silent = answer.get(timeout=20)
+        child.join(20)
+
+        assert dropped["member"] >= 1
+        assert not [name for name in threads if name.startswith("taskscope")]
+        assert silent
+        scheduler.job("j").run()
+        until(lambda: count(exporter, "j") == 2)
+        assert get(f"{exporter.url}/-/healthy")
+    assert len(seen.runs("j")) == 2
+
+
+def test_a_program_that_just_ends_loses_nothing(history, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import taskscope\n"
+        "from taskscope.testing import FakeScheduler\n"
+        "scheduler = FakeScheduler()\n"
+        f"taskscope.watch(scheduler, history={history!r}, port=0)\n"
+        "for _ in range(200): scheduler.job('j').run()\n"
+    )
+    ended = subprocess.run([sys.executable, program], capture_output=True, timeout=60, check=False)
+
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    with taskscope.Exporter(FakeScheduler(), names=["fake"], history=history, port=None) as exporter:
+        assert count(exporter, "j") == 200
+
+
+def test_a_full_disk_is_one_sentence_and_it_recovers(scheduler, tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("a small file system needs root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)], check=True)
+    try:
+        check_full_disk(disk)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def check_full_disk(disk: Path):
+    scheduler = FakeScheduler()
+    with taskscope.Exporter(scheduler, history=f"sqlite:///{disk}/runs.db", port=0) as exporter:
+        scheduler.job("j").run()
+        until(lambda: count(exporter, "j") == 1)
+        ballast = fill(disk)
+
+        runs = 1
+        while "store" not in exporter.degraded:
+            scheduler.burst(200, jobs=1)
+            runs += 200
+            assert runs < 50_000
+        assert get(f"{exporter.url}/metrics")
+
+        ballast.unlink()
+        until(lambda: count(exporter, "j") + count(exporter, "burst-0") == runs, timeout=60, what="catching up")
+        assert exporter.degraded == {}
+        assert exporter.pipeline.dropped == {}
+
+
+def fill(disk: Path):
+    """Leave just some pages of room."""
+    free = os.statvfs(disk)
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - 65536)
+    return ballast
