@@ -13,6 +13,7 @@ import pytest
 
 import taskscope
 from lowest import lowest
+from taskscope.bridges import systems
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "exporter" / "taskscope"
@@ -88,6 +89,21 @@ def test_a_scheduler_is_imported_by_its_bridge_and_the_demo_alone() -> None:
     for scheduler in SCHEDULERS & graph.modules:
         for importer in graph.find_modules_that_directly_import(scheduler):
             assert re.match(rf"taskscope\.(bridges\._?{scheduler}|demo)(_\w+)?$", importer), scheduler
+
+
+def test_a_bridge_imports_no_other_and_nothing_private_to_another() -> None:
+    graph = grimp.build_graph("taskscope", cache_dir=None)
+
+    for importer in graph.find_descendants("taskscope.bridges"):
+        for imported in graph.find_modules_directly_imported_by(importer):
+            if imported.startswith("taskscope.bridges."):
+                assert bridge_of(imported) in (None, bridge_of(importer)), f"{importer} imports {imported}"
+
+
+def bridge_of(module: str) -> str | None:
+    """The bridge that a module is, or is a private part of; None for what all bridges share."""
+    stem = module.rsplit(".", 1)[-1]
+    return next((system for system in systems() if re.match(rf"_?{system}(_|$)", stem)), None)
 
 
 @pytest.mark.parametrize("module", ["taskscope", "taskscope.cli", "taskscope.exporter", "taskscope.testing"])
