@@ -6,10 +6,9 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 
-from taskscope.api.app import endpoints
 from taskscope.api.openapi import markdown as http_api
 from taskscope.configure import name_in_environment
-from taskscope.settings import Limits, Settings
+from taskscope.settings import Settings
 from taskscope.sinks.metrics.catalog import markdown as metrics
 from taskscope.values import bare, description, members, wanted, written
 
@@ -29,7 +28,7 @@ jobs:
 def pages() -> dict[str, Callable[[], str]]:
     """Every generated page and what renders it."""
     return {
-        "docs/http-api.md": lambda: http_api(endpoints(), Limits()),
+        "docs/http-api.md": http_api,
         "docs/metrics.md": metrics,
         "docs/settings.md": settings,
     }
