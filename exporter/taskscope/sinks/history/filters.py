@@ -13,7 +13,7 @@ from taskscope.identity import first_id
 from taskscope.sinks.history import schema
 from taskscope.sinks.history.records import Filter
 
-Condition: TypeAlias = ColumnElement[bool]
+Condition: TypeAlias = ColumnElement[bool] | sa.TextClause
 
 BRANCHES = 32
 """So many index ranges are walked side by side; beyond, the runs are walked in order and filtered."""
@@ -98,14 +98,10 @@ def _job_is(names: Sequence[str], schedulers: Sequence[str]) -> Iterable[Conditi
 
 def _of_rank(rank: int, jobs: list[int] | None, few: bool) -> list[list[Condition]]:
     """Runs of a status other than success are in partial indexes; SQLite sees that in literal numbers."""
-    status = _sql(f"rank = {rank}")
+    status = sa.text(f"rank = {rank}")
     if jobs is not None and few and rank > RANK["started"]:
-        return [[run.c.job == id, status, _sql(schema.ENDED_BADLY)] for id in jobs]
-    return [[status, _sql(schema.UNSUCCESSFUL), *_one_of(run.c.job, jobs)]]
-
-
-def _sql(text: str) -> Condition:
-    return sa.literal_column(f"({text})", sa.Boolean)
+        return [[run.c.job == id, status, sa.text(schema.ENDED_BADLY)] for id in jobs]
+    return [[status, sa.text(schema.UNSUCCESSFUL), *_one_of(run.c.job, jobs)]]
 
 
 def _one_of(column: ColumnElement[int], values: list[int] | None) -> list[Condition]:
@@ -147,7 +143,7 @@ def micros(seconds: float) -> int:
 def _texts(connection: Connection, filter: Filter) -> Iterable[Condition]:
     if filter.trace_id:
         yield run.c.trace_id == schema.clean(filter.trace_id)
-        yield _sql(schema.TRACED)
+        yield sa.text(schema.TRACED)
     if filter.q:
         holds = sa.func.instr if connection.dialect.name == "sqlite" else sa.func.strpos
         text = schema.clean(filter.q).encode().lower().decode()  # bytes fold only ASCII, as the databases do

@@ -64,27 +64,31 @@ def fetch(connection: Connection, ids: Sequence[bytes], texts: Sequence[str] = (
 
 def count(connection: Connection, conditions: Conditions, since: int | None) -> tuple[int, bool]:
     """How many runs match, and whether that is exact. For an estimate the newest 10 000 stand for all."""
-    ids = by_id(conditions, EXACT + 1).cte()
-    orders = (_order(ids.c.id, descending) for descending in (False, True))
-    ends = (sa.select(ids.c.id).order_by(order).limit(1).scalar_subquery() for order in orders)
-    counted = sa.select(sa.func.count(), *ends).select_from(ids)
-    number, oldest, newest = connection.execute(counted).one()
-    if number <= EXACT:
-        return number, True
+    number = 0
+    for way in branches(conditions):
+        some = sa.select(sa.literal_column("1")).select_from(run).where(*way).limit(EXACT + 1 - number)
+        number += connection.execute(sa.select(sa.func.count()).select_from(some.subquery())).scalar_one()
+        if number > EXACT:
+            return _estimate(connection, conditions, since), False
+    return number, True
+
+
+def _estimate(connection: Connection, conditions: Conditions, since: int | None) -> int:
     size, first = _size(connection)
-    begin = max(since or 0, first)
-    span = anchor_ms(newest) - anchor_ms(oldest)
-    estimate = number * (anchor_ms(newest) - begin) // span if span else size
-    return max(number, min(estimate, size)), False
+    if not everything(conditions):
+        return max(EXACT, size)
+    newest, last = (connection.execute(by_id(conditions, 1, skip)).scalar_one() for skip in (0, EXACT))
+    span, all_of_it = anchor_ms(newest) - anchor_ms(last), anchor_ms(newest) - max(since or 0, first)
+    return max(EXACT, min(size, EXACT * all_of_it // span if span else size))
 
 
 def _size(connection: Connection) -> tuple[int, int]:
-    """How many runs there are, roughly where only counting would tell, and the anchor of the oldest."""
-    first = sa.select(run.c.id).order_by(run.c.id).limit(1).scalar_subquery()
+    """How many runs there are (PostgreSQL's own estimate, where it has one), and the anchor of the oldest."""
+    oldest = sa.select(run.c.id).order_by(run.c.id).limit(1).scalar_subquery()
     number: Any = sa.select(sa.func.count()).select_from(run).scalar_subquery()
     if connection.dialect.name == "postgresql":
-        number = sa.text("(SELECT reltuples::bigint FROM pg_class WHERE oid = 'run'::regclass)")
-    size, id = connection.execute(sa.select(number, first)).one()
+        number = sa.literal_column("(SELECT reltuples::bigint FROM pg_class WHERE oid = 'run'::regclass)")
+    size, id = connection.execute(sa.select(number, oldest)).one()
     return (size if size > 0 else _MANY), anchor_ms(id)
 
 

@@ -73,10 +73,10 @@ run = sa.Table(
 
 OPEN = f"rank < {RANK['unknown']}"
 """SQL: runs that have not ended."""
-UNSUCCESSFUL = f"rank < {RANK['success']}"
+UNSUCCESSFUL = f"rank <> {RANK['success']}"
 """SQL: runs in `run_unsuccessful` (rank, id). Write it beside `rank = …`, or SQLite leaves the index."""
-ENDED_BADLY = f"rank > {RANK['started']} AND rank < {RANK['success']}"
-"""SQL: runs in `run_ended_badly` (job, rank, id); to be written out likewise."""
+ENDED_BADLY = f"rank NOT IN ({RANK['queued']}, {RANK['started']}, {RANK['success']})"
+"""SQL: runs in `run_ended_badly` (job, rank, id); to be written out likewise. (No range: SQLite would walk it.)"""
 TRACED = "trace_id <> ''"
 """SQL: runs in `run_by_trace` (trace_id); to be written out likewise."""
 

@@ -60,8 +60,8 @@ def _runs() -> None:
 
 def _indexes() -> None:
     op.create_index("run_by_job", "run", ["job", "id"])
-    _partial("run_unsuccessful", ["rank", "id"], "rank < 6")
-    _partial("run_ended_badly", ["job", "rank", "id"], "rank > 1 AND rank < 6")
+    _partial("run_unsuccessful", ["rank", "id"], "rank <> 6")
+    _partial("run_ended_badly", ["job", "rank", "id"], "rank NOT IN (0, 1, 6)")
     _partial("run_by_trace", ["trace_id"], "trace_id <> ''")
 
 
