@@ -42,13 +42,9 @@ def kind_of(error: BaseException) -> str:
     return _attempt(lambda: _path(type(error)), "Exception")
 
 
-def short_repr(value: object, limit: int = VALUE) -> str:
-    """The value as Python shows it, at most `limit` characters; large containers are cut beforehand."""
-    short = Repr()
-    short.maxstring = short.maxother = short.maxlong = limit
-    short.maxlist = short.maxtuple = short.maxset = short.maxfrozenset = short.maxdict = short.maxdeque = KEYS
-    text = _attempt(lambda: short.repr(value), "<cannot be shown>")
-    return cut(_exact(text), limit)
+def short_repr(value: object) -> str:
+    """The value as Python shows it, at most `VALUE` characters; large containers are cut beforehand."""
+    return cut(_exact(_attempt(lambda: _short.repr(value), "<cannot be shown>")), VALUE)
 
 
 def cut(text: str, limit: int) -> str:
@@ -93,3 +89,15 @@ def _path(kind: type) -> str:
 def _exact(text: str) -> str:
     """A real `str`: `__str__` may return an instance of a subclass with methods of its own."""
     return str.__str__(text)
+
+
+class _Short(Repr):
+    """`repr` within bounds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = VALUE
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = self.maxdeque = KEYS
+
+
+_short = _Short()

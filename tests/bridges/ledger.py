@@ -18,7 +18,13 @@ NEAR = 0.25
 def note(path: str, job: str, what: str) -> None:
     """Append one line; small enough to be written whole, also by several processes."""
     run = current_run()
-    line = {"job": job, "what": what, "at": time.time(), "pid": os.getpid(), "run": run.run_id if run else None}
+    line = {
+        "job": job,
+        "what": what,
+        "at": time.time(),
+        "pid": os.getpid(),
+        "run": run.run_id if run else None,
+    }
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         os.write(descriptor, (json.dumps(line) + "\n").encode())
@@ -46,7 +52,9 @@ class Ledger:
         begins = {line["run"]: line for line in self.lines("begin")}
         ends = {line["run"]: line for line in self.lines("end")}
         started = {observed_id(facts[-1]): facts for facts in runs.values() if facts[-1].started}
-        assert Counter(facts[-1].job for facts in started.values()) == Counter(line["job"] for line in self.lines("begin"))
+        assert Counter(facts[-1].job for facts in started.values()) == Counter(
+            line["job"] for line in self.lines("begin")
+        )
         assert started.keys() == begins.keys()
         for run, facts in started.items():
             assert told_in_order(facts), [fact.status for fact in facts]

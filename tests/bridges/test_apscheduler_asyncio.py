@@ -39,7 +39,9 @@ async def ends(seen: Recorder, count: int) -> None:
 def test_coroutines_are_told_as_they_were(attach, ledger, seen):
     async def body(scheduler):
         for number in range(3):
-            scheduler.add_job(recorded.awaits, "date", [ledger.path, f"job-{number}", 0.05], id=f"job-{number}")
+            scheduler.add_job(
+                recorded.awaits, "date", [ledger.path, f"job-{number}", 0.05], id=f"job-{number}"
+            )
         scheduler.add_job(recorded.awaits_and_fails, "date", [ledger.path, "broken"], id="broken")
         await ends(seen, 4)
 
@@ -57,7 +59,9 @@ def test_functions_in_the_loops_threads_are_told_as_they_were(attach, ledger, se
 
     under_a_loop(attach, body)
 
-    ledger.agrees_with({native: facts for native, facts in seen.runs().items() if facts[-1].status == "success"})
+    ledger.agrees_with(
+        {native: facts for native, facts in seen.runs().items() if facts[-1].status == "success"}
+    )
 
 
 def test_overlapping_coroutines_know_each_their_own_run(attach, ledger, seen):
@@ -73,7 +77,9 @@ def test_overlapping_coroutines_know_each_their_own_run(attach, ledger, seen):
 
     under_a_loop(attach, body)
 
-    ledger.agrees_with({native: facts for native, facts in seen.runs().items() if facts[-1].status == "success"})
+    ledger.agrees_with(
+        {native: facts for native, facts in seen.runs().items() if facts[-1].status == "success"}
+    )
     assert reasons(seen)["success", ""] >= 3
 
 
@@ -120,7 +126,9 @@ def test_a_function_that_goes_on_after_the_shutdown_tells_its_own_end(attach, le
             while "started" not in {fact.status for fact in seen.facts}:
                 await asyncio.sleep(0.01)
         scheduler.shutdown()
-        await asyncio.sleep(0.05)  # the loop hears of the cancelled future
+        async with asyncio.timeout(10):
+            while scheduler._executors["default"]._instances:  # until the loop hears of the cancelled future
+                await asyncio.sleep(0.01)
         assert statuses(seen) == [["queued", "started"]]
         gate.touch()
         await ends(seen, 1)

@@ -26,7 +26,13 @@ def pool(make):
 
 def test_runs_are_told_as_they_were(pool, ledger, seen):
     for number in range(3):
-        pool.add_job(recorded.work, "date", [ledger.path, f"job-{number}", 0.05], id=f"job-{number}", misfire_grace_time=None)
+        pool.add_job(
+            recorded.work,
+            "date",
+            [ledger.path, f"job-{number}", 0.05],
+            id=f"job-{number}",
+            misfire_grace_time=None,
+        )
     pool.add_job(recorded.fail, "date", [ledger.path, "broken"], id="broken", misfire_grace_time=None)
 
     ended(seen, 4)
@@ -36,12 +42,16 @@ def test_runs_are_told_as_they_were(pool, ledger, seen):
     assert (error.kind, error.data["order"]) == ("ValueError", "17")
     assert "KeyError: 'missing'" in error.stack
     pids = {line["run"]: line["pid"] for line in ledger.lines("begin")}
-    assert {int(fact.worker.split(":")[1]) for fact in seen.facts if fact.status == "success"} <= set(pids.values())
+    assert {int(fact.worker.split(":")[1]) for fact in seen.facts if fact.status == "success"} <= set(
+        pids.values()
+    )
 
 
 def test_a_run_is_told_as_started_while_it_runs(pool, ledger, seen, tmp_path):
     gate = tmp_path / "gate"
-    pool.add_job(recorded.work_until, "date", [ledger.path, "long", str(gate)], id="long", misfire_grace_time=None)
+    pool.add_job(
+        recorded.work_until, "date", [ledger.path, "long", str(gate)], id="long", misfire_grace_time=None
+    )
 
     seen.wait_for(lambda: [fact.status for fact in seen.facts] == ["queued", "started"])
     (queue,) = [reading for reading in pool.bridge.poll() if getattr(reading, "queue", None)]
@@ -54,7 +64,9 @@ def test_a_run_is_told_as_started_while_it_runs(pool, ledger, seen, tmp_path):
 
 def test_a_worker_that_dies_is_the_end_of_its_run(pool, ledger, seen, tmp_path):
     gate = tmp_path / "gate"
-    pool.add_job(recorded.die_at, "date", [ledger.path, "doomed", str(gate)], id="doomed", misfire_grace_time=None)
+    pool.add_job(
+        recorded.die_at, "date", [ledger.path, "doomed", str(gate)], id="doomed", misfire_grace_time=None
+    )
     seen.wait_for(lambda: [fact.status for fact in seen.facts] == ["queued", "started"])
 
     gate.touch()
@@ -68,7 +80,11 @@ def test_a_worker_that_dies_is_the_end_of_its_run(pool, ledger, seen, tmp_path):
 
 def test_a_broken_pool_ends_all_of_its_runs_and_the_next_one_works(pool, ledger, seen, tmp_path):
     gate = tmp_path / "gate"
-    for job, does in (("doomed", recorded.die_at), ("beside", recorded.work_until), ("behind", recorded.work_until)):
+    for job, does in (
+        ("doomed", recorded.die_at),
+        ("beside", recorded.work_until),
+        ("behind", recorded.work_until),
+    ):
         pool.add_job(does, "date", [ledger.path, job, str(gate)], id=job, misfire_grace_time=None)
     seen.wait_for(lambda: sum(fact.status == "started" for fact in seen.facts) == 2)
     broken = pool._executors["default"]._pool
@@ -208,7 +224,13 @@ def test_noise_on_the_socket_harms_nothing(pool, ledger, seen):
     pool.add_job(recorded.work, "date", [ledger.path, "first"], id="first", misfire_grace_time=None)
     ended(seen, 1)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as noise:
-        for datagram in (b"", b"x", b"y" * 60, NEWS.pack(2**60, 7, 0.0, 0.0, 1), NEWS.pack(1, 2**31, -1.0, 1e300, 1)):
+        for datagram in (
+            b"",
+            b"x",
+            b"y" * 60,
+            NEWS.pack(2**60, 7, 0.0, 0.0, 1),
+            NEWS.pack(1, 2**31, -1.0, 1e300, 1),
+        ):
             noise.sendto(datagram, pool.bridge._watch.starts.address())
 
     pool.add_job(recorded.work, "date", [ledger.path, "second"], id="second", misfire_grace_time=None)
@@ -220,7 +242,9 @@ def test_noise_on_the_socket_harms_nothing(pool, ledger, seen):
 def test_a_child_imports_next_to_nothing_for_us():
     code = "import sys, taskscope.bridges._apscheduler_child; print(*sys.modules)"
 
-    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    modules = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
 
     ours = {module for module in modules if module.split(".")[0] == "taskscope"}
     assert ours == {"taskscope", "taskscope.bridges", "taskscope.bridges._apscheduler_child", "taskscope.run"}

@@ -92,7 +92,9 @@ class APSchedulerDriver(Driver):
 
     def close(self) -> None:
         self.target.pause()
-        with self.target._jobstores_lock:  # between two rounds: within one, a shutdown breaks APScheduler's thread
+        with (
+            self.target._jobstores_lock
+        ):  # between two rounds: within one, a shutdown breaks APScheduler's thread
             pass
         self.target.shutdown()
 

@@ -2,16 +2,23 @@
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, tzinfo
 from datetime import time as midnight
 from functools import partial
 from itertools import islice
-from typing import Any
+from operator import is_
+from typing import Any, NamedTuple, TypeAlias
 
 from taskscope.events import Job, Trigger, TriggerState
 from taskscope.failure import KEYS, short_repr
 
+Outlook: TypeAlias = tuple[float | None, bool | None]
+
+_FACETS = (
+    "next_run_time", "trigger", "func", "args", "kwargs", "name", "executor", "max_instances", "coalesce",
+    "misfire_grace_time",
+)  # fmt: skip
 _made_up = re.compile(r"[0-9a-f]{32}").fullmatch  # what APScheduler calls a job that was given no id
 
 
@@ -43,25 +50,43 @@ def missed_times(job: Any, times: Sequence[datetime], limit: int) -> list[dateti
     return missed
 
 
-class Situation:
+class Situation(NamedTuple):
     """What is known of a job beside its definition."""
 
-    __slots__ = ("defaults", "durable", "now", "previous", "refused", "running", "store")
-
-    def __init__(
-        self,
-        store: str,
-        durable: bool,
-        defaults: Mapping[str, Any],
-        running: int,
-        previous: float,
-        refused: float,
-    ) -> None:
-        self.store, self.durable, self.defaults = store, durable, defaults
-        self.running, self.previous, self.refused = running, previous, refused
+    store: str
+    durable: bool
+    defaults: Mapping[str, Any]
+    running: int
+    """Submissions of it that are being executed."""
+    previous: float
+    refused: float
 
 
-def definition(job: Any, situation: Situation, after: tuple[float | None, bool | None]) -> Job:
+class Definitions:
+    """The jobs of a scheduler as they were read last: one that did not change is not made again."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], tuple[tuple[Any, ...], tuple[Any, str], Outlook, Job]] = {}
+
+    def read(self, jobs: Iterable[Any], situation_of: Callable[[Any], Situation]) -> tuple[Job, ...]:
+        """These jobs, as they are defined now. Whatever is not among them is forgotten."""
+        before, self._known = self._known, {}
+        for job in jobs:
+            situation = situation_of(job)
+            key = (situation.store, job.id)
+            self._known[key] = self._define(job, situation, before.get(key))
+        return tuple(known[-1] for known in self._known.values())
+
+    def _define(self, job: Any, situation: Situation, known: Any) -> Any:
+        facets = (*(getattr(job, name, None) for name in _FACETS), *situation)
+        if known is not None and all(map(is_, known[0], facets)):
+            return known
+        promise = (getattr(job, "next_run_time", None), str(job.trigger))
+        after = known[2] if known is not None and known[1] == promise else outlook(job)
+        return facets, promise, after, definition(job, situation, after)
+
+
+def definition(job: Any, situation: Situation, after: Outlook) -> Job:
     """The job as it is defined now; `after` is what `outlook` says."""
     options = {name: getattr(job, name, default) for name, default in situation.defaults.items()}
     paused = hasattr(job, "next_run_time") and job.next_run_time is None
@@ -84,7 +109,7 @@ def definition(job: Any, situation: Situation, after: tuple[float | None, bool |
     )
 
 
-def outlook(job: Any) -> tuple[float | None, bool | None]:
+def outlook(job: Any) -> Outlook:
     """Seconds between the next two due times, and whether a second one comes; None where not known."""
     trigger, due = job.trigger, getattr(job, "next_run_time", None)
     if (

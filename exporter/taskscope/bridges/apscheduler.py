@@ -11,6 +11,7 @@ from taskscope.errors import BadArgument
 from taskscope.events import Job, Jobs, QueueState, Reading, SchedulerState
 
 if TYPE_CHECKING:  # these import APScheduler
+    from taskscope.bridges._apscheduler_jobs import Definitions
     from taskscope.bridges._apscheduler_runs import Tap, Watch
 
 _STATES = ("stopped", "running", "paused")
@@ -28,7 +29,7 @@ class APSchedulerBridge(Bridge):
         self._taps: list[Tap] = []
         self._lock = RLock()
         self._was_up = False
-        self._outlooks: dict[tuple[str, str], tuple[Any, tuple[float | None, bool | None]]] = {}
+        self._definitions: Definitions | None = None
 
     def attach(self, emit: Emit) -> None:
         """Hook every executor, those to come too. Raises `BadArgument` if it is being watched already."""
@@ -54,7 +55,7 @@ class APSchedulerBridge(Bridge):
             self._scheduler.remove_listener(self._happened)
             while self._taps:
                 self._taps.pop().remove()
-            self._outlooks.clear()
+            self._definitions = None
         watch.starts.close()
 
     def poll(self) -> Iterable[Reading]:
@@ -66,7 +67,9 @@ class APSchedulerBridge(Bridge):
         at = time.time()
         readings: list[Reading] = [self._state(watch, at)]
         if self._scheduler.running or not self._was_up:
-            readings.append(Jobs(scheduler=self._name, at=at, jobs=tuple(self._jobs(watch))))
+            readings.append(Jobs(scheduler=self._name, at=at, jobs=self._jobs(watch)))
+        else:
+            self._definitions = None
         return [*readings, *(self._queue(tap, at) for tap in list(self._taps))]
 
     def _happened(self, event: Any) -> None:
@@ -125,26 +128,26 @@ class APSchedulerBridge(Bridge):
         yield f"Job stores: {', '.join(stores) or 'none yet'}"
         yield f"Runs submitted since it is watched: {watch.submitted}"
 
-    def _jobs(self, watch: "Watch") -> Iterator[Job]:
-        from taskscope.bridges._apscheduler_jobs import Situation, definition, outlook
+    def _jobs(self, watch: "Watch") -> tuple[Job, ...]:
+        from taskscope.bridges._apscheduler_jobs import Definitions, Situation
 
         running, stores = self._running(), dict(self._scheduler._jobstores)
-        outlooks, self._outlooks = self._outlooks, {}
-        for job in self._scheduler.get_jobs():
+        if self._definitions is None:
+            self._definitions = Definitions()
+
+        def situation(job: Any) -> Situation:
             store = job._jobstore_alias or "default"
-            key, seen = (store, job.id), (getattr(job, "next_run_time", None), str(job.trigger))
-            known = outlooks.get(key)
-            after = known[1] if known is not None and known[0] == seen else outlook(job)
-            self._outlooks[key] = (seen, after)
-            situation = Situation(
-                store,
-                store in stores and _class(stores[store]) != "MemoryJobStore",
-                self._scheduler._job_defaults,
-                running[key],
-                watch.previous.get(key, 0.0),
-                watch.refused.get(key, 0.0),
+            key = (store, job.id)
+            return Situation(
+                store=store,
+                durable=store in stores and _class(stores[store]) != "MemoryJobStore",
+                defaults=self._scheduler._job_defaults,
+                running=running[key],
+                previous=watch.previous.get(key, 0.0),
+                refused=watch.refused.get(key, 0.0),
             )
-            yield definition(job, situation, after)
+
+        return self._definitions.read(self._scheduler.get_jobs(), situation)
 
     def _running(self) -> Counter[tuple[str, str]]:
         """How many submissions of each job are being executed."""

@@ -1,0 +1,115 @@
+"""Job stores in memory, in a database and in Redis are read through the scheduler, never by us."""
+
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import pytest
+import recorded
+from apscheduler.executors.pool import ProcessPoolExecutor, ThreadPoolExecutor
+from apscheduler.jobstores.memory import MemoryJobStore
+from apscheduler.jobstores.redis import RedisJobStore
+from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
+from sqlalchemy.pool import NullPool
+from watching import ended, now, reasons, stop
+
+from taskscope.events import Jobs
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def store(request, tmp_path):
+    """Makes a job store: another one on the same data each time."""
+    if request.param == "memory":
+        return MemoryJobStore
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'jobs.db'}"
+        return lambda: SQLAlchemyJobStore(url, engine_options={"poolclass": NullPool})
+    address = urlsplit(request.getfixturevalue("redis_url"))
+    return lambda: RedisJobStore(
+        db=int(address.path.strip("/") or 0), host=address.hostname, port=address.port
+    )
+
+
+def read(scheduler) -> dict:
+    (jobs,) = [reading for reading in scheduler.bridge.poll() if isinstance(reading, Jobs)]
+    return {job.name: job for job in jobs.jobs}
+
+
+def test_jobs_of_every_store_run_and_are_read(make, store, ledger, seen):
+    scheduler = make(jobstores={"kept": store()})
+    scheduler.start()
+    scheduler.add_job(
+        recorded.work, "date", [ledger.path, "once"], id="once", jobstore="kept", misfire_grace_time=None
+    )
+    scheduler.add_job(
+        recorded.work,
+        "interval",
+        [ledger.path, "often"],
+        seconds=0.2,
+        id="often",
+        jobstore="kept",
+        next_run_time=now(),
+    )
+    ended(seen, 3)
+    scheduler.pause_job("often")
+    seen.wait_for(lambda: all(facts[-1].status == "success" for facts in seen.runs().values()))
+
+    job = read(scheduler)["often"]
+
+    ledger.agrees_with(seen.runs())
+    assert "once" not in read(scheduler)
+    assert (job.paused, job.next_run, job.properties["jobstore"]) == (True, None, "kept")
+    assert job.durable == (store is not MemoryJobStore)
+    assert job.previous_run == max(fact.due for fact in seen.facts if fact.job == "often")
+    assert all(":kept:" in fact.native for fact in seen.facts)
+
+
+def test_jobs_that_outlived_the_program_are_watched_from_the_start(make, store, ledger, seen):
+    if store is MemoryJobStore:
+        pytest.skip("nothing outlives the program in memory")
+    first = make(jobstores={"default": store()})
+    first.start(paused=True)
+    soon = now() + timedelta(seconds=0.5)
+    first.add_job(
+        recorded.work, "date", [ledger.path, "kept"], run_date=soon, id="kept", misfire_grace_time=None
+    )
+    stop(first)
+
+    second = make(jobstores={"default": store()})
+    second.start()
+
+    ended(seen, 1)
+    ledger.agrees_with(seen.runs())
+    assert reasons(seen, "kept") == {("success", ""): 1}
+
+
+def test_a_process_pool_runs_jobs_of_every_store(make, store, ledger, seen):
+    scheduler = make(jobstores={"default": store()}, executors={"default": ProcessPoolExecutor(1)})
+    scheduler.start()
+
+    scheduler.add_job(recorded.work, "date", [ledger.path, "away"], id="away", misfire_grace_time=None)
+
+    ended(seen, 1)
+    ledger.agrees_with(seen.runs())
+
+
+def test_the_same_id_in_two_stores_is_two_jobs(make, store, ledger, seen):
+    scheduler = make(jobstores={"kept": store()}, executors={"default": ThreadPoolExecutor(2)})
+    scheduler.start(paused=True)
+    due = now()
+    for alias in ("default", "kept"):
+        scheduler.add_job(
+            recorded.work,
+            "date",
+            [ledger.path, "twin"],
+            run_date=due,
+            id="twin",
+            jobstore=alias,
+            misfire_grace_time=None,
+        )
+    assert len(next(r for r in scheduler.bridge.poll() if isinstance(r, Jobs)).jobs) == 2
+
+    scheduler.resume()
+
+    ended(seen, 2)
+    ledger.agrees_with(seen.runs())
+    assert len(seen.runs()) == 2
