@@ -50,7 +50,7 @@ format: $(VENV)/installed  ## format the code and sort its imports
 
 constraints: python  ## lock the newest and the oldest dependencies anew
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(VENV)/$(PIP_INSTALL) --editable '.[all,dev]'
+	@$(VENV)/$(PIP_INSTALL) --editable '.[all,dev,bench]'
 	@$(BIN)/pip freeze --exclude-editable > constraints.txt
 	@$(PYTHON) -m venv --clear $(LOWEST)
 	@$(PYTHON) tests/lowest.py > $(LOWEST)/bounds.txt
@@ -68,7 +68,7 @@ python:
 $(VENV)/installed: pyproject.toml constraints.txt | python
 	@echo "== installing into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/$(PIP_INSTALL) --constraint constraints.txt --editable '.[all,dev]'
+	@$(VENV)/$(PIP_INSTALL) --constraint constraints.txt --editable '.[all,dev,bench]'
 	@touch $@
 
 $(LOWEST)/installed: pyproject.toml constraints-lowest.txt | python
