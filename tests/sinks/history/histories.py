@@ -87,8 +87,9 @@ def _columns(known: Row) -> tuple[Any, ...]:
     )
 
 
-def program(source: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """Another process that runs this source."""
+def python(source: str, *arguments: str, before: Iterable[str] = (), **options: Any) -> subprocess.Popen[str]:
+    """Another process that runs this source; `before` is the command that starts it, if any."""
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    command = [sys.executable, "-W", "error", "-c", source, *arguments]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    command = [*before, sys.executable, "-W", "error", "-c", source, *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment, **pipes, **options)

@@ -74,10 +74,10 @@ class Owner:
             )
 
 
-def file_system(path: Path, mounts: Path = _MOUNTS) -> str:
+def file_system(path: Path, mounts: Path | None = None) -> str:
     """The kind of file system a path is, or would be, on; '' where the system does not say."""
     try:
-        lines = mounts.read_text(errors="surrogateescape").splitlines()
+        lines = (mounts or _MOUNTS).read_text(errors="surrogateescape").splitlines()
     except OSError:
         return ""
     target, best, kind = path.absolute(), -1, ""
