@@ -19,7 +19,9 @@ NOW = 1_760_000_000.0
 """The present of these tests."""
 
 
-def row(number: int, status: str, *, at: float = NOW, anchor: float = NOW, scheduler: str = "s", **known: Any) -> Row:
+def row(
+    number: int, status: str, *, at: float = NOW, anchor: float = NOW, scheduler: str = "s", **known: Any
+) -> Row:
     """What one fact says of the run with this number."""
     known = {"job": "job"} | known
     fact = Fact(scheduler=scheduler, native=str(number), status=status, at=at, anchor=anchor, **known)
@@ -80,8 +82,25 @@ def expected(rows: Iterable[Row]) -> dict[bytes, tuple[Any, ...]]:
 def _columns(known: Row) -> tuple[Any, ...]:
     detail = known.detail
     return (
-        *(known.facts, known.rank, known.job, known.attempt, known.due, known.enqueued, known.started, known.ended),
-        *(known.duration, known.reason, known.exception, known.queue, known.worker, known.instance, known.entity),
+        *(
+            known.facts,
+            known.rank,
+            known.job,
+            known.attempt,
+            known.due,
+            known.enqueued,
+            known.started,
+            known.ended,
+        ),
+        *(
+            known.duration,
+            known.reason,
+            known.exception,
+            known.queue,
+            known.worker,
+            known.instance,
+            known.entity,
+        ),
         known.trace_id,
         *((detail.message, detail.stack, detail.data, detail.details) if detail else (None,) * 4),
     )

@@ -12,7 +12,9 @@ from taskscope.sinks.history.memory import MemoryStore
 from taskscope.sinks.history.sql import SqlStore
 
 EXAMPLES = settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 EXAMPLE = count()
 STATUSES = ("queued", "started", "success", "failed", "retried", "skipped", "unknown")
@@ -23,7 +25,9 @@ TIMES = st.sampled_from([None, NOW, NOW + 0.001, NOW + 50, NOW + 4_000_000])
 @st.composite
 def quarrelling(draw: st.DrawFn, scheduler: str) -> Row:
     """A fact about one of three runs, which may say anything."""
-    texts = {name: draw(TEXTS) for name in ("job", "reason", "queue", "worker", "instance", "entity", "trace_id")}
+    texts = {
+        name: draw(TEXTS) for name in ("job", "reason", "queue", "worker", "instance", "entity", "trace_id")
+    }
     times = {name: draw(TIMES) for name in ("due", "enqueued", "started")}
     error = Error(kind=draw(TEXTS), message=draw(TEXTS), stack=draw(TEXTS), data={"x": draw(TEXTS)})
     return row(
@@ -45,7 +49,13 @@ def agreeing(draw: st.DrawFn, scheduler: str) -> Row:
     """A fact about one of three runs, of which nobody says two different things."""
     number = draw(st.integers(0, 2))
     started = NOW + number
-    known = {"due": started - 3, "enqueued": started - 2, "started": started, "queue": "q", "reason": f"r{number}"}
+    known = {
+        "due": started - 3,
+        "enqueued": started - 2,
+        "started": started,
+        "queue": "q",
+        "reason": f"r{number}",
+    }
     status = draw(st.sampled_from(STATUSES))
     told = {name: value for name, value in known.items() if draw(st.booleans())} | {"reason": known["reason"]}
     ending = status in ("success", "failed", "retried")
@@ -166,7 +176,9 @@ def test_the_largest_numbers_that_a_fact_can_hold_are_stored(store: SqlStore, hi
     assert stored(history_url) == expected([huge])
 
 
-def test_a_run_that_was_lost_and_ends_after_all_is_a_success_and_counts_as_both(store: SqlStore, history_url: str):
+def test_a_run_that_was_lost_and_ends_after_all_is_a_success_and_counts_as_both(
+    store: SqlStore, history_url: str
+):
     store.apply([row(1, "started")])
     store.apply([row(1, "unknown")])
     totals = store.apply([done(1)]).totals

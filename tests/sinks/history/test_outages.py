@@ -37,7 +37,9 @@ def test_a_directory_that_cannot_be_written_is_one_clear_sentence(tmp_path: Path
 
     said = on_opening(f"sqlite:///{tmp_path}/runs.db")
 
-    assert said == f"the history {tmp_path}/runs.db cannot be locked: {tmp_path}/runs.db.lock: Permission denied"
+    assert (
+        said == f"the history {tmp_path}/runs.db cannot be locked: {tmp_path}/runs.db.lock: Permission denied"
+    )
 
 
 def test_a_file_that_is_read_only_is_one_clear_sentence(tmp_path: Path):
@@ -56,7 +58,9 @@ def test_a_file_that_is_read_only_is_one_clear_sentence(tmp_path: Path):
 def test_a_file_that_is_no_database_is_one_clear_sentence(tmp_path: Path):
     (tmp_path / "runs.db").write_text("dear diary " * 100)
 
-    with pytest.raises(Unavailable, match=r"the file is not a SQLite database; move it away or name another one$"):
+    with pytest.raises(
+        Unavailable, match=r"the file is not a SQLite database; move it away or name another one$"
+    ):
         SqlStore(f"sqlite:///{tmp_path}/runs.db", Settings()).open()
 
 
@@ -67,7 +71,9 @@ def test_a_place_below_a_file_is_one_clear_sentence(tmp_path: Path):
         SqlStore(f"sqlite:///{tmp_path}/file/runs.db", Settings()).open()
 
 
-@pytest.mark.parametrize("url", ["mysql://host/db", "sqlite://", "sqlite:///:memory:", "nonsense", "postgres:/"])
+@pytest.mark.parametrize(
+    "url", ["mysql://host/db", "sqlite://", "sqlite:///:memory:", "nonsense", "postgres:/"]
+)
 def test_a_url_that_names_no_history_of_ours_is_a_bad_argument(url: str):
     with pytest.raises(BadArgument, match="history"):
         SqlStore(url, Settings())

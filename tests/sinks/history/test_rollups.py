@@ -59,7 +59,9 @@ def read(url: str) -> dict[tuple[int, int, str], Rollup]:
 
 
 def test_every_run_is_in_its_hour_and_its_day_under_its_present_status(store: SqlStore, history_url: str):
-    store.apply(batch([row(1, "started"), row(2, "started"), done(3, anchor=NOW + 3600), done(4, job="other")]))
+    store.apply(
+        batch([row(1, "started"), row(2, "started"), done(3, anchor=NOW + 3600), done(4, job="other")])
+    )
     store.apply([row(1, "unknown")])
     store.apply([done(1, duration=2)])
 

@@ -28,7 +28,9 @@ def test_states_come_back_after_a_restart(history_url: str):
         assert store.states() == {("s", "never ran"): state, ("s", "job"): JobState(removed=NOW)}
 
 
-def test_counts_go_to_the_job_that_the_label_names_and_the_row_keeps_its_own(store: SqlStore, history_url: str):
+def test_counts_go_to_the_job_that_the_label_names_and_the_row_keeps_its_own(
+    store: SqlStore, history_url: str
+):
     def label(key: JobKey) -> JobKey:
         return (key[0], "_other")
 
