@@ -18,6 +18,7 @@ MESSAGE, STACK = 4_096, 65_536
 KEYS, VALUE = 20, 200
 """Most attributes of an exception that are kept, and characters of each."""
 
+_MARK = 40  # room for saying what was cut
 _CANCELLED = ("asyncio.exceptions.CancelledError", "concurrent.futures._base.CancelledError", "GeneratorExit")
 
 
@@ -48,12 +49,11 @@ def short_repr(value: object) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """At most `limit` characters: both ends of a text matter, so the middle goes."""
+    """At most `limit` (> 50) characters: both ends of a text matter, so the middle goes."""
     if len(text) <= limit:
         return text
-    mark = f"\n… {len(text) - limit} characters cut …\n" if limit > 1_000 else "…"
-    half = (limit - len(mark)) // 2
-    return f"{text[:half]}{mark}{text[-half:]}"
+    half = (limit - _MARK) // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters cut …\n{text[-half:]}"
 
 
 def _attempt(take: Callable[[], T], otherwise: T) -> T:

@@ -63,9 +63,8 @@ def test_jobs_of_every_store_run_and_are_read(make, store, ledger, seen):
     assert all(":kept:" in fact.native for fact in seen.facts)
 
 
+@pytest.mark.parametrize("store", ["sqlite", "redis"], indirect=True)
 def test_jobs_that_outlived_the_program_are_watched_from_the_start(make, store, ledger, seen):
-    if store is MemoryJobStore:
-        pytest.skip("nothing outlives the program in memory")
     first = make(jobstores={"default": store()})
     first.start(paused=True)
     soon = now() + timedelta(seconds=0.5)
