@@ -10,9 +10,10 @@ from typing import Any, ClassVar, TypeAlias
 from taskscope.events import Event, Reading
 from taskscope.facts import Change
 
-Emit: TypeAlias = Callable[[Event], None]
+Emit: TypeAlias = Callable[[Event | Callable[[], Event]], None]
 """Hands over one event. It never blocks and never raises, may be called from any thread, and is not called again
-once `detach` has returned."""
+once `detach` has returned. Where making the event costs more than a µs, hand over a function that makes it: it is
+called soon, once, on a thread of ours."""
 
 
 class Bridge(ABC):

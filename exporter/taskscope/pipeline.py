@@ -10,16 +10,16 @@ import logging
 import random
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from taskscope.admission import Admission
 from taskscope.contracts import Sink
 from taskscope.counts import JobState
 from taskscope.errors import BadEvent, NotOwner, TaskscopeError, Unavailable
-from taskscope.events import Event, Fact, JobKey
+from taskscope.events import Fact, JobKey
 from taskscope.facts import Row
 from taskscope.identity import text
+from taskscope.inlet import Inlet
 from taskscope.live import Live
 from taskscope.settings import Settings
 from taskscope.sinks.history.store import Applied, Store
@@ -29,6 +29,7 @@ from taskscope.waiting import Waiting
 logger = logging.getLogger("taskscope")
 
 _FIRST_RETRY, _LAST_RETRY = 0.5, 30.0  # seconds between attempts to reach the store
+_SLICE, _PAUSE = 250, 0.0001  # events carried in about a ms, and the s for which other threads then have the program
 
 
 class Pipeline:
@@ -53,15 +54,11 @@ class Pipeline:
         self._store, self._live, self._metrics = store, live, metrics
         self._settings, self._instance, self._clock = settings, instance, clock
         self._sinks, self._upkeep, self._on_open = list(sinks), list(upkeep), on_open
-        self._admission = Admission(settings)
-        self._queue: deque[Event] = deque()
-        self._limit = settings.queue_size
-        self._waiting = Waiting(settings.queue_size, self._refuse)
+        self._inlet = Inlet(settings.queue_size, Admission(settings))
+        self.emit = self._inlet.emit
+        self._waiting = Waiting(settings.queue_size, self._inlet.refuse)
         self._states: dict[JobKey, JobState] = {}
-        self._dropped_lock = threading.Lock()
-        self._dropped: dict[str, int] = {}
         self._broken: set[str] = set()
-        self._accepting = True
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="taskscope", daemon=True)
         self.tried = threading.Event()
@@ -71,13 +68,6 @@ class Pipeline:
         self.opened = False
         self._retry_at, self._retry_after = 0.0, _FIRST_RETRY
         self._beat_at = self._expire_at = 0.0
-
-    def emit(self, event: Event) -> None:
-        """Take one event. Never blocks, never raises, never grows beyond its bound."""
-        if self._accepting and len(self._queue) < self._limit:
-            self._queue.append(event)
-        else:
-            self._drop("overflow" if self._accepting else "member")
 
     def start(self) -> None:
         """Begin to carry; the store is opened on the pipeline's own thread."""
@@ -91,9 +81,7 @@ class Pipeline:
 
     def abandon(self) -> None:
         """In a forked child: this pipeline's thread lives in the parent, nothing here may be carried twice."""
-        self._accepting = False
-        self._queue = deque()
-        self._dropped_lock = threading.Lock()
+        self._inlet.abandon()
 
     @property
     def lag(self) -> float:
@@ -103,13 +91,12 @@ class Pipeline:
     @property
     def backlog(self) -> int:
         """Events and runs that are not durable yet."""
-        return len(self._queue) + len(self._waiting)
+        return len(self._inlet) + len(self._waiting)
 
     @property
     def dropped(self) -> dict[str, int]:
         """Events that were dropped, by reason."""
-        with self._dropped_lock:
-            return dict(self._dropped)
+        return self._inlet.dropped
 
     def report(self) -> None:
         """Tell the metrics how it goes; called before a scrape, from any thread."""
@@ -118,19 +105,24 @@ class Pipeline:
         for reason, count in self.dropped.items():
             self._metrics.set("events_dropped_total", count, reason)
 
-    def _drop(self, reason: str, count: int = 1) -> None:
-        with self._dropped_lock:
-            self._dropped[reason] = self._dropped.get(reason, 0) + count
-
     def _run(self) -> None:
         while not self._stop.is_set():
-            if not self._step():
+            begin = time.monotonic()
+            more = self._step()
+            if not more:
                 self._stop.wait(self._settings.flush_interval)
+            elif self._polite:
+                self._stop.wait(time.monotonic() - begin)
         self._finish()
+
+    @property
+    def _polite(self) -> bool:
+        """While little waits, the program that is watched comes first: at most every other moment is ours."""
+        return self.backlog < self._settings.queue_size // 20
 
     def _finish(self) -> None:
         """The last events: as many as the store takes, without waiting for it."""
-        while self._queue or self._waiting or self._states:
+        while self.backlog or self._states:
             if not self._step(last=True):
                 break
         for sink in self._sinks:
@@ -150,36 +142,26 @@ class Pipeline:
         return arrived or more or (stored and len(self._waiting) > 0)
 
     def _arrive(self, now: float) -> bool:
-        events = list(self._admitted(now))
-        if not events:
-            return False
-        self._live.fold(events)
-        for event in events:
-            if isinstance(event, Fact) and not self._waiting.add(event, now):
-                self._drop("overflow")
-        for sink in self._sinks:
-            self._call(sink, "arrived", lambda sink=sink: sink.arrived(events))
-        return len(events) >= self._settings.batch_size
+        """Take in what was told, slice by slice; True when more waits."""
+        left = self._settings.batch_size
+        while left > 0 and self._carry(min(_SLICE, left), now):
+            left -= _SLICE
+            if self._polite:
+                time.sleep(_PAUSE)
+        return len(self._inlet) > 0
 
-    def _admitted(self, now: float) -> Iterable[Event]:
-        count = min(len(self._queue), self._settings.batch_size)
-        for _ in range(count):
-            event = self._queue.popleft()
-            try:
-                admitted = self._admission.admit(event, now)
-            except BadEvent as error:
-                self._refuse(str(error))
-                continue
-            if admitted is not None:
-                yield admitted
+    def _carry(self, most: int, now: float) -> bool:
+        count, events = self._inlet.take(most, now)
         if count:
             self._metrics.add("events_total", count, "accepted")
-
-    def _refuse(self, why: str) -> None:
-        self._drop("bad")
-        if "bad" not in self._broken:
-            self._broken.add("bad")
-            logger.warning("taskscope refused an event: %s (further ones are only counted)", why)
+        if events:
+            self._live.fold(events)
+            for event in events:
+                if isinstance(event, Fact) and not self._waiting.add(event, now):
+                    self._inlet.drop("overflow")
+            for sink in self._sinks:
+                self._call(sink, "arrived", lambda sink=sink: sink.arrived(events))
+        return count == most
 
     def _ready(self, now: float) -> bool:
         """Is the store open? Tries to open it when its time has come."""
@@ -202,7 +184,7 @@ class Pipeline:
         self._metrics.restore(self._store.totals())
         self._live.changed("store")
         late = self.failure is not None
-        self.opened, self._accepting = True, True
+        self.opened = self._inlet.accepting = True
         self._back()
         if late:
             self._on_open()
@@ -211,7 +193,7 @@ class Pipeline:
         self._states.update(
             (key, job.state) for key, job in self._live.changed("store").items() if job is not None
         )
-        rows = self._waiting.batch(self._settings.batch_size)
+        rows = self._waiting.batch(2 * _SLICE if self._polite else self._settings.batch_size)
         if not rows and not self._states:
             return True
         begin = time.perf_counter()
@@ -233,7 +215,7 @@ class Pipeline:
             return self._store.apply(rows, self._states, self._metrics.label)
         except BadEvent as error:
             if len(rows) <= 1:
-                self._refuse(f"{text(rows[0].id) if rows else 'a job state'}: {error}")
+                self._inlet.refuse(f"{text(rows[0].id) if rows else 'a job state'}: {error}")
                 return Applied(changes=[], totals={})
         half = len(rows) // 2
         first, second = self._apply(rows[:half]), self._apply(rows[half:])
@@ -247,7 +229,7 @@ class Pipeline:
     def _publish(self, applied: Applied) -> None:
         self._metrics.publish(applied.totals, applied.exemplars)
         if applied.expired:
-            self._drop("expired", applied.expired)
+            self._inlet.drop("expired", applied.expired)
         if applied.changes:
             for sink in self._sinks:
                 self._call(sink, "committed", lambda sink=sink: sink.committed(applied.changes))
@@ -280,7 +262,7 @@ class Pipeline:
     def _away(self, error: TaskscopeError, now: float) -> None:
         """The store cannot be reached: say so once, try again later and later."""
         if self.failure is None:
-            self._accepting = not isinstance(error, NotOwner)
+            self._inlet.accepting = not isinstance(error, NotOwner)
             logger.warning("taskscope: %s; it is tried again", error)
         self.failure = error
         self._retry_at = now + self._retry_after * random.uniform(0.5, 1.0)

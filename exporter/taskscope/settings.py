@@ -92,7 +92,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     strict: Annotated[bool, Meta(description="Fail at start instead of going on degraded.")] = False
 
     queue_size: Annotated[Count, Meta(description="Events that may wait; more are dropped and counted.")] = 200_000
-    batch_size: Annotated[Count, Meta(description="Events stored in one transaction.")] = 5_000
+    batch_size: Annotated[Count, Meta(description="Events stored in one transaction.")] = 2_000
     flush_interval: Annotated[Seconds, Meta(description="Longest wait of an event before it is stored.")] = 0.05
     poll_interval: Annotated[Seconds, Meta(description="How often bridges are asked for readings.")] = 10.0
     poll_timeout: Annotated[Seconds, Meta(description="Deadline of one such question.")] = 5.0

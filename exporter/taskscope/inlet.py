@@ -1,0 +1,87 @@
+"""Where events come in: a bounded queue that never keeps anybody waiting, and the door behind it."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TypeAlias
+
+from taskscope.admission import Admission
+from taskscope.errors import BadEvent
+from taskscope.events import Event
+
+logger = logging.getLogger("taskscope")
+
+Told: TypeAlias = Event | Callable[[], Event]
+
+
+class Inlet:
+    """Takes events from any thread and hands them to one, admitted and in order; counts what it had to drop."""
+
+    def __init__(self, limit: int, admission: Admission) -> None:
+        self._queue: deque[Told] = deque()
+        self._limit, self._admission = limit, admission
+        self._lock = threading.Lock()
+        self._dropped: dict[str, int] = {}
+        self._warned = self._forked = False
+        self.accepting = True
+        """False while this process is not the owner of its history: events are dropped and counted."""
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def emit(self, event: Told) -> None:
+        """Take one event. Never blocks, never raises, never grows beyond its bound."""
+        if not self.accepting:
+            self._turn_away()
+        elif len(self._queue) < self._limit:
+            self._queue.append(event)
+        else:
+            self.drop("overflow")
+
+    def take(self, most: int, now: float) -> tuple[int, list[Event]]:
+        """How many events were taken from the queue, at most `most`, and those of them that are admitted."""
+        count = min(len(self._queue), most)
+        admitted = []
+        for _ in range(count):
+            told = self._queue.popleft()
+            try:
+                event = self._admission.admit(told() if callable(told) else told, now)
+            except BadEvent as error:
+                self.refuse(str(error))
+            except Exception as error:  # isolation: an event that cannot even be made hurts itself only
+                self.refuse(f"{type(error).__name__}: {error}")
+            else:
+                if event is not None:
+                    admitted.append(event)
+        return count, admitted
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count events that are counted nowhere else."""
+        with self._lock:
+            self._dropped[reason] = self._dropped.get(reason, 0) + count
+
+    def refuse(self, why: str) -> None:
+        """Drop an event that cannot be true; the first one is told."""
+        self.drop("bad")
+        if not self._warned:
+            self._warned = True
+            logger.warning("taskscope refused an event: %s (further ones are only counted)", why)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Events that were dropped, by reason."""
+        with self._lock:
+            return dict(self._dropped)
+
+    def abandon(self) -> None:
+        """In a forked child: what waits belongs to the parent, and a lock may be held by a thread that is not here."""
+        self.accepting, self._warned, self._forked = False, False, True
+        self._queue, self._lock = deque(), threading.Lock()
+
+    def _turn_away(self) -> None:
+        """Another process owns the history. Who did not try to own it, a forked child, is told at its first event."""
+        self.drop("member")
+        if self._forked and not self._warned:
+            self._warned = True
+            logger.warning("taskscope: this process was forked from the one that is watched; its runs are only counted")
