@@ -1,9 +1,9 @@
 """The application: finds the endpoints, checks each request, writes each answer."""
 
 import asyncio
-import importlib
 import logging
-import pkgutil
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
@@ -13,10 +13,9 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from multidict import MultiDict
 
-import taskscope.api
 from taskscope.api.auth import Gate
 from taskscope.api.backend import Backend
-from taskscope.api.endpoint import Call, Endpoint
+from taskscope.api.endpoint import Call, Endpoint, endpoints
 from taskscope.api.errors import ApiError, of_status
 from taskscope.api.params import Reader
 from taskscope.api.pool import Pool
@@ -26,18 +25,8 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _log = logging.getLogger(__name__)
 _WORTH_PACKING = 1_024  # bytes
-_PATIENCE = 60.0  # seconds from a request's head to the last byte of its answer taken
-
-
-def endpoints() -> tuple[Endpoint, ...]:
-    """Every endpoint of this package, by path; those without a variable part first, because they win."""
-    found = {
-        thing
-        for module in pkgutil.iter_modules(taskscope.api.__path__, f"{taskscope.api.__name__}.")
-        for thing in vars(importlib.import_module(module.name)).values()
-        if isinstance(thing, Endpoint)
-    }
-    return tuple(sorted(found, key=lambda endpoint: ("{" in endpoint.path, endpoint.path)))
+PATIENCE = 60.0
+"""Seconds from the head of a request to the last byte of its answer taken."""
 
 
 def application(backend: Backend, pool: Pool, host: str) -> web.Application:
@@ -100,17 +89,26 @@ def _spellings(path: str) -> tuple[str, ...]:
 
 @web.middleware
 async def _delivered(request: web.Request, handler: Answer) -> web.StreamResponse:
-    """Ends with whoever does not take the answer, so that slow readers cannot use up the connections."""
+    """Hangs up on whoever does not take the answer, so that slow readers cannot use up the connections."""
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             response = await handler(request)
             await response.prepare(request)
             await response.write_eof()
             return response
     except TimeoutError:
-        if request.transport is not None:
-            request.transport.abort()
-        raise ConnectionResetError("the client does not take its answer") from None
+        _hang_up(request)
+    except ConnectionError:  # the client is gone; that is no fault of ours
+        pass
+    return web.Response()  # to nobody
+
+
+def _hang_up(request: web.Request) -> None:
+    if request.transport is not None:
+        connection = request.transport.get_extra_info("socket")
+        # Without lingering the kernel drops what is unsent too, instead of holding it for the slow reader.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        request.transport.abort()
 
 
 @web.middleware

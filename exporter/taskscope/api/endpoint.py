@@ -1,10 +1,12 @@
 """What an endpoint is: one function whose signature and docstring are its declaration.
 
-Its parameters `path` and `query`, where it has them, are structs of what the request may say; its return type
-is what it answers with; its docstring is its description. Routing, checks and the OpenAPI document are read off
-these.
+Its parameters `path` and `query`, where it has them, are structs of what the request may say; its return
+type is what it answers with; its docstring is its description. Routing, checks and the OpenAPI document are
+read off these.
 """
 
+import importlib
+import pkgutil
 from collections.abc import Callable, Coroutine
 from inspect import getdoc
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, get_type_hints
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, get_type_hin
 import msgspec
 from aiohttp import web
 
+import taskscope.api
 from taskscope.api.backend import Backend
 from taskscope.api.errors import ApiError
 from taskscope.api.pool import Pool
@@ -110,3 +113,14 @@ def get(
         )
 
     return declare
+
+
+def endpoints() -> tuple[Endpoint, ...]:
+    """Every endpoint of this package, by path; those without a variable part first, because they win."""
+    found = {
+        thing
+        for module in pkgutil.iter_modules(taskscope.api.__path__, f"{taskscope.api.__name__}.")
+        for thing in vars(importlib.import_module(module.name)).values()
+        if isinstance(thing, Endpoint)
+    }
+    return tuple(sorted(found, key=lambda endpoint: ("{" in endpoint.path, endpoint.path)))

@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 
 from taskscope import __version__
-from taskscope.api.endpoint import Call, Endpoint, get
+from taskscope.api.endpoint import Call, Endpoint, endpoints, get
 from taskscope.api.errors import MEANINGS, Problem
 from taskscope.api.params import Parameter, parameters
 from taskscope.settings import Limits
@@ -22,9 +22,9 @@ async def openapi(call: Call) -> Json:
     return document(call.endpoints, call.backend.settings.limits)
 
 
-def document(endpoints: Sequence[Endpoint], limits: Limits) -> Json:
+def document(known: Sequence[Endpoint], limits: Limits) -> Json:
     """The OpenAPI document of these endpoints."""
-    answers = {endpoint: answer(endpoint) for endpoint in endpoints}
+    answers = {endpoint: answer(endpoint) for endpoint in known}
     structs = [Problem, *answers.values()]
     schemas, components = msgspec.json.schema_components(structs, ref_template=_REF)
     problem, *rest = schemas
@@ -34,7 +34,7 @@ def document(endpoints: Sequence[Endpoint], limits: Limits) -> Json:
         "info": {"title": "taskscope", "version": __version__, "license": {"name": "Apache-2.0"}},
         "paths": {
             endpoint.path: {"get": _operation(endpoint, limits, written[endpoint], problem)}
-            for endpoint in endpoints
+            for endpoint in known
         },
         "components": {
             "schemas": components,
@@ -91,16 +91,17 @@ def _parameter(parameter: Parameter, place: str) -> Json:
     }
 
 
-def markdown(endpoints: Sequence[Endpoint], limits: Limits) -> str:
+def markdown() -> str:
     """The text of `docs/http-api.md`."""
-    components: Json = document(endpoints, limits)["components"]["schemas"]
+    known, limits = endpoints(), Limits()
+    components: Json = document(known, limits)["components"]["schemas"]
     parts = [
         _INTRODUCTION,
         _table(("status", "meaning"), ((f"{status}", why) for status, why in MEANINGS.items())),
     ]
-    for tag in sorted({endpoint.tag for endpoint in endpoints}):
+    for tag in sorted({endpoint.tag for endpoint in known}):
         parts.append(f"## {tag}\n")
-        parts += [_section(endpoint, limits) for endpoint in endpoints if endpoint.tag == tag]
+        parts += [_section(endpoint, limits) for endpoint in known if endpoint.tag == tag]
     parts.append("## What is in an answer\n")
     parts += [_schema(name, schema) for name, schema in sorted(components.items())]
     return "\n".join(parts)
@@ -178,21 +179,22 @@ _INTRODUCTION = """\
 
 Generated from the endpoints' declarations; `/api/openapi.json` says the same to programs.
 
-Answers are JSON. Times are RFC 3339 in UTC with milliseconds, durations are milliseconds, what is not known is
-null. Every GET also takes HEAD. Answers are packed with gzip where the client takes it. A path that ends with a
-slash is also found without it.
+Answers are JSON. Times are RFC 3339 in UTC with milliseconds, durations are milliseconds, what is not known
+is null. Every GET also takes HEAD. Answers are packed with gzip where the client takes it. A path that ends
+with a slash is also found without it.
 
-**Parameters.** A time is RFC 3339, a date (its midnight, UTC), seconds or milliseconds since the epoch, `now`, or
-how long ago: `-90s`, `-1h`, `-7d` (also `now-1h`). A parameter that takes a list is given several times; choices
-and numbers may also be joined by commas. Free text that is left empty does not filter. An unknown parameter is an
-error.
+**Parameters.** A time is RFC 3339, a date (its midnight, UTC), seconds or milliseconds since the epoch,
+`now`, or how long ago: `-90s`, `-1h`, `-7d` (also `now-1h`). A parameter that takes a list is given several
+times; choices and numbers may also be joined by commas. Free text that is left empty does not filter. An
+unknown parameter is an error.
 
-**Who may ask.** Without `tokens` the server listens on this host only and answers everybody there; it then refuses
-a Host header that names another machine. With tokens every request but `/-/healthy` and `/-/ready` needs
-`Authorization: Bearer …` with the endpoint's scope; `metrics_open` opens `/metrics`. The scope `manage` includes
-`monitoring`, no other scope includes another. Listening beyond this host without tokens needs `insecure`.
+**Who may ask.** Without `tokens` the server listens on this host only and answers everybody there; it then
+refuses a Host header that names another machine. With tokens every request but `/-/healthy` and `/-/ready`
+needs `Authorization: Bearer …` with the endpoint's scope; `metrics_open` opens `/metrics`. The scope
+`manage` includes `monitoring`, no other scope includes another. Listening beyond this host without tokens
+needs `insecure`.
 
-**Errors** are `{"error": "one sentence", "errors": {"parameter": "why"}}`. A request that is not HTTP, or whose
-line or headers are longer than 8 KiB, is answered 400 by the server itself; a connection beyond
+**Errors** are `{"error": "one sentence", "errors": {"parameter": "why"}}`. A request that is not HTTP, or
+whose line or headers are longer than 8 KiB, is answered 400 by the server itself; a connection beyond
 `limits.connections` gets 503.
 """

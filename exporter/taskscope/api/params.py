@@ -42,7 +42,7 @@ Texts = tuple[Text, ...]
 Limit = Annotated[
     int, Meta(ge=1, description="Rows of the answer, at most `limits.page`.", extra={"most": "page"})
 ]
-Offset = Annotated[int, Meta(ge=0, le=10_000_000, description="Rows to leave out.")]
+Offset = Annotated[int, Meta(ge=0, le=100_000, description="Rows to leave out.")]
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,14 +161,19 @@ def moment(text: str, now: int) -> int:
     return _bounded(round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000))
 
 
-def span(since: str, until: str, now: int, default: int | None = None) -> tuple[int | None, int | None]:
-    """`from` and `to` in ms; without `from`, `default` ms before the end. Raises 400."""
-    begin, end = (_at(name, text, now) for name, text in (("from", since), ("to", until)))
-    if begin is None and default is not None:
-        begin = max(0, (now if end is None else end) - default)
+def span(since: str, until: str, now: int) -> tuple[int | None, int | None]:
+    """`from` and `to` in ms; None where they are open. Raises 400."""
+    begin, end = _at("from", since, now), _at("to", until, now)
     if begin is not None and end is not None and begin > end:
         raise refused({"from": "is after `to`"})
     return begin, end
+
+
+def window(since: str, until: str, now: int, length: int) -> tuple[int, int]:
+    """The same with an end, by default now, and a begin, by default `length` ms before the end."""
+    begin, end = span(since, until or "now", now)
+    end = now if end is None else end
+    return (max(0, end - length) if begin is None else begin), end
 
 
 def _at(name: str, text: str, now: int) -> int | None:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
-from taskscope.api.errors import busy
-from taskscope.errors import Unavailable
+from taskscope.api.errors import ApiError, busy
+from taskscope.errors import BadArgument, Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -15,7 +15,7 @@ T = TypeVar("T")
 class Pool:
     """Asks in threads of its own. At most `most` questions are under way; further ones are refused."""
 
-    def __init__(self, threads: int = 4, most: int = 32, deadline: float = 10.0) -> None:
+    def __init__(self, threads: int = 4, most: int = 32, deadline: float = 12.0) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="taskscope-query")
         self._under_way: set[Future[Any]] = set()
         self._most = most
@@ -34,8 +34,10 @@ class Pool:
         except TimeoutError:
             why = f"The history did not answer within {self._deadline:g} s; ask for less, or later."
             raise busy(why, after=5) from None
+        except BadArgument as error:
+            raise ApiError(400, str(error)) from error
         except Unavailable as error:
-            raise busy(f"The history is away: {error}", after=5) from error
+            raise busy(str(error), after=5) from error
 
     async def close(self, timeout: float = 5.0) -> None:
         """Take no more questions and wait for those under way."""

@@ -34,6 +34,7 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     instance: Annotated[str | None, Meta(description="The process that executed it.")]
     entity: Annotated[str | None, Meta(description="What it was about: a shop, tenant, database.")]
     trace_id: str | None
+    slow: Annotated[bool | None, Meta(description="Did it take longer than the rules' `slow_after`?")]
     exception: Annotated[str | None, Meta(description="The exception's class.")]
     message: Annotated[str | None, Meta(description="The exception's message.")]
 
@@ -53,16 +54,16 @@ class RunInFull(RunRow, frozen=True, kw_only=True):
     ]
 
 
-def row(run: Run) -> RunRow:
+def row(run: Run, slow_after: float | None) -> RunRow:
     """The run as it stands in a list."""
-    return RunRow(**_fields(run))
+    return RunRow(**_fields(run, slow_after))
 
 
-def in_full(run: Run) -> RunInFull:
+def in_full(run: Run, slow_after: float | None) -> RunInFull:
     """The run as it is shown alone."""
     data, details = decode(run.data), decode(run.details)
     return RunInFull(
-        **_fields(run),
+        **_fields(run, slow_after),
         stack_trace=run.stack or None,
         data=data,
         details=details,
@@ -70,7 +71,7 @@ def in_full(run: Run) -> RunInFull:
     )
 
 
-def _fields(run: Run) -> dict[str, Any]:
+def _fields(run: Run, slow_after: float | None) -> dict[str, Any]:
     return {
         "id": text(run.id),
         "task": run.job,
@@ -90,6 +91,7 @@ def _fields(run: Run) -> dict[str, Any]:
         "instance": run.instance or None,
         "entity": run.entity or None,
         "trace_id": run.trace_id or None,
+        "slow": None if run.duration is None or slow_after is None else run.duration > slow_after * 1e6,
         "exception": run.exception or None,
         "message": run.message or None,
     }

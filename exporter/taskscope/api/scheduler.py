@@ -46,12 +46,12 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
 async def info(call: Call, query: InfoQuery) -> Info:
     """Show what the schedulers say of themselves, their jobs and the jobs' triggers.
 
-    Metabase's names map to ours: `class` is `function`, `concurrent-execution-disallowed?` is the opposite of
-    `overlap`, `durable?` is `durable`, `requests-recovery?` is in `properties` where a scheduler has it; of a
-    trigger `start-time` is `start_at`, `end-time` and `final-fire-time` are `end_at`, `next-fire-time` is
-    `next_run_at`, `previous-fire-time` is `previous_run_at`, `may-fire-again?` is `may_fire_again`,
-    `misfire-instruction` is `misfire_policy`. The trigger state that Metabase calls NORMAL is WAITING here, as in
-    the metrics.
+    Metabase's names map to ours: `class` is `function`, `concurrent-execution-disallowed?` is the opposite
+    of `overlap`, `durable?` is `durable`, `requests-recovery?` is in `properties` where a scheduler has it;
+    of a trigger `start-time` is `start_at`, `end-time` and `final-fire-time` are `end_at`, `next-fire-time`
+    is `next_run_at`, `previous-fire-time` is `previous_run_at`, `may-fire-again?` is `may_fire_again`,
+    `misfire-instruction` is `misfire_policy`. The trigger state that Metabase calls NORMAL is WAITING here,
+    as in the metrics.
     """
     live, limit = call.backend.live, min(query.limit, call.backend.settings.limits.page)
     with live.lock:

@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 import threading
 from concurrent.futures import Future
-from typing import cast
+from typing import Any, cast
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from taskscope.api.app import application
 from taskscope.api.auth import refuse_open
@@ -16,6 +18,8 @@ from taskscope.api.backend import Backend
 from taskscope.api.pool import Pool
 from taskscope.errors import BadArgument, Unavailable
 from taskscope.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 _KEEP_ALIVE = 75.0  # seconds; longer than the usual scrape interval. Also the time to send a request's head
 _FAREWELL = 2.0  # seconds that answers under way get when the server stops
@@ -39,7 +43,8 @@ class Listener:
     async def open(self, host: str, port: int) -> int:
         """Listen; returns the port, a free one for 0.
 
-        Raises `BadArgument` for a host that needs tokens and for a bad certificate, `Unavailable` for a taken port.
+        Raises `BadArgument` for a host that needs tokens and for a bad certificate, `Unavailable` for a
+        taken port.
         """
         settings = self._backend.settings
         refuse_open(settings, host)
@@ -48,6 +53,7 @@ class Listener:
         self._runner = web.AppRunner(
             app,
             access_log=None,
+            logger=_Calm(_log, {}),
             keepalive_timeout=_KEEP_ALIVE,
             shutdown_timeout=_FAREWELL,
             handle_signals=False,
@@ -62,10 +68,18 @@ class Listener:
     async def close(self) -> None:
         """Take no more connections, finish answers under way, close all. May be called twice."""
         if self._server is not None:
-            self._server.close()
+            await self._close_port(self._server)
         if self._runner is not None:
             await self._runner.cleanup()
         await self._pool.close()
+
+    async def _close_port(self, server: asyncio.Server) -> None:
+        """Connections that were just accepted come to be first: asyncio would leave them open for ever."""
+        if server.is_serving() and self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            for _ in range(4):
+                await asyncio.sleep(0)
+        server.close()
 
     def abandon(self) -> None:
         """Let go of the port in a forked child, where no thread of ours runs; the parent keeps it."""
@@ -95,7 +109,11 @@ class Server:
             target=lambda: asyncio.run(self._serve(host, port, started)), name="taskscope-http", daemon=True
         )
         self._thread.start()
-        return started.result()
+        try:
+            return started.result()
+        except BaseException:
+            self._thread.join()
+            raise
 
     def stop(self) -> None:
         """Close the port and end the thread. May be called twice, and without `start`."""
@@ -121,6 +139,15 @@ class Server:
         started.set_result(actual)
         await self._stop.wait()
         await self._listener.close()
+
+
+class _Calm(logging.LoggerAdapter[logging.Logger]):
+    """Keeps what strangers send in place of HTTP from filling the log; faults are still told."""
+
+    def exception(self, msg: object, *args: object, exc_info: Any = True, **kwargs: Any) -> None:
+        """Log with a traceback."""
+        level = logging.DEBUG if isinstance(exc_info, HttpProcessingError) else logging.ERROR
+        self.log(level, msg, *args, exc_info=exc_info, **kwargs)
 
 
 class _Refusal(asyncio.Protocol):

@@ -6,8 +6,9 @@ import msgspec
 from msgspec import Meta
 
 from taskscope.api.endpoint import Call, get
-from taskscope.api.params import Limit, Offset, When, span
-from taskscope.api.task import DAY, Schedulers, Slow, Tasks, slow_limits
+from taskscope.api.params import Limit, Offset, When, window
+from taskscope.api.slow import Slow, by_rule, limits
+from taskscope.api.task import DAY, Schedulers, Tasks
 from taskscope.api.wire import Milliseconds, Moment, milliseconds, moment
 from taskscope.sinks.history.records import JobStats
 
@@ -28,7 +29,10 @@ class StatsQuery(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
     slow: Annotated[
         Slow,
-        Meta(description="Count runs that took longer than so many ms, or (`p95`) than their job's p95."),
+        Meta(
+            description="Count runs that took longer than so many ms, or (`p95`) than their job's p95; "
+            "default: than the rules' `slow_after`."
+        ),
     ] = ""
     limit: Limit = 1000
     offset: Offset = 0
@@ -44,7 +48,7 @@ class Numbers(msgspec.Struct, frozen=True, kw_only=True):
     mean: Annotated[Milliseconds | None, Meta(description="Duration; null where no run has one.")]
     max: Annotated[Milliseconds | None, Meta(description="Duration of the longest.")]
     percentiles: Annotated[dict[str, float], Meta(description="`p95` to ms, within 5 %.")]
-    slow: Annotated[int | None, Meta(description="Runs beyond the limit; null where none was asked for.")]
+    slow: Annotated[int | None, Meta(description="Runs beyond the limit; null where there is none.")]
 
 
 class TaskNumbers(Numbers, frozen=True, kw_only=True):
@@ -72,8 +76,9 @@ async def stats(call: Call, query: StatsQuery) -> Stats:
 
     Full hours come from rollups, which are kept longer than the runs themselves.
     """
-    since, until = span(query.since, query.until or "now", call.now, default=DAY)
-    slow, slow_by_job = await slow_limits(call, query.slow)
+    since, until = window(query.since, query.until, call.now, DAY)
+    slow, slow_by_job = await limits(call, query.slow) if query.slow else (None, by_rule(call))
+    asked = slow is not None or bool(slow_by_job)
     overall, *jobs = await call.ask(
         call.queries.stats,
         since,
@@ -82,18 +87,18 @@ async def stats(call: Call, query: StatsQuery) -> Stats:
         jobs=query.task,
         scheduler=query.scheduler,
         slow=slow,
-        slow_by_job=slow_by_job,
+        slow_by_job=slow_by_job or None,
     )
     limit = min(query.limit, call.backend.settings.limits.page)
     return Stats(
         since=moment(since) or "",
         until=moment(until) or "",
-        overall=Numbers(**_numbers(overall, bool(query.slow))),
+        overall=Numbers(**_numbers(overall, asked)),
         total=len(jobs),
         limit=limit,
         offset=query.offset,
         data=[
-            TaskNumbers(scheduler=job.scheduler, task=job.job, **_numbers(job, bool(query.slow)))
+            TaskNumbers(scheduler=job.scheduler, task=job.job, **_numbers(job, asked))
             for job in jobs[query.offset : query.offset + limit]
         ],
     )

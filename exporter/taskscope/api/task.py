@@ -10,14 +10,14 @@ from msgspec import Meta
 from taskscope.api.cursor import seal, unseal
 from taskscope.api.endpoint import Call, get
 from taskscope.api.errors import missing, refused
-from taskscope.api.params import Limit, Offset, Text, Texts, When, span
+from taskscope.api.params import Limit, Offset, Text, Texts, When, span, window
 from taskscope.api.run import RunInFull, RunRow, in_full, row
-from taskscope.events import Status
-from taskscope.sinks.history.records import Filter, Page, SortColumn
+from taskscope.api.slow import Slow, limits, slow_after
+from taskscope.events import JobKey, Status
+from taskscope.sinks.history.records import Filter, Page, Run, SortColumn
 
 DAY = 86_400_000  # ms
 
-Slow = Annotated[str, Meta(extra_json_schema={"pattern": r"^(p95|\d{1,12}(\.\d{1,6})?)$"})]
 SlowFilter = Annotated[Slow, Meta(description="Took longer than so many ms, or (`p95`) than its job's p95.")]
 Tasks = Annotated[Texts, Meta(description="Job name, exactly.")]
 Schedulers = Annotated[Texts, Meta(description="Name of the scheduler.")]
@@ -91,8 +91,8 @@ class RunPage(msgspec.Struct, frozen=True, kw_only=True):
 async def runs(call: Call, query: RunsQuery) -> RunPage:
     """List runs, newest first.
 
-    Filters are joined by AND, several values of one filter by OR. A page is found by `cursor`, which is fast at
-    any depth and neither skips nor repeats a run while new ones arrive, or by `offset`.
+    Filters are joined by AND, several values of one filter by OR. A page is found by `cursor`, which is
+    fast at any depth and neither skips nor repeats a run while new ones arrive, or by `offset`.
     """
     after = _after(call, query)
     page = await call.ask(
@@ -119,23 +119,12 @@ async def run(call: Call, path: RunPath) -> RunInFull:
     found = await call.ask(call.queries.run, path.id.bytes)
     if found is None:
         raise missing(f"run {path.id}; it never was, or retention has removed it")
-    return in_full(found)
-
-
-async def slow_limits(call: Call, slow: str) -> tuple[float | None, dict[tuple[str, str], float] | None]:
-    """What `slow` means: one limit in seconds, or one for each job."""
-    if slow == "p95":
-        return None, await call.ask(call.queries.p95)
-    try:
-        return (float(slow) / 1000 if slow else None), None
-    except ValueError:
-        raise refused({"slow": "must be milliseconds or p95"}) from None
+    return in_full(found, slow_after(call.backend.settings, (found.scheduler, found.job)))
 
 
 async def _filter(call: Call, query: RunsQuery) -> Filter:
-    slow, slow_by_job = await slow_limits(call, query.slow)
-    default = None if query.sort_column == "id" else DAY
-    since, until = span(query.since, query.until, call.now, default)
+    slow, slow_by_job = await limits(call, query.slow)
+    since, until = _span(call, query)
     return Filter(
         status=query.status,
         job=query.task,
@@ -154,13 +143,19 @@ async def _filter(call: Call, query: RunsQuery) -> Filter:
     )
 
 
+def _span(call: Call, query: RunsQuery) -> tuple[int | None, int | None]:
+    if query.sort_column == "id":
+        return span(query.since, query.until, call.now)
+    return window(query.since, query.until, call.now, DAY)
+
+
 def _after(call: Call, query: RunsQuery) -> bytes | None:
     if not query.cursor:
         return None
     if query.offset:
         raise refused({"offset": "does not go with cursor"})
-    if query.sort_column != "id" or query.sort_direction != "desc":
-        raise refused({"cursor": "walks newest first only; page other orders by offset"})
+    if query.sort_column != "id":
+        raise refused({"cursor": "walks in the order of ids; page other orders by offset"})
     return unseal(query.cursor, _question(call))
 
 
@@ -169,12 +164,17 @@ def _question(call: Call) -> Sequence[tuple[str, str]]:
 
 
 def _written(call: Call, query: RunsQuery, page: Page) -> RunPage:
-    walked = page.after is not None and query.sort_column == "id" and query.sort_direction == "desc"
     return RunPage(
         total=page.total,
         total_is_estimate=not page.exact,
         limit=min(query.limit, call.backend.settings.limits.page),
         offset=query.offset,
-        data=[row(run) for run in page.runs],
-        next_cursor=seal(page.after, _question(call)) if walked and page.after is not None else None,
+        data=_rows(call, page.runs),
+        next_cursor=seal(page.after, _question(call)) if page.after else None,
     )
+
+
+def _rows(call: Call, runs: Sequence[Run]) -> list[RunRow]:
+    keys = {(run.scheduler, run.job) for run in runs}
+    slow: dict[JobKey, float | None] = {key: slow_after(call.backend.settings, key) for key in keys}
+    return [row(run, slow[run.scheduler, run.job]) for run in runs]
