@@ -1,5 +1,6 @@
 """Pages of runs: in the order of ids by cursor, at the same price at any depth, or sorted by a column."""
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -16,83 +17,112 @@ EXACT = 10_000
 """Up to here matching runs are counted, beyond they are estimated."""
 
 Ids: TypeAlias = Select[Any]
+Order: TypeAlias = list[ColumnElement[Any]]
 
 run, job, name, detail = schema.run, schema.job, schema.name, schema.detail
 
+_NUMBERS = ("id", "rank", "facts", "attempt", "due", "enqueued", "started", "ended", "duration", "trace_id")
 _INTERNED = ("reason", "exception", "queue", "worker", "instance", "entity")
-_MANY = 2**63
 _STATUS_ORDER = {RANKED.index(status): place for place, status in enumerate(sorted(RANKED))}
+_MANY = 2**63
+
+
+def order(dialect: str, column: SortColumn | None, descending: bool) -> Order:
+    """By a column and then by id, or by id alone; where the column is unknown, runs come last."""
+    by_id = _directed(run.c.id, descending)
+    if column is None:
+        return [by_id]
+    if column == "task":
+        return [_directed(job.c.name, descending), by_id]
+    if column == "status":
+        return [_directed(sa.case(_STATUS_ORDER, value=run.c.rank), descending), by_id]
+    if column == "started_at":
+        started = sa.func.coalesce(sa.func.nullif(run.c.started, 0), _anchor(dialect))
+        return [_directed(started, descending), by_id]
+    if column == "ended_at":
+        return [run.c.ended == 0, _directed(run.c.ended, descending), by_id]
+    unknown = run.c.facts.op("&")(Bit.HAS_DURATION) == 0
+    return [unknown, _directed(run.c.duration, descending), by_id]
 
 
 def by_id(conditions: Conditions, limit: int, offset: int = 0, descending: bool = True) -> Ids:
     """Ids of matching runs, newest (or oldest) first; no index range is read further than needed."""
     ways = [sa.select(run.c.id).where(*way) for way in branches(conditions)]
     if len(ways) == 1:
-        return ways[0].order_by(_order(run.c.id, descending)).limit(limit).offset(offset)
-    parts = [way.order_by(_order(run.c.id, descending)).limit(limit + offset).subquery() for way in ways]
+        return ways[0].order_by(_directed(run.c.id, descending)).limit(limit).offset(offset)
+    parts = [way.order_by(_directed(run.c.id, descending)).limit(limit + offset).subquery() for way in ways]
     ids = sa.union_all(*(sa.select(part.c.id) for part in parts)).subquery()
-    return sa.select(ids.c.id).order_by(_order(ids.c.id, descending)).limit(limit).offset(offset)
+    return sa.select(ids.c.id).order_by(_directed(ids.c.id, descending)).limit(limit).offset(offset)
 
 
-def by_column(
-    dialect: str, conditions: Conditions, limit: int, offset: int, column: SortColumn, descending: bool
-) -> Ids:
-    """Ids of matching runs, sorted by a column and then by id; where it is unknown they come last."""
-    ids = sa.select(run.c.id).where(*everything(conditions)).limit(limit).offset(offset)
-    last = _order(run.c.id, descending)
-    if column == "task":
-        return ids.join(job, job.c.id == run.c.job).order_by(_order(job.c.name, descending), last)
-    if column == "status":
-        return ids.order_by(_order(sa.case(_STATUS_ORDER, value=run.c.rank), descending), last)
-    if column == "started_at":
-        begun = sa.func.coalesce(sa.func.nullif(run.c.started, 0), _anchor(dialect))
-        return ids.order_by(_order(begun, descending), last)
-    unknown, value = run.c.ended == 0, run.c.ended
-    if column == "duration":
-        unknown, value = run.c.facts.op("&")(Bit.HAS_DURATION) == 0, run.c.duration
-    return ids.order_by(unknown, _order(value, descending), last)
+def by_column(conditions: Conditions, order: Order, limit: int, offset: int) -> Ids:
+    """Ids of matching runs in this order."""
+    ids = sa.select(run.c.id).join(job, job.c.id == run.c.job).where(*everything(conditions))
+    return ids.order_by(*order).limit(limit).offset(offset)
 
 
-def fetch(connection: Connection, ids: Sequence[bytes], texts: Sequence[str] = ("message",)) -> list[Run]:
-    """The runs with these ids, in the same order, with these texts of theirs."""
-    query = sa.select(run, *(detail.c[text] for text in texts)).outerjoin(detail, detail.c.id == run.c.id)
-    found = {bytes(row.id): row for row in connection.execute(query.where(run.c.id.in_(ids)))}
-    jobs = _jobs(connection, {row.job for row in found.values()})
-    names = _names(connection, {getattr(row, column) for row in found.values() for column in _INTERNED})
-    return [_run(found[id], jobs, names, texts) for id in ids if id in found]
+def fetch(connection: Connection, ids: Ids, order: Order, texts: Sequence[str] = ("message",)) -> list[Run]:
+    """The runs with these ids, in this order, with these texts of theirs."""
+    page = ids.subquery()
+    columns = (run.c[column] for column in (*_NUMBERS, *_INTERNED))
+    query = sa.select(job.c.scheduler, job.c.name, *columns, *(detail.c[text] for text in texts))
+    found = connection.execute(
+        query.select_from(page)
+        .join(run, run.c.id == page.c.id)
+        .join(job, job.c.id == run.c.job)
+        .outerjoin(detail, detail.c.id == run.c.id)
+        .order_by(*order)
+    ).all()
+    names = _names(connection, {number for row in found for number in row[_NAMED]})
+    return [_run(row, names, texts) for row in found]
 
 
-def count(connection: Connection, conditions: Conditions, since: int | None) -> tuple[int, bool]:
+class Size:
+    """How many runs there are and how old the oldest is; looked up once a minute, for estimates."""
+
+    def __init__(self) -> None:
+        self._known = (0, 0)
+        self._until = 0.0
+
+    def of(self, connection: Connection) -> tuple[int, int]:
+        """Number, and anchor of the oldest in ms."""
+        if time.monotonic() > self._until:
+            self._known = _size(connection)
+            self._until = time.monotonic() + 60
+        return self._known
+
+
+def count(connection: Connection, conditions: Conditions, since: int | None, size: Size) -> tuple[int, bool]:
     """How many runs match, and whether that is exact. For an estimate the newest 10 000 stand for all."""
     number = 0
     for way in branches(conditions):
-        some = sa.select(sa.literal_column("1")).select_from(run).where(*way).limit(EXACT + 1 - number)
+        some: Ids = sa.select(sa.literal_column("1")).select_from(run).where(*way).limit(EXACT + 1 - number)
         number += connection.execute(sa.select(sa.func.count()).select_from(some.subquery())).scalar_one()
         if number > EXACT:
-            return _estimate(connection, conditions, since), False
+            return _estimate(connection, conditions, since, *size.of(connection)), False
     return number, True
 
 
-def _estimate(connection: Connection, conditions: Conditions, since: int | None) -> int:
-    size, first = _size(connection)
-    if not everything(conditions):
-        return max(EXACT, size)
+def _estimate(
+    connection: Connection, conditions: Conditions, since: int | None, size: int, oldest: int
+) -> int:
+    if not everything(conditions) and size < _MANY:
+        return max(EXACT + 1, size)
     newest, last = (connection.execute(by_id(conditions, 1, skip)).scalar_one() for skip in (0, EXACT))
-    span, all_of_it = anchor_ms(newest) - anchor_ms(last), anchor_ms(newest) - max(since or 0, first)
-    return max(EXACT, min(size, EXACT * all_of_it // span if span else size))
+    span, whole = anchor_ms(newest) - anchor_ms(last), anchor_ms(newest) - max(since or 0, oldest)
+    return max(EXACT + 1, min(size, EXACT * whole // span if span else size))
 
 
 def _size(connection: Connection) -> tuple[int, int]:
-    """How many runs there are (PostgreSQL's own estimate, where it has one), and the anchor of the oldest."""
-    oldest = sa.select(run.c.id).order_by(run.c.id).limit(1).scalar_subquery()
     number: Any = sa.select(sa.func.count()).select_from(run).scalar_subquery()
-    if connection.dialect.name == "postgresql":
+    if connection.dialect.name == "postgresql":  # its own estimate; -1 where it has none yet
         number = sa.literal_column("(SELECT reltuples::bigint FROM pg_class WHERE oid = 'run'::regclass)")
+    oldest = sa.select(run.c.id).order_by(run.c.id).limit(1).scalar_subquery()
     size, id = connection.execute(sa.select(number, oldest)).one()
     return (size if size > 0 else _MANY), anchor_ms(id)
 
 
-def _order(column: ColumnElement[Any], descending: bool) -> ColumnElement[Any]:
+def _directed(column: ColumnElement[Any], descending: bool) -> ColumnElement[Any]:
     return column.desc() if descending else column.asc()
 
 
@@ -102,30 +132,28 @@ def _anchor(dialect: str) -> ColumnElement[int]:
     return sa.literal_column("('x' || encode(substr(run.id, 1, 6), 'hex'))::bit(48)::bigint", sa.BigInteger)
 
 
-def _jobs(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[str, str]]:
-    query = sa.select(job.c.id, job.c.scheduler, job.c.name).where(job.c.id.in_(ids))
-    return {id: (scheduler, text) for id, scheduler, text in connection.execute(query)}
-
-
 def _names(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
     query = sa.select(name.c.id, name.c.text).where(name.c.id.in_(ids))
     return {0: ""} | {row.id: row.text for row in connection.execute(query)}
 
 
-def _run(row: Any, jobs: dict[int, tuple[str, str]], names: dict[int, str], texts: Sequence[str]) -> Run:
-    scheduler, job_name = jobs[row.job]
+def _run(row: Sequence[Any], names: dict[int, str], texts: Sequence[str]) -> Run:
+    scheduler, job_name, id, rank, facts, attempt, due, enqueued, started, ended, duration, trace_id, *_ = row
     return Run(
-        id=bytes(row.id),
+        id=bytes(id),
         scheduler=scheduler,
         job=job_name,
-        status=RANKED[row.rank],
-        attempt=row.attempt,
-        due=row.due or None,
-        enqueued=row.enqueued or None,
-        started=row.started or None,
-        ended=row.ended or None,
-        duration=row.duration if row.facts & Bit.HAS_DURATION else None,
-        trace_id=row.trace_id,
-        **{column: names[getattr(row, column)] for column in _INTERNED},
-        **{text: getattr(row, text) or "" for text in texts},
+        status=RANKED[rank],
+        attempt=attempt,
+        due=due or None,
+        enqueued=enqueued or None,
+        started=started or None,
+        ended=ended or None,
+        duration=duration if facts & Bit.HAS_DURATION else None,
+        trace_id=trace_id,
+        **{column: names[number] for column, number in zip(_INTERNED, row[_NAMED], strict=True)},
+        **{text: value or "" for text, value in zip(texts, row[_NAMED.stop :], strict=True)},
     )
+
+
+_NAMED = slice(2 + len(_NUMBERS), 2 + len(_NUMBERS) + len(_INTERNED))

@@ -34,6 +34,7 @@ class Queries:
         """`url` is `sqlite:///file` or `postgresql://…`; nothing is opened before the first question."""
         self._reader = Reader(url)
         self._limit = settings.limits.page
+        self._size = pages.Size()
 
     def runs(
         self,
@@ -55,22 +56,23 @@ class Queries:
             conditions = filters.conditions(connection, filter)
             if conditions is None:
                 return Page(runs=[], total=0, exact=True, after=None)
-            total, exact = pages.count(connection, conditions, filter.since)
+            total, exact = pages.count(connection, conditions, filter.since, self._size)
+            order = pages.order(connection.dialect.name, sort, descending)
             if sort is None:
                 rest = filters.beyond(conditions, after, descending)
                 ids = pages.by_id(rest, limit + 1, offset, descending)
             else:
-                dialect = connection.dialect.name
-                ids = pages.by_column(dialect, conditions, limit + 1, offset, sort, descending)
-            found = [bytes(id) for (id,) in connection.execute(ids)]
-            more = len(found) > limit and sort is None
-            runs = pages.fetch(connection, found[:limit])
+                ids = pages.by_column(conditions, order, limit + 1, offset)
+            runs = pages.fetch(connection, ids, order)
+        more = len(runs) > limit and sort is None
+        runs = runs[:limit]
         return Page(runs=runs, total=total, exact=exact, after=runs[-1].id if more else None)
 
     def run(self, id: bytes) -> Run | None:
         """One run with all that is known of it; None where there is none."""
         with self._reader.snapshot() as connection:
-            return next(iter(pages.fetch(connection, [id], _TEXTS)), None)
+            only = sa.select(schema.run.c.id).where(schema.run.c.id == id)
+            return next(iter(pages.fetch(connection, only, [], _TEXTS)), None)
 
     def iterate(self, filter: Filter) -> Iterator[Run]:
         """All matching runs with all that is known of them, newest first; read in pieces: memory stays flat.
@@ -83,8 +85,9 @@ class Queries:
                 conditions = filters.conditions(connection, filter)
                 if conditions is None:
                     return
-                ids = pages.by_id(filters.beyond(conditions, after, True), CHUNK)
-                runs = pages.fetch(connection, [bytes(id) for (id,) in connection.execute(ids)], _TEXTS)
+                ids = pages.by_id(filters.beyond(conditions, after, descending=True), CHUNK)
+                order = pages.order(connection.dialect.name, None, descending=True)
+                runs = pages.fetch(connection, ids, order, _TEXTS)
             yield from runs
             if len(runs) < CHUNK:
                 return

@@ -1,5 +1,6 @@
 """What happened in an hour or a day, small enough to keep for years, and percentiles from it."""
 
+import operator
 from collections.abc import Iterable
 from math import ceil, exp, log
 
@@ -39,13 +40,13 @@ class Rollup(msgspec.Struct, array_like=True):
 
     def add(self, other: "Rollup") -> None:
         """Take in another hour, replica or job."""
-        self.ranks = [a + b for a, b in zip(self.ranks, other.ranks, strict=True)]
+        self.ranks = list(map(operator.add, self.ranks, other.ranks))
         self.durations += other.durations
         self.sum += other.sum
         self.max = max(self.max, other.max)
-        sketch = self.sketch
+        sketch, known = self.sketch, self.sketch.get
         for bucket, count in other.sketch.items():
-            sketch[bucket] = sketch.get(bucket, 0) + count
+            sketch[bucket] = known(bucket, 0) + count
 
     def percentile(self, percent: float) -> float | None:
         """The duration in µs that `percent` % of the runs did not exceed, within 5 %; None without any."""

@@ -84,7 +84,8 @@ class Tallies:
     def read(self, connection: Connection) -> None:
         """Add up everything."""
         query = sa.select(removed.c.job, removed.c.id)
-        self._removed = {id: anchor_ms(last) for id, last in connection.execute(query)}
+        removals = ((id, anchor_ms(last)) for id, last in connection.execute(query))
+        self._removed = {id: last for id, last in removals if last >= self._window.since}
         for hours, first, last in self._window.ranges():
             self._read_rollups(connection, hours, first, last)
         for since, until in self._edges():
@@ -120,6 +121,8 @@ class Tallies:
 
     def _is_gone(self, id: int, hour: int) -> bool:
         """Has retention removed runs of this job in the part of the hour that is in the window?"""
+        if not self._removed:
+            return False
         last = max(self._removed.get(0, -1), self._removed.get(id, -1))
         return last >= max(hour * HOUR, self._window.since)
 
