@@ -132,6 +132,8 @@ class JobSeries:
 
     def leave(self, key: JobKey) -> None:
         """Take all series of a job away; what was counted of it is remembered for a while."""
+        if key[1] == OTHER:
+            return
         if statuses := self._runs.get(key):
             self._retire(key, Past(tuple(statuses), self._fired.get(key, {})))
         self._fired.pop(key, None)

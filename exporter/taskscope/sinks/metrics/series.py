@@ -4,6 +4,7 @@ Rows stand in blocks, and a block is written anew only when something in it chan
 block, so a page shows it exactly once. Nothing here locks: who uses a family holds the lock of its owner.
 """
 
+import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
@@ -11,13 +12,15 @@ from typing import TypeAlias
 from taskscope.counts import Exemplar
 from taskscope.identity import text as run_text
 from taskscope.sinks.metrics.catalog import Metric
-from taskscope.sinks.metrics.form import Form, Labels, printable, quoted, written
+from taskscope.sinks.metrics.form import Form, Labels, printable, written
 from taskscope.sinks.metrics.numbers import number, numbers
 
 Values: TypeAlias = "array[float]"
 
 _LINES = 64  # of a block: small enough that few unchanged lines are written with a changed one
-_LONGEST_TRACE_ID = 64  # OpenMetrics allows 128 characters for all labels of an exemplar
+_TRACE_ID = re.compile(
+    r"[0-9A-Za-z_.:-]{1,64}"
+)  # OpenMetrics allows 128 characters for all labels of an exemplar
 
 
 class Pointer:
@@ -32,14 +35,14 @@ class Pointer:
     def labels(self) -> dict[str, str]:
         """What it points to."""
         labels = {"run_id": run_text(self.exemplar.run)}
-        if 0 < len(self.exemplar.trace_id) <= _LONGEST_TRACE_ID:
-            labels["trace_id"] = printable(self.exemplar.trace_id)
+        if _TRACE_ID.fullmatch(self.exemplar.trace_id):
+            labels["trace_id"] = self.exemplar.trace_id
         return labels
 
     def text(self) -> str:
         """What stands behind the line's number."""
         if not self._text:
-            labels = ",".join(f'{name}="{quoted(value)}"' for name, value in self.labels().items())
+            labels = ",".join(f'{name}="{value}"' for name, value in self.labels().items())
             self._text = f" # {{{labels}}} {number(self.exemplar.value)} {self.exemplar.at}"
         return self._text
 

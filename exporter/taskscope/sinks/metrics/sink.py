@@ -84,15 +84,16 @@ class Metrics:
             with live.lock:
                 changed = live.changed()
                 views = {key: view(job) for key, job in changed.items() if job}
-                definitions = {key: current(job) for key, job in changed.items()}
                 gone = (self._guard.jobs() | changed.keys()) - live.jobs.keys()
+                definitions = {key: current(live.jobs.get(key)) for key in changed.keys() | gone}
                 readings = Snapshot(live, now - self._settings.reading_ttl)
+            with self._lock:
+                for key in gone:  # first: they make room
+                    self._jobs.leave(key)
             for key, seen in sorted(views.items(), key=itemgetter(0)):
                 with self._lock:
                     self._jobs.show(key, seen)
             with self._lock:
-                for key in gone:
-                    self._jobs.leave(key)
                 for key, definition in definitions.items():
                     self._readings.define(key, definition)
                 for scheduler in readings.known():
