@@ -4,7 +4,7 @@ Of two values of a column the greater stays; interned texts are compared as text
 and differ. `added` is left in the row because RETURNING shows no old values.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -36,9 +36,15 @@ class Merger:
         """What these rows (one for each id, ascending) add; `now` is noted as the time of the change."""
         rows, values = self._values(connection, rows, int(now))
         write = _merge_by_values if connection.dialect.name == "sqlite" else _merge_by_copy
-        written = [found for found in write(connection, values) if found[_ADDED]]
+        added, before = {}, []
+        for run, bits, facts in write(connection, values):
+            if bits:
+                added[run] = bits
+                if bits != facts:
+                    before.append(run)
         _merge_details(connection, rows)
-        return self._changes(connection, rows, written)
+        merged = self._read(connection, before, {row.id: row for row in rows}) if before else {}
+        return [Change(merged.get(row.id, row), added[row.id]) for row in rows if row.id in added]
 
     def _values(
         self, connection: sa.Connection, rows: Sequence[Row], now: int
@@ -46,7 +52,9 @@ class Merger:
         """The rows, their names clean, and what to write."""
         try:
             return rows, self._pack(rows, now)
-        except KeyError:  # names never met before, or unclean ones: rare, so that looking first would cost more
+        except (
+            KeyError
+        ):  # names never met before, or unclean ones: rare, so that looking first would cost more
             rows = [_cleaned(row) for row in rows]
             self._jobs.learn(connection, {row.key for row in rows})
             self._names.learn(connection, {text for row in rows for text in _names_of(row)})
@@ -79,21 +87,16 @@ class Merger:
             for row in rows
         ]
 
-    def _changes(
-        self, connection: sa.Connection, rows: Sequence[Row], written: list[tuple[Any, ...]]
-    ) -> list[Change]:
-        given = {row.id: row for row in rows}
-        merged = [found for found in written if found[_ADDED] != found[_FACTS]]
-        if merged:
-            self._jobs.recall(connection, {found[_JOB] for found in merged})
-            self._names.recall(connection, {number for found in merged for number in found[_NAMED]})
-        changes = []
-        for found in written:
-            row = given[found[0]]
-            if found[_ADDED] != found[_FACTS]:
-                row = self._row(found, row)
-            changes.append(Change(row, found[_ADDED]))
-        return changes
+    def _read(
+        self, connection: sa.Connection, runs: list[bytes], given: Mapping[bytes, Row]
+    ) -> dict[bytes, Row]:
+        """Runs as they are now; what RETURNING would tell of every run is only needed of those known before."""
+        found = [
+            row for some in _slices(runs) for row in connection.exec_driver_sql(*_select(connection, some))
+        ]
+        self._jobs.recall(connection, {row[_JOB] for row in found})
+        self._names.recall(connection, {number for row in found for number in row[_NAMED]})
+        return {bytes(row[0]): self._row(tuple(row), given[bytes(row[0])]) for row in found}
 
     def _row(self, found: tuple[Any, ...], given: Row) -> Row:
         """The run as it is now; its detail is what came with this batch."""
@@ -168,6 +171,11 @@ def prepare(connection: sa.Connection) -> None:
         connection.exec_driver_sql("CREATE TEMPORARY TABLE incoming (LIKE run) ON COMMIT DELETE ROWS")
 
 
+def _select(connection: sa.Connection, runs: list[bytes]) -> tuple[str, tuple[bytes, ...]]:
+    marks = ", ".join(["?" if connection.dialect.name == "sqlite" else "%s"] * len(runs))
+    return f"SELECT {', '.join(_COLUMNS)} FROM run WHERE id IN ({marks})", tuple(runs)
+
+
 def _merge_details(connection: sa.Connection, rows: Iterable[Row]) -> None:
     heavy = [(row.id, *_texts_of(row.detail)) for row in rows if row.detail]
     for some in _slices(heavy):
@@ -191,7 +199,7 @@ def _slices(values: list[Any]) -> Iterator[list[Any]]:
 @lru_cache(maxsize=len(_AT_ONCE))
 def _sqlite(count: int) -> str:
     values = f"VALUES {_marks('?', len(_COLUMNS), count)}"
-    return _statement("run", _COLUMNS, values, _run_sets("max"), _run_differs(), _COLUMNS)
+    return _statement("run", _COLUMNS, values, _run_sets("max"), _run_differs(), _SHOWN)
 
 
 @lru_cache(maxsize=1)
@@ -199,7 +207,7 @@ def _postgresql() -> str:
     values = (
         f"SELECT {', '.join(_COLUMNS)} FROM incoming ORDER BY id"  # in order: replicas never lock crosswise
     )
-    return _statement("run", _COLUMNS, values, _run_sets("greatest"), _run_differs(), _COLUMNS)
+    return _statement("run", _COLUMNS, values, _run_sets("greatest"), _run_differs(), _SHOWN)
 
 
 @lru_cache(maxsize=2 * len(_AT_ONCE))
@@ -260,7 +268,8 @@ def _marks(mark: str, columns: int, rows: int) -> str:
     return ", ".join([f"({', '.join([mark] * columns)})"] * rows)
 
 
-_JOB, _FACTS, _ADDED = (_COLUMNS.index(column) for column in ("job", "facts", "added"))
+_SHOWN = ("id", "added", "facts")
+_JOB = _COLUMNS.index("job")
 _NAMED = slice(_COLUMNS.index(_NAMES[0]), _COLUMNS.index(_NAMES[-1]) + 1)
 _POSTGRESQL_TYPES = [
     {"LargeBinary": "bytea", "Text": "text", "SmallInteger": "int2", "Integer": "int4", "BigInteger": "int8"}[
