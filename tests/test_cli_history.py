@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,7 +139,7 @@ def test_an_export_holds_all_that_is_known(say: Say):
 
 def test_an_export_goes_into_a_file(say: Say, tmp_path: Path):
     assert say("history", "export", "--format", "csv", "-o", str(tmp_path / "runs.csv")) == ""
-    rows = list(csv.DictReader((tmp_path / "runs.csv").open(newline="")))
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "runs.csv").read_text(), newline="")))
     assert [row["job"] for row in rows] == ["late", "good", "good", "good", "bad", "bad"]
 
 
@@ -160,3 +161,50 @@ def test_info_says_what_the_history_holds(say: Say, history: str):
 def test_info_names_the_owner(say: Say, history: str):
     with Exporter(FakeScheduler(), history=history, port=None, strict=True):
         assert json.loads(say("history", "info", "--json"))["owner"] == os.getpid()
+
+
+@pytest.fixture
+def few() -> None:
+    """Retention that keeps the newest two runs of all, however young the others are."""
+    Path("taskscope.yaml").write_text("{dedup_window: 1ms, retention: {max_runs: 2}}")
+
+
+def planned(say: Say) -> dict[str, int]:
+    return {
+        row["job"] or row["scheduler"]: int(row["would go"])
+        for row in lines(say("history", "prune", "--dry-run"))
+    }
+
+
+def settled(say: Say, count: int) -> dict[str, int]:
+    """The plan, once runs of this second may go as well."""
+    deadline = time.monotonic() + 10
+    while (plan := planned(say))["all"] < count and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return plan
+
+
+@pytest.mark.usefixtures("few")
+def test_a_dry_run_says_what_goes_and_exactly_that_goes(say: Say):
+    before = [row["job"] for row in lines(say("runs"))]
+    plan = settled(say, 4)
+    assert plan["all"] == 4
+    assert [row["job"] for row in lines(say("runs"))] == before
+    assert say("history", "prune") == "4 runs were removed.\n"
+    after = [row["job"] for row in lines(say("runs"))]
+    assert after == before[:2]
+    gone = {
+        job: before.count(job) - after.count(job) for job in before if before.count(job) > after.count(job)
+    }
+    assert plan == gone | {"all": 4}
+    assert planned(say) == {"all": 0}
+
+
+@pytest.mark.usefixtures("few")
+def test_only_the_owner_prunes_but_everybody_may_ask_what_would_go(say: Say, history: str):
+    with Exporter(FakeScheduler(), history=history, port=None, strict=True, retention={"max_runs": None}):
+        assert settled(say, 4)["all"] == 4
+        error = say("history", "prune", code=2)
+    assert f"process {os.getpid()}" in error
+    assert error.count("\n") == 1
+    assert len(lines(say("runs"))) == 6

@@ -11,12 +11,14 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
 from taskscope.demo_jobs import asyncio_plans, background_plans
+from taskscope.settings import Settings
 from taskscope.sinks.history.queries import Queries
 from taskscope.sinks.history.records import Filter, Run
 
@@ -51,17 +53,20 @@ class Demo:
 
     def kill(self) -> None:
         """Whatever is left of it."""
-        if group_exists(self.process.pid):
+        if members(self.process.pid):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.communicate()
 
 
-def group_exists(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def members(group: int) -> list[str]:
+    """The processes of a group that still run, by their command."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            state, _, of = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(of) == group and state != "Z":
+                found.append((stat.parent / "cmdline").read_text().replace("\0", " "))
+    return found
 
 
 def soon(is_true: Callable[[], bool]) -> bool:
@@ -91,7 +96,7 @@ def test_the_demo_ends_cleanly_when_it_is_told_to(demo: Callable[..., Demo], num
     code, out, err = running.end(number)
     assert (code, err) == (0, "")
     assert "its history is removed" in out.splitlines()[-1]
-    assert not group_exists(running.process.pid)
+    assert soon(lambda: not members(running.process.pid)), members(running.process.pid)
     assert list(running.folder.iterdir()) == []
 
 
@@ -99,7 +104,7 @@ def test_ctrl_c_in_the_first_moment_is_clean_too(demo: Callable[..., Demo]):
     running = demo()
     code, _, err = running.end(signal.SIGINT)
     assert (code, err) == (0, "")
-    assert not group_exists(running.process.pid)
+    assert soon(lambda: not members(running.process.pid)), members(running.process.pid)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +117,11 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
         assert (code, err) == (0, "")
     finally:
         running.kill()
-    return Queries(f"sqlite:///{folder}/kept.db").runs(Filter(), limit=1000).runs
+    queries = Queries(f"sqlite:///{folder}/kept.db", Settings())
+    try:
+        return queries.runs(Filter(), limit=1000).runs
+    finally:
+        queries.close()
 
 
 def seen(runs: list[Run], job: str) -> set[str]:

@@ -87,8 +87,9 @@ def test_a_listing_as_json_is_one_list_of_objects():
     ("seconds", "text"),
     [
         (None, ""),
-        (0, "0 ms"),
-        (0.0004, "0.4 ms"),
+        (0, "0 µs"),
+        (0.0004, "400 µs"),
+        (0.00099951, "1 ms"),
         (0.34, "340 ms"),
         (0.9996, "1.0 s"),
         (2.5, "2.5 s"),

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from taskscope import collector, past, show
 from taskscope.api.server import bound
 from taskscope.bridges.fake import FakeScheduler
-from taskscope.configure import load
+from taskscope.configure import FILE, load
 from taskscope.errors import TaskscopeError, Unavailable
 from taskscope.exporter import Exporter
 from taskscope.settings import Settings
@@ -54,7 +54,8 @@ def _bad(about: str, error: TaskscopeError) -> Finding:
 
 
 def _source(config: Path | None) -> str:
-    return str(config or "What taskscope.yaml, the environment and the defaults say")
+    file = config or Path(os.environ.get("TASKSCOPE_CONFIG") or FILE)
+    return f"What {file} says" if file.exists() else f"There is no {file} here; what the environment and the defaults say"
 
 
 def _schedulers(settings: Settings) -> Iterator[Finding]:
@@ -102,14 +103,19 @@ def _history(settings: Settings) -> Iterator[Finding]:
 
 def _file(file: Path) -> Finding:
     """May it be written, or created?"""
-    standing = next(path for path in (file, *file.absolute().parents) if path.exists())
-    if not os.access(standing, os.W_OK):
-        return Finding(
-            "history", False, f"{standing} cannot be written; make it writable or name another `history`."
-        )
-    return Finding(
-        "history", True, f"{file} can be written." if standing == file else f"{file} can be created."
-    )
+    if file.exists():
+        good, can = os.access(file, os.W_OK), "written"
+    else:
+        standing = _standing(file)
+        good, can = standing.is_dir() and os.access(standing, os.W_OK), "created"
+    if good:
+        return Finding("history", True, f"{file} can be {can}.")
+    return Finding("history", False, f"{file} cannot be {can}; make that possible or name another `history`.")
+
+
+def _standing(file: Path) -> Path:
+    """What is there of its path."""
+    return next(path for path in file.absolute().parents if path.exists())
 
 
 def _content(file: Path, settings: Settings) -> Iterator[Finding]:
@@ -125,7 +131,7 @@ def _content(file: Path, settings: Settings) -> Iterator[Finding]:
 
 
 def _space(file: Path) -> Finding:
-    free = shutil.disk_usage(next(path for path in file.absolute().parents if path.exists())).free
+    free = shutil.disk_usage(_standing(file)).free
     good = free > _LITTLE_SPACE
     return Finding(
         "disk", good, f"{show.size(free)} are free{'' if good else '; make room or keep fewer runs'}."
@@ -183,7 +189,7 @@ def _soon(is_true: Callable[[], bool]) -> bool:
 def _got(url: str) -> str:
     """What is served there; nothing when it is not."""
     try:
-        with urlopen(url, timeout=_PATIENCE) as answer:
+        with urlopen(url, timeout=2) as answer:
             return str(answer.read().decode())
     except OSError:
         return ""

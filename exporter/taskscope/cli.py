@@ -3,6 +3,7 @@
 Exit codes: 0 all is right, 1 problems were found, 2 wrong use or settings, explained in a sentence on stderr.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,17 +32,13 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and give its exit code."""
     try:
         result = commands.main(list(arguments), prog_name="taskscope", standalone_mode=False)
-        sys.stdout.flush()
     except click.Abort:
         return 130
     except click.UsageError as error:
         where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
         return _complain(error.format_message() + where)
-    except (click.ClickException, TaskscopeError) as error:
-        return _complain(error.format_message() if isinstance(error, click.ClickException) else str(error))
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        sys.stdout = None  # type: ignore[assignment]  # the interpreter must not flush it once more
-        return 0
+    except (TaskscopeError, OSError) as error:
+        return _complain(str(error))
     return result if isinstance(result, int) else 0
 
 
@@ -50,20 +47,33 @@ def _complain(sentence: str) -> int:
     return 2
 
 
-class Duration(click.ParamType):
-    """`30s`, `1h30m`, `2d`: seconds as float."""
+class Commands(click.Group):
+    """The commands; a reader of their output that has seen enough, such as `head`, is no failure."""
 
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds; fails with the words that settings use."""
-        from taskscope.values import parse, read
-
-        name = param.opts[0] if param else "duration"
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command to the last byte of its output."""
         try:
-            return float(read(parse(str(value), Seconds, name), Seconds, name))
-        except BadArgument as error:
-            self.fail(str(error), param, ctx)
+            result = super().invoke(context)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at exit
+            return 0
+        return result
+
+
+def history_url(text: str) -> str:
+    """The URL of a history that may be named by its file."""
+    return text if "://" in text or text == "auto" else f"sqlite:///{Path(text).absolute()}"
+
+
+def duration(text: str) -> float:
+    """Seconds, from `30s`, `1h30m`, `2d`; refused in the words that settings use."""
+    from taskscope.values import parse, read
+
+    try:
+        return float(read(parse(text, Seconds, "it"), Seconds, "it"))
+    except BadArgument as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def config_option(command: Command) -> Command:
@@ -78,7 +88,7 @@ def config_option(command: Command) -> Command:
 def history_options(command: Command) -> Command:
     """Which history is read: `--history`, `--service`, `--config`."""
     history = click.option(
-        "--history", metavar="URL", help="sqlite:///file or postgresql://…; default: as settings say."
+        "--history", metavar="FILE", type=history_url, help="SQLite file, or a URL; default: as settings say."
     )
     service = click.option("--service", metavar="NAME", help="The application whose history it is.")
     return config_option(history(service(command)))
@@ -94,7 +104,9 @@ def load_settings(config: Path | None, **arguments: Any) -> Settings:
     return load(path=config, **{name: value for name, value in arguments.items() if value is not None})
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="taskscope", message="%(prog)s %(version)s")
 @click.pass_context
 def commands(context: click.Context) -> None:
@@ -121,7 +133,8 @@ def serve(config: Path | None) -> None:
 
     from taskscope import collector
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("taskscope").setLevel(logging.INFO)
     collector.run(load_settings(config, strict=True))
 
 
@@ -129,11 +142,12 @@ def serve(config: Path | None) -> None:
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=9750, show_default=True, help="0 takes a free one."
 )
-@click.option("--for", "seconds", type=Duration(), help="End by itself after this time.")
+@click.option("--for", "seconds", type=duration, help="End by itself after this time.")
 @click.option(
     "--history",
     metavar="FILE",
-    help="Keep the history in this file; default: a temporary one, removed at the end.",
+    type=history_url,
+    help="Keep the history here; default: a temporary file, removed at the end.",
 )
 def demo(port: int, seconds: float | None, history: str | None) -> None:
     """Watch real schedulers with a dozen real jobs.
@@ -143,8 +157,7 @@ def demo(port: int, seconds: float | None, history: str | None) -> None:
     """
     from taskscope import demo as demonstration
 
-    url = history if history is None or "://" in history else f"sqlite:///{Path(history).absolute()}"
-    demonstration.run(show.standard_output(), port, url, seconds)
+    demonstration.run(show.standard_output(), port, history, seconds)
 
 
 @commands.command()
@@ -179,7 +192,7 @@ def check(config: Path | None, as_json: bool) -> int:
 )
 @click.option("--job", "jobs", multiple=True, metavar="NAME", help="May be repeated.")
 @click.option("--scheduler", "schedulers", multiple=True, metavar="NAME", help="May be repeated.")
-@click.option("--since", type=Duration(), help="Runs of the last 30m, 1h, 2d …")
+@click.option("--since", type=duration, help="Runs of the last 30m, 1h, 2d …")
 @click.option(
     "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="The newest so many."
 )
@@ -198,7 +211,7 @@ def runs(
 ) -> None:
     """Show runs, newest first.
 
-    Reads the history beside the program that writes it.
+    Newest by the time when they were due. The program that writes the history may go on.
 
     \b
     Example: taskscope runs --failed --since 1h
@@ -256,7 +269,7 @@ def prune(config: Path | None, history: str | None, service: str | None, dry_run
     "--status", "statuses", multiple=True, type=click.Choice(get_args(Status)), help="May be repeated."
 )
 @click.option("--job", "jobs", multiple=True, metavar="NAME", help="May be repeated.")
-@click.option("--since", type=Duration(), help="Runs of the last 30m, 1h, 2d …")
+@click.option("--since", type=duration, help="Runs of the last 30m, 1h, 2d …")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File; default: standard output."
 )

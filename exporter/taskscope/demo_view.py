@@ -60,6 +60,7 @@ class View:
         """`about` says something of each job, in the order of the table."""
         self._exporter, self._tally, self._about = exporter, tally, about
         self._began = time.monotonic()
+        self._history = str(exporter.settings.history).removeprefix("sqlite:///")
 
     def screen(self, width: int) -> RenderableType:
         """Everything, for a terminal of this width."""
@@ -70,13 +71,12 @@ class View:
     def links(self) -> list[str]:
         """Where to look."""
         url = self._exporter.url
-        history = self._exporter.settings.history
         return [
             f"  {url}/            what is watched, and links",
             f"  {url}/metrics     what Prometheus scrapes",
             f"  {url}/api/task/   every run, newest first",
             f"  {url}/api/job/    every job and what makes it due",
-            f"  taskscope runs --failed --history {history}",
+            f"  taskscope runs --failed --history {self._history}",
         ]
 
     def line(self) -> str:
@@ -87,8 +87,7 @@ class View:
 
     def farewell(self, kept: bool) -> str:
         """What has been, in one line."""
-        history = self._exporter.settings.history
-        ending = f"kept in {history}" if kept else "its history is removed (keep it with --history)"
+        ending = f"it is all in {self._history}" if kept else "its history is removed (keep it with --history)"
         return f"The demo ran for {self._age()}: {self._totals()}; {ending}."
 
     def _age(self) -> str:
@@ -103,7 +102,7 @@ class View:
         """How the pipeline is doing."""
         pipeline = self._exporter.pipeline
         dropped = sum(pipeline.dropped.values())
-        return f"history {show.span(pipeline.lag)} behind, {dropped} events dropped"
+        return f"history {pipeline.lag * 1000:.0f} ms behind, {dropped} events dropped"
 
     def _rows(self) -> Iterator[list[show.Cell]]:
         live = self._exporter.live
@@ -145,4 +144,7 @@ def _next_run(job: LiveJob) -> str:
         return "paused"
     if state.removed:
         return "done"
-    return show.span(max(0.0, state.next_run - time.time())) if state.next_run else ""
+    if not state.next_run:
+        return ""
+    left = state.next_run - time.time()
+    return show.span(left) if left > 0 else "now"

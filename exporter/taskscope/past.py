@@ -184,9 +184,13 @@ def _progress() -> Progress:
 
 
 def _url(settings: Settings) -> str:
+    """Of a history that is there: reading must not make one. Raises `BadArgument`."""
     url = url_for(settings)
     if url is None:
         raise BadArgument("no history is kept, because `history` is null; name one with --history")
+    file = file_of(url)
+    if file and not file.exists():
+        raise BadArgument(f"there is no history in {file}; name another with --history, --service or --config")
     return url
 
 

@@ -15,7 +15,7 @@ STYLES = {
     "failed": "bold red",
     "retried": "magenta",
     "skipped": "dark_orange3",
-    "started": "dodger_blue2",
+    "started": "dodger_blue1",
     "unknown": "bold magenta",
     "queued": "dim",
 }
@@ -125,11 +125,13 @@ def moment(ms: int | None) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """A duration with the two units that matter: `340 ms`, `2.5 s`, `3 min 20 s`, `5 d 2 h`."""
+    """A duration with the two units that matter: `40 µs`, `340 ms`, `2.5 s`, `3 min 20 s`, `5 d 2 h`."""
     if seconds is None:
         return ""
+    if seconds < 0.0009995:
+        return f"{seconds * 1e6:.0f} µs"
     if seconds < 0.9995:
-        return f"{seconds * 1000:.{1 if 0 < seconds < 0.01 else 0}f} ms"
+        return f"{seconds * 1e3:.0f} ms"
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
