@@ -20,14 +20,14 @@ demo: $(VENV)/installed  ## real jobs on a real scheduler, watched; Ctrl-C ends 
 
 test: $(VENV)/installed servers check  ## every check and every test
 	@echo "== tests, $(WORKERS) at a time"
-	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --durations 10 --durations-min 5
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --durations 10 --durations-min 5
 
 test-quick: $(VENV)/installed  ## the tests that take no longer than a moment
 	@$(BIN)/python -m pytest -m "not slow"
 
 test-lowest: $(LOWEST)/installed servers  ## the same with the oldest dependencies that pyproject.toml allows
 	@echo "== tests with the oldest dependencies, $(WORKERS) at a time"
-	@$(LOWEST)/bin/python -m pytest -m "not slow" --numprocesses $(WORKERS)
+	@$(LOWEST)/bin/python -m pytest -m "not slow" --numprocesses $(WORKERS) --dist loadgroup
 
 check: $(VENV)/installed  ## ruff, mypy and the import rules
 	@echo "== ruff"
