@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import Token
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import Any, NamedTuple, Protocol
 
 from taskscope.run import Run, enter, leave
 
 NEWS = struct.Struct("<QIddI")
-"""The datagram about a run: submission number, index of the run, start, duration (-1: it begins), pid."""
+"""The datagram about a run: submission number, place of the run in it, start, duration (-1: it begins), pid."""
 
 
 class RunTimes(list[Any]):
@@ -47,28 +48,43 @@ class Report(NamedTuple):
 class SubmissionId(str):
     """A job's id that knows of which submission it speaks, since APScheduler's own does not."""
 
-    submission: Any
-    """The submission; None beyond the process that submitted."""
-    reports: list[Report]
-    """What a process-pool child measured: it travels back with the events, which hold this id."""
-
-    def __new__(cls, job_id: str, submission: Any, reports: list[Report]) -> "SubmissionId":
-        """The id of the job, and what it carries."""
-        self = super().__new__(cls, job_id)
-        self.submission, self.reports = submission, reports
-        return self
+    carries: Any
+    """The submission itself; in a process-pool child, and from there back home, the list of its reports."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SubmissionId, (str.__str__(self), None, self.reports)
+        return carrying, (str.__str__(self), self.carries)
+
+
+def carrying(job_id: str, carries: Any) -> SubmissionId:
+    """The id of the job, and what it carries."""
+    carrier = SubmissionId(job_id)
+    carrier.carries = carries
+    return carrier
+
+
+class Follower(Protocol):
+    """Is told when a run of a submission begins and ends, by its place in the submission. Never raises."""
+
+    def begin(self, place: int) -> Token[Run | None]:
+        """It begins; the token is for `leave`."""
+
+    def end(self, place: int, error: BaseException | None) -> None:
+        """It has ended, well or with this exception."""
 
 
 class StandIn:
     """Stands in for a job in an executor: what it is asked the job answers, except for `id` and `func`."""
 
-    __slots__ = ("job", "times")
+    __slots__ = ("_follower", "_id", "job", "times")
 
-    def __init__(self, job: Any, times: RunTimes) -> None:
-        self.job, self.times = job, times
+    def __init__(self, job: Any, times: RunTimes, follower: Follower, carries: Any) -> None:
+        self.job, self.times, self._follower = job, times, follower
+        self._id = carrying(job.id, carries)
+
+    args = property(attrgetter("job.args"))
+    kwargs = property(attrgetter("job.kwargs"))
+    misfire_grace_time = property(attrgetter("job.misfire_grace_time"))
+    _jobstore_alias = property(attrgetter("job._jobstore_alias"))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.job, name)
@@ -77,70 +93,66 @@ class StandIn:
         return str(self.job)
 
     @property
+    def id(self) -> str:
+        """The job's id, and more."""
+        return self._id
+
+    @property
     def func(self) -> Callable[..., Any]:
-        """The job's function, measured."""
+        """The job's function, followed."""
         return self._call
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
-        index = self.times.current
-        token = self._begin(index)
+        place = self.times.current
+        token = self._follower.begin(place)
         try:
             result = self.job.func(*args, **kwargs)
         except BaseException as error:
-            self._end(index, error)
+            self._follower.end(place, error)
             raise
         else:
-            self._end(index, None)
+            self._follower.end(place, None)
             return result
         finally:
             leave(token)
 
-    def _begin(self, index: int) -> Token[Run | None]:
-        raise NotImplementedError
 
-    def _end(self, index: int, error: BaseException | None) -> None:
-        raise NotImplementedError
+def in_child(job: Any, times: RunTimes, runs: list[tuple[Any, ...]], number: int, address: str) -> StandIn:
+    """The stand-in as it arrives in a process-pool child."""
+    reports: list[Report] = []
+    return StandIn(job, times, Reporter(runs, reports, number, address), reports)
 
 
-class ChildSubmission(StandIn):
-    """A submission as it arrives in a process-pool child."""
+class Reporter:
+    """Measures runs in a process-pool child and reports them: at once by datagram, and with the result."""
 
-    __slots__ = ("_address", "_begun", "_number", "_reports", "_runs", "_started")
-
-    def __init__(
-        self, job: Any, times: RunTimes, runs: list[tuple[Any, ...]], number: int, address: str
-    ) -> None:
-        super().__init__(job, times)
-        self._runs, self._number, self._address = runs, number, address
-        self._reports: list[Report] = []
+    def __init__(self, runs: list[tuple[Any, ...]], reports: list[Report], number: int, address: str) -> None:
+        self._runs, self._reports, self._number, self._address = runs, reports, number, address
         self._started = self._begun = 0.0
 
-    @property
-    def id(self) -> SubmissionId:
-        """The job's id, which carries the reports home."""
-        return SubmissionId(self.job.id, None, self._reports)
-
-    def _begin(self, index: int) -> Token[Run | None]:
+    def begin(self, place: int) -> Token[Run | None]:
+        """Send that it has started."""
         self._started = time.time()
-        self._send(index, -1.0)
-        token = enter(Run(*self._runs[index]))
+        self._send(place, -1.0)
+        token = enter(Run(*self._runs[place]))
         self._begun = time.perf_counter()
         return token
 
-    def _end(self, index: int, error: BaseException | None) -> None:
+    def end(self, place: int, error: BaseException | None) -> None:
+        """Put down how it went."""
         duration = time.perf_counter() - self._begun
         if error is None:  # should the worker die or its result be lost, this run succeeded all the same
-            self._send(index, duration)
+            self._send(place, duration)
         described, reason = _described(error) if error is not None else (None, "")
-        self._reports.append(Report(index, self._started, duration, os.getpid(), described, reason))
+        self._reports.append(Report(place, self._started, duration, os.getpid(), described, reason))
 
-    def _send(self, index: int, duration: float) -> None:
+    def _send(self, place: int, duration: float) -> None:
         """Send, or lose it: the report comes with the result anyway."""
         if self._address:
             with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
                 sender.setblocking(False)
                 sender.sendto(
-                    NEWS.pack(self._number, index, self._started, duration, os.getpid()), self._address
+                    NEWS.pack(self._number, place, self._started, duration, os.getpid()), self._address
                 )
 
 

@@ -1,6 +1,5 @@
-"""Follows every run of an APScheduler, from its submission to its end, by hooks on executor instances."""
+"""Follows every run of an APScheduler, from its submission to its end."""
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor
@@ -9,16 +8,15 @@ from datetime import datetime
 from itertools import count
 from os import getpid
 from threading import RLock
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED
-from apscheduler.executors.base import MaxInstancesReachedError
 from apscheduler.util import iscoroutinefunction_partial
 
-from taskscope.bridges._apscheduler_child import ChildSubmission, Report, RunTimes, StandIn, SubmissionId
-from taskscope.bridges._apscheduler_jobs import job_name, missed_times
+from taskscope.bridges._apscheduler_child import Report, RunTimes, StandIn, in_child
+from taskscope.bridges._apscheduler_jobs import job_name
 from taskscope.bridges._apscheduler_starts import Starts
 from taskscope.bridges._quiet import quiet
 from taskscope.contracts import Emit
@@ -27,10 +25,18 @@ from taskscope.failure import describe, reason_of
 from taskscope.instance import instance
 from taskscope.run import Run, enter, leave
 
-logger = logging.getLogger("taskscope")
-
-_COALESCED = 1_000  # run times left out by one submission that are told
 _DAY = 86_400.0
+
+
+class Tapped(Protocol):
+    """What a submission needs to know of the executor it is given to."""
+
+    alias: str
+    awaits: bool
+    """May it await coroutines?"""
+    watch: "Watch"
+    open: "set[Submission]"
+    """Submissions that the executor has not reported back."""
 
 
 class Watch:
@@ -55,11 +61,9 @@ class Watch:
         """A run of this job, under an id that no other run has."""
         if self._pid != getpid():  # after a fork two processes may submit the same due times
             self._pid, self._prefix, self.instance = getpid(), uuid4().hex, instance()
-        job_id = job.id if job.id.isprintable() else ascii(job.id)
-        native = (
-            f"{self._prefix}:{job._jobstore_alias}:{job_id[:200]}:{due.isoformat()}:{next(self._numbers)}"
-        )
-        return Tracked(native, due.timestamp(), now)
+        job_id, at = job.id if job.id.isprintable() else ascii(job.id), due.timestamp()
+        native = f"{self._prefix}:{job._jobstore_alias}:{job_id[:200]}:{at}:{next(self._numbers)}"
+        return Tracked(native, at, now)
 
     def skip(self, job: Any, times: Iterable[datetime], reason: str) -> None:
         """Tell runs that will not be."""
@@ -96,9 +100,9 @@ class Watch:
                 for key in [key for key in list(memory) if job_store in (None, key[0])]:
                     memory.pop(key, None)
 
-    def _heard(self, number: int, index: int, started: float, duration: float, pid: int) -> None:
+    def _heard(self, number: int, place: int, started: float, duration: float, pid: int) -> None:
         if submission := self._away.get(number):
-            submission.hear(index, started, duration, pid)
+            submission.hear(place, started, duration, pid)
 
 
 class Tracked:
@@ -116,14 +120,52 @@ class Tracked:
         self.worker = ""
 
 
-class Submission(StandIn):
-    """A job handed to an executor, for one run or several."""
+class Given(StandIn):
+    """A job as it is given to an executor."""
 
-    __slots__ = ("__weakref__", "enqueued", "name", "remote", "runs", "tap")
+    __slots__ = ("_submission",)
 
-    def __init__(self, tap: "Tap", job: Any, times: Sequence[datetime]) -> None:
-        super().__init__(job, RunTimes(times))
-        self.tap, self.name, self.enqueued = tap, job_name(job), time.time()
+    def __init__(self, submission: "Submission", times: Sequence[datetime]) -> None:
+        super().__init__(submission.job, RunTimes(times), submission, submission)
+        self._submission = submission
+
+    @property
+    def id(self) -> str:
+        """The job's id, which leads back to the submission."""
+        return self._id if self._submission.tap.watch.active else self.job.id
+
+    @property
+    def func(self) -> Callable[..., Any]:
+        """The job's function, followed; a coroutine function where the executor asks for one."""
+        if self._submission.tap.awaits and iscoroutinefunction_partial(self.job.func):
+            return self._call_coroutine
+        return self._call
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return in_child, (self.job, self.times, *self._submission.send_away())
+
+    async def _call_coroutine(self, *args: Any, **kwargs: Any) -> Any:
+        place = self.times.current
+        token = self._follower.begin(place)
+        try:
+            result = await self.job.func(*args, **kwargs)
+        except BaseException as error:
+            self._follower.end(place, error)
+            raise
+        else:
+            self._follower.end(place, None)
+            return result
+        finally:
+            leave(token)
+
+
+class Submission:
+    """A job handed to an executor, for one run or several: follows each of them and tells what becomes of it."""
+
+    __slots__ = ("__weakref__", "enqueued", "job", "name", "remote", "runs", "tap")
+
+    def __init__(self, tap: Tapped, job: Any, times: Sequence[datetime]) -> None:
+        self.tap, self.job, self.name, self.enqueued = tap, job, job_name(job), time.time()
         self.remote = False
         """Has it been sent to another process?"""
         self.runs = [tap.watch.known(job, due, self.enqueued) for due in times]
@@ -133,36 +175,47 @@ class Submission(StandIn):
         """Job store and id of the job."""
         return (self.job._jobstore_alias, self.job.id)
 
-    @property
-    def id(self) -> str:
-        """The job's id, which leads back here."""
-        return SubmissionId(self.job.id, self, []) if self.tap.watch.active else self.job.id
-
-    @property
-    def func(self) -> Callable[..., Any]:
-        """The job's function, measured; a coroutine function if the job's is one."""
-        return self._call_coroutine if iscoroutinefunction_partial(self.job.func) else self._call
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        watch, self.remote = self.tap.watch, True
-        runs = [tuple(self._context(run)) for run in self.runs]
-        return ChildSubmission, (self.job, self.times, runs, watch.send_away(self), watch.starts.address())
-
     def open(self) -> None:
         """Tell that its runs wait."""
         for run in self.runs:
             self._tell(run, "queued", self.enqueued)
 
+    def begin(self, place: int) -> Token[Run | None]:
+        """A run begins, in this process."""
+        run = self.runs[place]
+        if not run.ended:
+            run.started = time.time()
+            self._tell(run, "started", run.started)
+        token = enter(Run(*self._context(run)))
+        run.begun = time.perf_counter()
+        return token
+
+    def end(self, place: int, error: BaseException | None) -> None:
+        """A run has ended, in this process."""
+        run = self.runs[place]
+        duration = time.perf_counter() - run.begun
+        if run.ended:
+            return
+        if error is None:
+            self._finish(run, duration, None, "")
+        else:
+            self._finish(run, duration, describe(error, skip=1), reason_of(error))
+
+    def send_away(self) -> tuple[Any, ...]:
+        """What a process-pool child needs to follow its runs; from now on they are remote."""
+        self.remote = True
+        watch = self.tap.watch
+        return [self._context(run) for run in self.runs], watch.send_away(self), watch.starts.address()
+
     def settle(self, events: Sequence[Any]) -> None:
         """The executor is done with it: tell what is not told yet, give the events their plain id back."""
-        reports = (
-            {report.place: report for report in getattr(events[0].job_id, "reports", ())} if events else {}
-        )
+        carried = getattr(events[0].job_id, "carries", None) if self.remote and events else None
+        reports = {report.place: report for report in carried} if isinstance(carried, list) else {}
         for event in events:
             event.job_id = self.job.id
-        for index, (run, event) in enumerate(zip(self.runs, events, strict=False)):
-            if index in reports:
-                self._take(run, reports[index])
+        for place, (run, event) in enumerate(zip(self.runs, events, strict=False)):
+            if place in reports:
+                self._take(run, reports[place])
             elif not run.ended:
                 self._believe(run, event)
         self.tap.open.discard(self)
@@ -179,10 +232,10 @@ class Submission(StandIn):
                     self._lose(run, error)
         self.tap.open.discard(self)
 
-    def hear(self, index: int, started: float, duration: float, pid: int) -> None:
+    def hear(self, place: int, started: float, duration: float, pid: int) -> None:
         """A process-pool child says that a run has begun, or that it succeeded."""
         with self.tap.watch.lock:
-            run = self.runs[index]
+            run = self.runs[place]
             if run.ended:
                 return
             if run.started is None:
@@ -216,39 +269,6 @@ class Submission(StandIn):
             reason = "worker_lost"
         self._tell(run, "failed", time.time(), reason=reason, error=describe(error))
 
-    async def _call_coroutine(self, *args: Any, **kwargs: Any) -> Any:
-        index = self.times.current
-        token = self._begin(index)
-        try:
-            result = await self.job.func(*args, **kwargs)
-        except BaseException as error:
-            self._end(index, error)
-            raise
-        else:
-            self._end(index, None)
-            return result
-        finally:
-            leave(token)
-
-    def _begin(self, index: int) -> Token[Run | None]:
-        run = self.runs[index]
-        if not run.ended:
-            run.started = time.time()
-            self._tell(run, "started", run.started)
-        token = enter(self._context(run))
-        run.begun = time.perf_counter()
-        return token
-
-    def _end(self, index: int, error: BaseException | None) -> None:
-        run = self.runs[index]
-        duration = time.perf_counter() - run.begun
-        if run.ended:
-            return
-        if error is None:
-            self._finish(run, duration, None, "")
-        else:
-            self._finish(run, duration, describe(error, skip=1), reason_of(error))
-
     def _finish(self, run: Tracked, duration: float, error: Error | None, reason: str) -> None:
         run.ended, at = True, (run.started or 0.0) + duration
         if reason:
@@ -256,8 +276,8 @@ class Submission(StandIn):
         else:
             self._tell(run, "success", at, "", None, duration)
 
-    def _context(self, run: Tracked) -> Run:
-        return Run(self.tap.watch.scheduler, self.name, run.native, 0, run.due, run.anchor)
+    def _context(self, run: Tracked) -> tuple[Any, ...]:
+        return self.tap.watch.scheduler, self.name, run.native, 0, run.due, run.anchor
 
     def _tell(
         self,
@@ -289,86 +309,3 @@ class Submission(StandIn):
                     error=error,
                 )
             )
-
-
-class Tap:
-    """The hooks on one executor instance."""
-
-    def __init__(self, executor: Any, alias: str, watch: Watch) -> None:
-        self.executor, self.alias, self.watch = executor, alias, watch
-        self.open: set[Submission] = set()
-        """Submissions that the executor has not reported back."""
-        self._settle, self._abandon = quiet(Submission.settle), quiet(Submission.abandon)
-        self._refuse = quiet(self._leave_out)
-        self._hooks = {
-            "submit_job": self._submit_job,
-            "_do_submit_job": self._do_submit_job,
-            "_run_job_success": self._run_job_success,
-            "_run_job_error": self._run_job_error,
-        }
-        self._found = {name: getattr(executor, name) for name in self._hooks}
-        self._shadowed = {name: vars(executor)[name] for name in self._hooks if name in vars(executor)}
-        vars(executor).update(self._hooks)
-
-    def remove(self) -> None:
-        """Take the hooks out. One that somebody else has hooked again stays, and does nothing."""
-        for name, hook in self._hooks.items():
-            if vars(self.executor).get(name) == hook:
-                del vars(self.executor)[name]
-                if name in self._shadowed:
-                    vars(self.executor)[name] = self._shadowed[name]
-        self.open.clear()
-
-    def _submit_job(self, job: Any, run_times: list[datetime]) -> None:
-        try:
-            self._found["submit_job"](job, run_times)
-        except MaxInstancesReachedError:
-            self._refuse(job, run_times)
-            raise
-
-    def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
-        if not self.watch.active:
-            self._found["_do_submit_job"](job, run_times)
-            return
-        submission = self._opened(job, run_times)
-        if submission is None:
-            self._found["_do_submit_job"](job, run_times)
-            return
-        try:
-            self._found["_do_submit_job"](submission, submission.times)
-        except BaseException as error:
-            self._abandon(submission, error)
-            raise
-
-    def _opened(self, job: Any, run_times: list[datetime]) -> Submission | None:
-        """What follows these runs; None where trouble of ours keeps us from it."""
-        try:
-            submission, watch = Submission(self, job, run_times), self.watch
-            if missed := missed_times(job, run_times, _COALESCED):
-                watch.skip(job, missed, "coalesced")
-            watch.submitted += len(submission.runs)
-            watch.previous[submission.key] = run_times[-1].timestamp()
-        except Exception:
-            logger.exception("taskscope cannot follow job %s; it runs unwatched", job.id)
-            return None
-        self.open.add(submission)
-        submission.open()
-        return submission
-
-    def _leave_out(self, job: Any, run_times: list[datetime]) -> None:
-        if not self.watch.active:
-            return
-        self.watch.refused[(job._jobstore_alias, job.id)] = run_times[-1].timestamp()
-        self.watch.skip(job, run_times, "overlap")
-
-    def _run_job_success(self, job_id: str, events: list[Any]) -> None:
-        if isinstance(job_id, SubmissionId):
-            self._settle(job_id.submission, events)
-            job_id = job_id.submission.job.id
-        self._found["_run_job_success"](job_id, events)
-
-    def _run_job_error(self, job_id: str, exc: BaseException, traceback: Any = None) -> None:
-        if isinstance(job_id, SubmissionId):
-            self._abandon(job_id.submission, exc)
-            job_id = job_id.submission.job.id
-        self._found["_run_job_error"](job_id, exc, traceback)

@@ -11,8 +11,9 @@ from taskscope.errors import BadArgument
 from taskscope.events import Job, Jobs, QueueState, Reading, SchedulerState
 
 if TYPE_CHECKING:  # these import APScheduler
+    from taskscope.bridges._apscheduler_hooks import Tap
     from taskscope.bridges._apscheduler_jobs import Definitions
-    from taskscope.bridges._apscheduler_runs import Tap, Watch
+    from taskscope.bridges._apscheduler_runs import Watch
 
 _STATES = ("stopped", "running", "paused")
 
@@ -92,7 +93,7 @@ class APSchedulerBridge(Bridge):
 
     def _tap_executors(self) -> None:
         """Hook executors that are new; let go of removed ones when their last run has ended."""
-        from taskscope.bridges._apscheduler_runs import Tap
+        from taskscope.bridges._apscheduler_hooks import Tap
 
         with self._lock:
             if self._watch is None:

@@ -1,0 +1,104 @@
+"""Hooks on executor instances, through which an APScheduler's runs are followed."""
+
+import logging
+from datetime import datetime
+from typing import Any
+
+from apscheduler.executors.base import MaxInstancesReachedError
+from apscheduler.executors.debug import DebugExecutor
+from apscheduler.executors.pool import BasePoolExecutor
+
+from taskscope.bridges._apscheduler_child import SubmissionId
+from taskscope.bridges._apscheduler_jobs import missed_times
+from taskscope.bridges._apscheduler_runs import Given, Submission, Watch
+from taskscope.bridges._quiet import quiet
+
+logger = logging.getLogger("taskscope")
+
+_COALESCED = 1_000  # run times left out by one submission that are told
+
+
+class Tap:
+    """The hooks on one executor instance."""
+
+    def __init__(self, executor: Any, alias: str, watch: Watch) -> None:
+        self.executor, self.alias, self.watch = executor, alias, watch
+        self.open: set[Submission] = set()
+        """Submissions that the executor has not reported back."""
+        self._settle, self._abandon = quiet(Submission.settle), quiet(Submission.abandon)
+        self._refuse = quiet(self._leave_out)
+        self.awaits = not isinstance(executor, BasePoolExecutor | DebugExecutor)
+        """May it await coroutines? Pools call whatever they are given."""
+        self._hooks = {
+            "submit_job": self._submit_job,
+            "_do_submit_job": self._do_submit_job,
+            "_run_job_success": self._run_job_success,
+            "_run_job_error": self._run_job_error,
+        }
+        self._found = {name: getattr(executor, name) for name in self._hooks}
+        self._shadowed = {name: vars(executor)[name] for name in self._hooks if name in vars(executor)}
+        vars(executor).update(self._hooks)
+
+    def remove(self) -> None:
+        """Take the hooks out. One that somebody else has hooked again stays, and does nothing."""
+        for name, hook in self._hooks.items():
+            if vars(self.executor).get(name) == hook:
+                del vars(self.executor)[name]
+                if name in self._shadowed:
+                    vars(self.executor)[name] = self._shadowed[name]
+        self.open.clear()
+
+    def _submit_job(self, job: Any, run_times: list[datetime]) -> None:
+        try:
+            self._found["submit_job"](job, run_times)
+        except MaxInstancesReachedError:
+            self._refuse(job, run_times)
+            raise
+
+    def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
+        if not self.watch.active:
+            self._found["_do_submit_job"](job, run_times)
+            return
+        submission = self._opened(job, run_times)
+        if submission is None:
+            self._found["_do_submit_job"](job, run_times)
+            return
+        try:
+            given = Given(submission, run_times)
+            self._found["_do_submit_job"](given, given.times)
+        except BaseException as error:
+            self._abandon(submission, error)
+            raise
+
+    def _opened(self, job: Any, run_times: list[datetime]) -> Submission | None:
+        """What follows these runs; None where trouble of ours keeps us from it."""
+        try:
+            submission, watch = Submission(self, job, run_times), self.watch
+            if missed := missed_times(job, run_times, _COALESCED):
+                watch.skip(job, missed, "coalesced")
+            watch.submitted += len(submission.runs)
+            watch.previous[submission.key] = run_times[-1].timestamp()
+        except Exception:
+            logger.exception("taskscope cannot follow job %s; it runs unwatched", job.id)
+            return None
+        self.open.add(submission)
+        submission.open()
+        return submission
+
+    def _leave_out(self, job: Any, run_times: list[datetime]) -> None:
+        if not self.watch.active:
+            return
+        self.watch.refused[(job._jobstore_alias, job.id)] = run_times[-1].timestamp()
+        self.watch.skip(job, run_times, "overlap")
+
+    def _run_job_success(self, job_id: str, events: list[Any]) -> None:
+        if type(job_id) is SubmissionId:
+            self._settle(job_id.carries, events)
+            job_id = job_id.carries.job.id
+        self._found["_run_job_success"](job_id, events)
+
+    def _run_job_error(self, job_id: str, exc: BaseException, traceback: Any = None) -> None:
+        if type(job_id) is SubmissionId:
+            self._abandon(job_id.carries, exc)
+            job_id = job_id.carries.job.id
+        self._found["_run_job_error"](job_id, exc, traceback)
