@@ -1,7 +1,8 @@
 """What has been counted of a job: the numbers behind its counters and histograms, added up exactly."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 
 import msgspec
 
@@ -78,61 +79,97 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
 def fold(changes: Iterable[Change], bounds: Bounds, label: Callable[[JobKey], JobKey] = lambda key: key) -> Delta:
     """What these changes add to the counters. Pure; `label` says under which name a job is counted."""
-    delta = Delta()
+    tallies: dict[JobKey, _Tally] = {}
+    labels: dict[JobKey, JobKey] = {}
     for change in changes:
-        if bits := fresh(change):
-            key = label(change.row.key)
-            counts = delta.counts.get(key)
-            if counts is None:
-                counts = delta.counts[key] = Counts()
-            _count(counts, bits, change.row)
-            if bits & _OBSERVED:
-                _observe(delta, key, counts, bits, change.row, bounds)
-    return delta
+        bits, row = fresh(change), change.row
+        if bits:
+            job = (row.scheduler, row.job)
+            key = labels.get(job) or labels.setdefault(job, label(job))
+            tally = tallies.get(key) or tallies.setdefault(key, _Tally(bounds))
+            tally.take(bits, row)
+    exemplars = {(key, *place): it for key, tally in tallies.items() for place, it in tally.exemplars()}
+    return Delta(counts={key: tally.counts() for key, tally in tallies.items()}, exemplars=exemplars)
 
 
-def _count(counts: Counts, bits: int, row: Row) -> None:
-    for bit, status in _COUNTED:
-        if bits & bit:
-            _add(counts.statuses, status)
+class _Tally:
+    """What the changes of one job add up to."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._statuses: dict[str, int] = {}
+        self._reasons: dict[str, int] = {}
+        self._exceptions: dict[str, int] = {}
+        self._triggers: dict[str, int] = {}
+        self._duration = _Observed("duration", bounds.duration)
+        self._wait = _Observed("wait", bounds.wait)
+        self._delay = _Observed("delay", bounds.delay)
+
+    def take(self, bits: int, row: Row) -> None:
+        """Count what became observable of a run."""
+        for status in _statuses(bits):
+            _add(self._statuses, status)
             if status == "skipped":
-                _add(counts.reasons, row.reason or "unknown")
+                _add(self._reasons, row.reason or "unknown")
             elif status == "failed":
-                _add(counts.exceptions, row.exception or row.reason or "unknown")
-    for event in _trigger_events(bits, row):
-        _add(counts.triggers, event)
+                _add(self._exceptions, row.exception or row.reason or "unknown")
+        for event in _trigger_events(bits, row.reason if bits & _SKIPPED else ""):
+            _add(self._triggers, event)
+        if bits & DURATION:
+            self._duration.observe(row.duration / 1e6, row)
+        if bits & WAIT:
+            self._wait.observe(max(0, row.started - row.enqueued) / 1e3, row)
+        if bits & DELAY:
+            self._delay.observe(max(0, row.started - row.due) / 1e3, row)
+
+    def counts(self) -> Counts:
+        """The sum."""
+        observed = (self._duration, self._wait, self._delay)
+        return Counts(
+            statuses=self._statuses,
+            reasons=self._reasons,
+            exceptions=self._exceptions,
+            triggers=self._triggers,
+            histograms={one.name: one.histogram for one in observed if one.latest},
+        )
+
+    def exemplars(self) -> Iterator[tuple[tuple[str, int], Exemplar]]:
+        """(histogram, bucket) and the latest observation in it."""
+        for one in (self._duration, self._wait, self._delay):
+            for bucket, (value, row) in one.latest.items():
+                at = (row.ended or row.started) / 1e3
+                yield (one.name, bucket), Exemplar(row.id, row.trace_id, value, at)
 
 
-def _trigger_events(bits: int, row: Row) -> Iterable[str]:
+class _Observed:
+    """The observations of one histogram."""
+
+    __slots__ = ("_bounds", "histogram", "latest", "name")
+
+    def __init__(self, name: str, bounds: tuple[float, ...]) -> None:
+        self.name, self._bounds = name, bounds
+        self.histogram = Histogram(buckets=[0] * (len(bounds) + 1))
+        self.latest: dict[int, tuple[float, Row]] = {}
+
+    def observe(self, value: float, row: Row) -> None:
+        """Take in one."""
+        bucket = bisect_left(self._bounds, value)
+        self.histogram.buckets[bucket] += 1
+        self.histogram.sum += value
+        self.latest[bucket] = (value, row)
+
+
+@lru_cache(maxsize=1024)
+def _statuses(bits: int) -> tuple[Status, ...]:
+    """The endings among these bits."""
+    return tuple(status for bit, status in _COUNTED if bits & bit)
+
+
+@lru_cache(maxsize=1024)
+def _trigger_events(bits: int, reason: str) -> tuple[str, ...]:
     """What a Quartz-like trigger listener would have heard."""
-    if bits & _SKIPPED and row.reason in ("misfire", "vetoed"):
-        yield "misfired" if row.reason == "misfire" else "vetoed"
-    if bits & _STARTED:
-        yield "fired"
-    if bits & _COMPLETED and not row.facts & ~bits & _COMPLETED:  # once, also where two endings are told
-        yield "completed"
-
-
-def _observe(delta: Delta, key: JobKey, counts: Counts, bits: int, row: Row, bounds: Bounds) -> None:
-    if bits & DURATION:
-        _observe_one(delta, key, counts, "duration", row.duration / 1e6, bounds.duration, row)
-    if bits & WAIT:
-        _observe_one(delta, key, counts, "wait", max(0, row.started - row.enqueued) / 1e3, bounds.wait, row)
-    if bits & DELAY:
-        _observe_one(delta, key, counts, "delay", max(0, row.started - row.due) / 1e3, bounds.delay, row)
-
-
-def _observe_one(
-    delta: Delta, key: JobKey, counts: Counts, name: str, value: float, bounds: tuple[float, ...], row: Row
-) -> None:
-    histogram = counts.histograms.get(name)
-    if histogram is None:
-        histogram = counts.histograms[name] = Histogram(buckets=[0] * (len(bounds) + 1))
-    bucket = bisect_left(bounds, value)
-    histogram.buckets[bucket] += 1
-    histogram.sum += value
-    at = (row.ended or row.started) / 1e3
-    delta.exemplars[key, name, bucket] = Exemplar(row.id, row.trace_id, value, at)
+    heard = {"misfire": "misfired", "vetoed": "vetoed"}
+    events = (heard.get(reason), "fired" if bits & _STARTED else None, "completed" if bits & _COMPLETED else None)
+    return tuple(event for event in events if event)
 
 
 def _add(counts: dict[str, int], name: str) -> None:
@@ -164,7 +201,6 @@ _COUNTED: tuple[tuple[int, Status], ...] = (
     (Bit.SKIPPED, "skipped"),
     (Bit.LOST, "unknown"),
 )
-_OBSERVED = DURATION | WAIT | DELAY
 _STARTED, _SKIPPED = Bit.STARTED, Bit.SKIPPED
 _COMPLETED = Bit.SUCCESS | Bit.FAILED | Bit.RETRIED
 

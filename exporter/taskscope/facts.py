@@ -5,6 +5,7 @@ The store does in SQL what `merge` does here; tests hold the two together.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -197,8 +198,12 @@ def observable(facts: int) -> int:
 
 def fresh(change: Change) -> int:
     """The observable bits that became true by this change."""
-    facts = change.row.facts
-    return observable(facts) & ~observable(facts & ~change.added)
+    return _fresh(change.row.facts, change.added)
+
+
+@lru_cache(maxsize=4096)  # there are few combinations, and this is asked for every run
+def _fresh(facts: int, added: int) -> int:
+    return observable(facts) & ~observable(facts & ~added)
 
 
 def _take_texts(row: Row, fact: Fact, bit: int) -> None:
