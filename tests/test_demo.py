@@ -17,6 +17,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from taskscope import cli
 from taskscope.demo_jobs import asyncio_plans, background_plans
 from taskscope.settings import Settings
 from taskscope.sinks.history.queries import Queries
@@ -189,3 +190,13 @@ def read_until(terminal: int, word: bytes | None) -> bytes:
             except OSError:  # nobody holds the other end any more
                 break
     return shown
+
+
+def test_without_apscheduler_the_demo_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setitem(sys.modules, "apscheduler.executors.pool", None)
+    assert cli.run(["demo"]) == 2
+    assert capsys.readouterr().err == (
+        "taskscope: the demo needs APScheduler: pip install 'taskscope[apscheduler]'\n"
+    )

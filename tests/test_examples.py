@@ -20,6 +20,7 @@ PROGRAMS = {  # file, a job of it, and which variable names the port of its metr
     "own_registry.py": ("clean_up", "PORT"),
     "logging_filter.py": ("reorder", "TASKSCOPE_PORT"),
     "web_app.py": ("newsletter", "TASKSCOPE_PORT"),
+    "prefork.py": ("expire_sessions", "TASKSCOPE_PORT"),
     "collector": ("invoice_reminders", "TASKSCOPE_PORT"),
 }
 
@@ -66,13 +67,14 @@ def test_an_example_runs_counts_its_job_and_ends_on_ctrl_c(name: str, tmp_path: 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
     deadline, found, asked = time.monotonic() + PATIENCE, False, job != "newsletter"
     while not found and time.monotonic() < deadline and process.poll() is None:
         asked = asked or is_asked_for(ports["PORT"])
         found = successes(ports[variable], job) > 0
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=PATIENCE)
     assert found, output
     if job != "send_invoices":  # which fails on purpose

@@ -1,0 +1,46 @@
+"""A web application with several worker processes, each with a scheduler: one owns the history and serves.
+
+The others say so once; what they see is dropped and counted, until they can hand it to the owner.
+
+    python examples/prefork.py
+    curl http://127.0.0.1:9750/metrics
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+from apscheduler.schedulers.background import BackgroundScheduler
+
+import taskscope
+
+
+def expire_sessions() -> None:
+    """A job that every worker has."""
+    time.sleep(0.1)
+
+
+def work() -> None:
+    """What a worker does: serve requests (left out here), with a scheduler beside it."""
+    stop = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    scheduler = BackgroundScheduler()
+    scheduler.add_job(expire_sessions, "interval", seconds=1, id="expire_sessions")
+    with taskscope.Exporter(scheduler, service="prefork"):
+        scheduler.start()
+        stop.wait()
+        scheduler.shutdown()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the workers too
+    workers = []
+    for _ in range(2):
+        workers.append(os.fork())
+        if workers[-1] == 0:
+            work()
+            sys.exit()
+    for worker in workers:
+        os.waitpid(worker, 0)
