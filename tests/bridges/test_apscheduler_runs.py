@@ -383,3 +383,27 @@ def test_what_the_jobs_wrote_is_what_this_file_compares_with(ledger, tmp_path: P
         ("alone", "begin", None),
         ("alone", "end", None),
     ]
+
+
+def test_a_job_that_still_runs_when_several_of_its_runs_are_due_leaves_each_of_them_out(
+    make, ledger, seen, tmp_path
+):
+    scheduler, gate = make(), tmp_path / "gate"
+    scheduler.start()
+    job = scheduler.add_job(
+        recorded.work_until,
+        "interval",
+        [ledger.path, "long", str(gate)],
+        seconds=60,
+        id="long",
+        misfire_grace_time=None,
+        next_run_time=now(),
+    )
+    seen.wait_for(lambda: [fact.status for fact in seen.facts] == ["queued", "started"])
+
+    job.modify(next_run_time=now() - timedelta(seconds=120.5))
+
+    seen.wait_for(lambda: reasons(seen)["skipped", "overlap"])
+    gate.touch()
+    seen.wait_for(lambda: reasons(seen)["success", ""])
+    assert reasons(seen) == {("success", ""): 1, ("skipped", "coalesced"): 2, ("skipped", "overlap"): 1}

@@ -74,8 +74,7 @@ class Tap:
         """What follows these runs; None where trouble of ours keeps us from it."""
         try:
             submission, watch = Submission(self, job, run_times), self.watch
-            if missed := missed_times(job, run_times, _COALESCED):
-                watch.skip(job, missed, "coalesced")
+            self._merge(job, run_times)
             watch.submitted += len(submission.runs)
             watch.previous[submission.key] = run_times[-1].timestamp()
         except Exception:
@@ -85,9 +84,14 @@ class Tap:
         submission.open()
         return submission
 
+    def _merge(self, job: Any, run_times: list[datetime]) -> None:
+        if missed := missed_times(job, run_times, _COALESCED):
+            self.watch.skip(job, missed, "coalesced")
+
     def _leave_out(self, job: Any, run_times: list[datetime]) -> None:
         if not self.watch.active:
             return
+        self._merge(job, run_times)
         self.watch.refused[(job._jobstore_alias, job.id)] = run_times[-1].timestamp()
         self.watch.skip(job, run_times, "overlap")
 

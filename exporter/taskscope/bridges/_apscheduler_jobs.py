@@ -54,7 +54,8 @@ class Situation(NamedTuple):
     """What is known of a job beside its definition."""
 
     store: str
-    durable: bool
+    """Empty for a job that has none yet."""
+    durable: bool | None
     defaults: Mapping[str, Any]
     running: int
     """Submissions of it that are being executed."""

@@ -209,14 +209,13 @@ class Submission:
 
     def settle(self, events: Sequence[Any]) -> None:
         """The executor is done with it: tell what is not told yet, give the events their plain id back."""
-        carried = getattr(events[0].job_id, "carries", None) if self.remote and events else None
-        reports = {report.place: report for report in carried} if isinstance(carried, list) else {}
+        reports = getattr(events[0].job_id, "carries", ()) if self.remote and events else ()
         for event in events:
             event.job_id = self.job.id
-        for place, (run, event) in enumerate(zip(self.runs, events, strict=False)):
-            if place in reports:
-                self._take(run, reports[place])
-            elif not run.ended:
+        if reports:
+            self._take(reports)
+        for run, event in zip(self.runs, events, strict=False):
+            if not run.ended:
                 self._believe(run, event)
         self.tap.open.discard(self)
 
@@ -226,9 +225,8 @@ class Submission:
             self.tap.watch.starts.drain()
         with self.tap.watch.lock:
             for run in self.runs:
-                if not run.ended and (
-                    run.started is None or self.remote
-                ):  # else it runs on, and tells its end
+                # a function that runs on in a thread, though nobody waits for it any more, tells its own end
+                if not run.ended and (run.started is None or self.remote):
                     self._lose(run, error)
         self.tap.open.discard(self)
 
@@ -244,11 +242,13 @@ class Submission:
             if duration >= 0:
                 self._finish(run, duration, None, "")
 
-    def _take(self, run: Tracked, report: Report) -> None:
+    def _take(self, reports: Iterable[Report]) -> None:
         with self.tap.watch.lock:
-            self.hear(report.place, report.started, -1.0, report.pid)
-            if not run.ended:
-                self._finish(run, report.duration, report.error, report.reason)
+            for report in reports:
+                self.hear(report.place, report.started, -1.0, report.pid)
+                run = self.runs[report.place]
+                if not run.ended:
+                    self._finish(run, report.duration, report.error, report.reason)
 
     def _believe(self, run: Tracked, event: Any) -> None:
         """Only the event is known: the run was left out, or the executor has ways of its own to call."""

@@ -137,11 +137,11 @@ class APSchedulerBridge(Bridge):
             self._definitions = Definitions()
 
         def situation(job: Any) -> Situation:
-            store = job._jobstore_alias or "default"
+            store = job._jobstore_alias or ""
             key = (store, job.id)
             return Situation(
                 store=store,
-                durable=store in stores and _class(stores[store]) != "MemoryJobStore",
+                durable=_class(stores[store]) != "MemoryJobStore" if store in stores else None,
                 defaults=self._scheduler._job_defaults,
                 running=running[key],
                 previous=watch.previous.get(key, 0.0),
