@@ -92,7 +92,7 @@ class Merger:
     ) -> dict[bytes, Row]:
         """Runs as they are now; what RETURNING would tell of every run is only needed of those known before."""
         found = [
-            row for some in _slices(runs) for row in connection.exec_driver_sql(*_select(connection, some))
+            row for some in slices(runs) for row in connection.exec_driver_sql(*_select(connection, some))
         ]
         self._jobs.recall(connection, {row[_JOB] for row in found})
         self._names.recall(connection, {number for row in found for number in row[_NAMED]})
@@ -132,9 +132,18 @@ def present(connection: sa.Connection, ids: Iterable[bytes]) -> set[bytes]:
     query = sa.select(schema.run.c.id)
     return {
         bytes(found)
-        for some in _slices(list(ids))
+        for some in slices(list(ids))
         for found in connection.execute(query.where(schema.run.c.id.in_(some))).scalars()
     }
+
+
+def slices(values: list[Any]) -> Iterator[list[Any]]:
+    """Cut into pieces of the few sizes that statements are made for."""
+    start = 0
+    for size in _AT_ONCE:
+        while len(values) - start >= size:
+            yield values[start : start + size]
+            start += size
 
 
 def _cleaned(row: Row) -> Row:
@@ -148,7 +157,7 @@ def _names_of(row: Row) -> tuple[str, ...]:
 
 
 def _merge_by_values(connection: sa.Connection, values: list[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    for some in _slices(values):
+    for some in slices(values):
         parameters = tuple(chain.from_iterable(some))
         yield from connection.exec_driver_sql(_sqlite(len(some)), parameters).all()
 
@@ -178,7 +187,7 @@ def _select(connection: sa.Connection, runs: list[bytes]) -> tuple[str, tuple[by
 
 def _merge_details(connection: sa.Connection, rows: Iterable[Row]) -> None:
     heavy = [(row.id, *_texts_of(row.detail)) for row in rows if row.detail]
-    for some in _slices(heavy):
+    for some in slices(heavy):
         connection.exec_driver_sql(
             _details(connection.dialect.name, len(some)), tuple(chain.from_iterable(some))
         )
@@ -186,14 +195,6 @@ def _merge_details(connection: sa.Connection, rows: Iterable[Row]) -> None:
 
 def _texts_of(detail: Detail) -> Iterable[str]:
     return map(schema.clean, (detail.message, detail.stack, detail.data, detail.details))
-
-
-def _slices(values: list[Any]) -> Iterator[list[Any]]:
-    start = 0
-    for size in _AT_ONCE:
-        while len(values) - start >= size:
-            yield values[start : start + size]
-            start += size
 
 
 @lru_cache(maxsize=len(_AT_ONCE))

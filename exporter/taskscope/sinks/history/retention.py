@@ -11,14 +11,16 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from taskscope.events import JobKey
 from taskscope.facts import RANK
 from taskscope.identity import first_id
 from taskscope.settings import Settings
 from taskscope.sinks.history import lost
+from taskscope.sinks.history.merge import slices
 from taskscope.sinks.history.removed import removing
-from taskscope.sinks.history.schema import detail, job, rollup, run
+from taskscope.sinks.history.schema import job, rollup, run
 from taskscope.sinks.history.sql import SqlStore
 
 _HOP = 10_000
@@ -27,11 +29,11 @@ _HOUR, _DAY = 3_600, 86_400
 
 
 class Sweep(msgspec.Struct, frozen=True):
-    """Runs with `since` <= id < `before`: those of one job, or (job 0) of all."""
+    """Runs with `after` < id <= `last`: those of one job, or (job 0) of all."""
 
-    before: bytes
+    last: bytes
     job: int = 0
-    since: bytes = b""
+    after: bytes = b""
 
 
 class Retention:
@@ -90,36 +92,35 @@ class Retention:
         yield None
         cursor: bytes | None = b""
         while excess > 0 and cursor is not None:
-            since = cursor
+            after = cursor
             with self._store.transaction() as connection:
-                cursor = _skip(connection, since, min(excess, _HOP), number)
+                cursor = _skip(connection, after, min(excess, _HOP), number)
             excess -= _HOP
             if cursor:
-                yield Sweep(min(cursor, _border(self._settings, now)), number, since=since)
+                yield Sweep(min(cursor, _border(self._settings, now)), number, after)
 
     def _remove(self, sweep: Sweep, key: JobKey | None, settled: int) -> Iterator[int]:
-        cursor: bytes | None = b""
-        while cursor is not None:
+        rest: Sweep | None = sweep
+        while rest:
             with self._store.transaction() as connection:
-                cursor, removed = self._remove_some(connection, sweep, key, settled, cursor)
+                rest, removed = self._remove_some(connection, rest, key, settled)
             yield removed
 
     def _remove_some(
-        self, connection: sa.Connection, sweep: Sweep, key: JobKey | None, settled: int, cursor: bytes
-    ) -> tuple[bytes | None, int]:
-        """Look at the next runs after `cursor`, remove what may go; the new cursor is None at the end."""
+        self, connection: sa.Connection, sweep: Sweep, key: JobKey | None, settled: int
+    ) -> tuple[Sweep | None, int]:
+        """Look at the next runs, remove what may go; return what then is left to look at."""
         removing(connection)
-        chunk = self._rules.chunk
-        found = sa.select(run.c.id).where(*_meant(sweep), run.c.id > cursor).order_by(run.c.id).limit(chunk)
-        ids = connection.execute(found).scalars().all()
-        if not ids:
-            return None, 0
-        some = (*_meant(sweep), run.c.id > cursor, run.c.id <= ids[-1], *_removable(settled))
-        gone = connection.execute(sa.delete(run).where(*some).returning(run.c.id)).scalars().all()
-        if gone:
-            connection.execute(sa.delete(detail).where(detail.c.id.in_(gone)))
-            self._store.removed.note(connection, max(gone), sweep.job, key)
-        return (ids[-1] if len(ids) == chunk else None), len(gone)
+        chunk, removable = self._rules.chunk, sa.and_(*_removable(settled))
+        found = sa.select(run.c.id, removable).where(*_meant(sweep)).order_by(run.c.id).limit(chunk)
+        runs = connection.execute(found).all()
+        if gone := [run_id for run_id, may_go in runs if may_go]:
+            some = replace(sweep, last=gone[-1])
+            connection.execute(sa.delete(run).where(*_meant(some), removable))
+            _remove_details(connection, gone)
+            self._store.removed.note(connection, gone[-1], sweep.job, key)
+        rest = replace(sweep, after=runs[-1][0]) if len(runs) == chunk else None
+        return rest, len(gone)
 
     def _tidy(self, now: float) -> Iterator[int]:
         """Forget old rollups, hour by hour, and processes that have been silent for a day."""
@@ -145,7 +146,7 @@ def plan(connection: sa.Connection, settings: Settings, now: float) -> dict[JobK
     jobs = _jobs(connection)
     borders = dict.fromkeys((0, *jobs), b"")
     for sweep in (*by_age(jobs, settings, now), *_by_count(connection, jobs, settings, now)):
-        borders[sweep.job] = max(borders[sweep.job], sweep.before)
+        borders[sweep.job] = max(borders[sweep.job], sweep.last)
     planned = {}
     for number, key in jobs.items():
         sweep = Sweep(max(borders[0], borders[number]), number)
@@ -178,9 +179,9 @@ def _by_count(
     limits = [(0, rules.max_runs), *((number, rules.max_runs_per_job) for number in jobs)]
     for number, keep in limits:
         excess = _excess(connection, keep, number) if keep else 0
-        before = _skip(connection, b"", excess, number) if excess > 0 else None
-        if before:
-            yield Sweep(min(before, _border(settings, now)), number)
+        last = _skip(connection, b"", excess, number) if excess > 0 else None
+        if last:
+            yield Sweep(min(last, _border(settings, now)), number)
 
 
 def _jobs(connection: sa.Connection) -> dict[int, JobKey]:
@@ -204,19 +205,29 @@ def _excess(connection: sa.Connection, keep: int, number: int) -> int:
     return count - keep
 
 
-def _skip(connection: sa.Connection, since: bytes, count: int, number: int) -> bytes | None:
-    """The run that comes `count` runs after `since`."""
-    query = sa.select(run.c.id).where(run.c.id >= since).order_by(run.c.id).offset(count).limit(1)
+def _skip(connection: sa.Connection, after: bytes, count: int, number: int) -> bytes | None:
+    """The run that comes `count` runs after this one."""
+    query = sa.select(run.c.id).where(run.c.id > after).order_by(run.c.id).offset(count - 1).limit(1)
     return connection.execute(query.where(run.c.job == number) if number else query).scalar()
 
 
 def _meant(sweep: Sweep) -> tuple[sa.ColumnElement[bool], ...]:
-    runs = (run.c.id >= sweep.since, run.c.id < sweep.before)
+    runs = (
+        run.c.id > sweep.after,
+        run.c.id <= sweep.last,
+    )  # one bound each way: SQLite would use a wrong one
     return (*runs, run.c.job == sweep.job) if sweep.job else runs
 
 
 def _removable(settled: int) -> tuple[sa.ColumnElement[bool], ...]:
     return (run.c.rank >= RANK["unknown"], run.c.changed <= settled)
+
+
+def _remove_details(connection: sa.Connection, runs: list[bytes]) -> None:
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    for some in slices(runs):
+        marks = ", ".join([mark] * len(some))
+        connection.exec_driver_sql(f"DELETE FROM detail WHERE id IN ({marks})", tuple(some))
 
 
 def _border(settings: Settings, now: float) -> bytes:
