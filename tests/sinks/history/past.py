@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from histories import batch
 from hypothesis import strategies as st
+
 from taskscope.events import Error, Fact
 from taskscope.facts import Row, row_of
 from taskscope.identity import run_id
@@ -49,7 +50,9 @@ class Past(NamedTuple):
         error = Error(kind=self.exception, message=self.message, stack="at") if self.exception else None
         seconds = None if self.duration is None else self.duration / 1e6
         started = None if self.started is None else self.started / 1e3
-        known = {name: getattr(self, name) for name in ("job", "queue", "worker", "entity", "reason", "trace_id")}
+        known = {
+            name: getattr(self, name) for name in ("job", "queue", "worker", "entity", "reason", "trace_id")
+        }
         at = (self.ended or self.started or self.anchor) / 1e3
         fact = Fact(
             scheduler=self.scheduler,
@@ -78,7 +81,9 @@ def runs(draw: st.DrawFn, hours: int = 60, most: int = 60) -> list[Past]:
 
 @st.composite
 def one(draw: st.DrawFn, number: int, hours: int) -> Past:
-    status = draw(st.sampled_from(("queued", "started", "success", "success", "failed", "retried", "skipped")))
+    status = draw(
+        st.sampled_from(("queued", "started", "success", "success", "failed", "retried", "skipped"))
+    )
     anchor = BEGIN + draw(st.integers(0, hours * HOUR - 1))
     started = ended = duration = None
     if status not in ("queued", "skipped"):

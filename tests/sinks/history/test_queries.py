@@ -10,6 +10,7 @@ from histories import done, opened, row
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from past import BEGIN, Past, filters, matching, ordered, rows, runs
+
 from taskscope.errors import BadArgument
 from taskscope.events import Error
 from taskscope.settings import Limits, Settings
@@ -103,7 +104,9 @@ def test_a_run_and_the_names_come_back_as_they_were_told(history_url: str, told:
     with history(history_url, told) as queries:
         for run in told:
             found = queries.run(run.id)
-            shown = {field: getattr(found, field) for field in Past._fields if field not in ("number", "anchor")}
+            shown = {
+                field: getattr(found, field) for field in Past._fields if field not in ("number", "anchor")
+            }
             assert shown == {field: getattr(run, field) for field in shown}
             assert found.stack == ("at" if run.exception else "")
 
@@ -122,7 +125,12 @@ def test_only_one_run_or_an_export_carries_the_heavy_texts(history_url: str):
         (listed,) = queries.runs(Filter(), limit=1).runs
         assert (listed.message, listed.stack, listed.data, listed.details) == ("why", "", "", "")
         for full in (queries.run(failed.id), next(queries.iterate(Filter()))):
-            assert (full.message, full.stack, full.data, full.details) == ("why", "where", '{"code":"7"}', '{"items":3}')
+            assert (full.message, full.stack, full.data, full.details) == (
+                "why",
+                "where",
+                '{"code":"7"}',
+                '{"items":3}',
+            )
         queries.close()
 
 
@@ -153,7 +161,13 @@ def test_a_lost_run_is_unknown_until_it_ends_after_all(history_url: str):
 @pytest.mark.parametrize("text", ["\0", "\ud800", "%" * 100_000, "'; DROP TABLE run; --", "()*[]{}"])
 def test_odd_texts_are_only_texts(history_url: str, text: str):
     with history(history_url, [Past(1, "success")]) as queries:
-        odd = Filter(q=text), Filter(job=(text,)), Filter(queue=(text,)), Filter(error=(text,)), Filter(trace_id=text)
+        odd = (
+            Filter(q=text),
+            Filter(job=(text,)),
+            Filter(queue=(text,)),
+            Filter(error=(text,)),
+            Filter(trace_id=text),
+        )
 
         assert [queries.runs(filter, limit=5).total for filter in odd] == [0] * 5
         assert queries.runs(Filter(), limit=5).total == 1

@@ -10,18 +10,21 @@ from histories import batch, opened
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from past import BEGIN, DAY, HOUR, NAMES, Past, durations, percentile, rows, runs, statuses
+from test_queries import history
+
 from taskscope.errors import BadArgument
 from taskscope.settings import Retention as Rules
 from taskscope.settings import Settings
 from taskscope.sinks.history.queries import MAX_STEPS, Queries
 from taskscope.sinks.history.records import Bucket, Filter, JobStats
 from taskscope.sinks.history.retention import Retention
-from test_queries import history
 
 FEW = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 HOURS = 100
 
-moments = st.integers(BEGIN, BEGIN + HOURS * HOUR) | st.integers(0, HOURS).map(lambda hour: BEGIN + hour * HOUR)
+moments = st.integers(BEGIN, BEGIN + HOURS * HOUR) | st.integers(0, HOURS).map(
+    lambda hour: BEGIN + hour * HOUR
+)
 windows = st.tuples(moments, moments).map(lambda pair: (min(pair), max(pair)))
 
 
@@ -97,7 +100,9 @@ def test_a_trend_of_any_step_is_that_of_a_plain_list(
 
 
 @FEW
-@given(told=runs(HOURS), window=windows, limit=st.sampled_from((0.0, 0.04, 0.9, 100.0)), own=st.floats(0, 1e4))
+@given(
+    told=runs(HOURS), window=windows, limit=st.sampled_from((0.0, 0.04, 0.9, 100.0)), own=st.floats(0, 1e4)
+)
 def test_slow_runs_are_counted_within_the_sketch_error(
     history_url: str, told: list[Past], window: tuple[int, int], limit: float, own: float
 ):
@@ -117,7 +122,12 @@ def test_slow_runs_are_counted_within_the_sketch_error(
 
 
 def test_slow_runs_of_incomplete_hours_are_counted_exactly(history_url: str):
-    told = [Past(n, "success", anchor=BEGIN + n, started=BEGIN + n, ended=BEGIN + n + 1000, duration=1_000_000 + n) for n in range(50)]
+    told = [
+        Past(
+            n, "success", anchor=BEGIN + n, started=BEGIN + n, ended=BEGIN + n + 1000, duration=1_000_000 + n
+        )
+        for n in range(50)
+    ]
     with history(history_url, told) as queries:
         stats = queries.stats(BEGIN, BEGIN + HOUR // 2, (), slow=1.00003)
 
@@ -196,13 +206,24 @@ def test_the_p95_of_a_job_is_of_its_last_30_days(history_url: str):
 
     def ended(number: int, job: str, ago: int, seconds: int) -> Past:
         at = now - ago
-        return Past(number, "success", job=job, anchor=at, started=at, ended=at + seconds * 1000, duration=seconds * 10**6)
+        return Past(
+            number,
+            "success",
+            job=job,
+            anchor=at,
+            started=at,
+            ended=at + seconds * 1000,
+            duration=seconds * 10**6,
+        )
 
     told = [ended(n, "b", HOUR, 1 + n) for n in range(100)]
     told += [ended(n, "b", 40 * DAY, 5000) for n in range(100, 200)]
     told += [ended(200, "it's", HOUR, 7), Past(201, "queued", job="größe", anchor=now)]
     with history(history_url, told) as queries:
-        assert queries.p95() == {("s", "b"): pytest.approx(95, rel=0.05), ("s", "it's"): pytest.approx(7, rel=0.05)}
+        assert queries.p95() == {
+            ("s", "b"): pytest.approx(95, rel=0.05),
+            ("s", "it's"): pytest.approx(7, rel=0.05),
+        }
         assert list(queries.p95(["b"])) == [("s", "b")]
 
 

@@ -1,0 +1,115 @@
+"""The usual questions walk an index in the order of the answer; nothing is sorted but the page itself."""
+
+import sqlite3
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+from past import BEGIN, Past
+from test_queries import history
+
+from taskscope.sinks.history.queries import Queries
+from taskscope.sinks.history.records import Filter
+
+AFTER = Past(2, "success", anchor=BEGIN + 2).id
+
+
+@pytest.fixture
+def asked(sqlite_url: str) -> Iterator[tuple[Queries, list[tuple[str, object]]]]:
+    """A history on SQLite, and every statement that it is asked."""
+    statements: list[tuple[str, object]] = []
+
+    def listen(_: object, __: object, statement: str, parameters: object, *___: object) -> None:
+        if statement.startswith("SELECT"):
+            statements.append((statement, parameters))
+
+    told = [Past(n, "failed", anchor=BEGIN + n, trace_id="abc", exception="E") for n in range(5)]
+    with history(sqlite_url, told) as queries:
+        sa.event.listen(sa.Engine, "before_cursor_execute", listen)
+        yield queries, statements
+        sa.event.remove(sa.Engine, "before_cursor_execute", listen)
+
+
+def plans(url: str, statements: list[tuple[str, object]]) -> list[list[str]]:
+    """How SQLite goes about each statement."""
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+        found = [
+            [row[-1] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            for statement, parameters in statements
+        ]
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("filter", "index"),
+    [
+        (Filter(), "SCAN run"),
+        (Filter(since=BEGIN, until=BEGIN + 9), "run USING PRIMARY KEY (id>? AND id<?)"),
+        (Filter(status=("failed",)), "run USING COVERING INDEX run_unsuccessful (rank=?)"),
+        (Filter(status=("started",)), "run USING COVERING INDEX run_unsuccessful (rank=?)"),
+        (
+            Filter(status=("failed",), since=BEGIN),
+            "run USING COVERING INDEX run_unsuccessful (rank=? AND id>?)",
+        ),
+        (Filter(status=("failed", "skipped")), "run USING COVERING INDEX run_unsuccessful (rank=?)"),
+        (Filter(job=("b",)), "run USING COVERING INDEX run_by_job (job=?)"),
+        (Filter(scheduler=("s",)), "run USING COVERING INDEX run_by_job (job=?)"),
+        (
+            Filter(job=("b",), status=("failed",)),
+            "run USING COVERING INDEX run_ended_badly (job=? AND rank=?)",
+        ),
+        (
+            Filter(job=("b",), status=("failed",), until=BEGIN + 9),
+            "run USING COVERING INDEX run_ended_badly (job=? AND rank=? AND id<?)",
+        ),
+        (Filter(job=("b",), status=("success",)), "run USING INDEX run_by_job (job=?)"),
+        (Filter(trace_id="abc"), "run USING COVERING INDEX run_by_trace (trace_id=?)"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_usual_filter_walks_its_index(
+    asked: tuple[Queries, list[tuple[str, object]]], sqlite_url: str, filter: Filter, index: str
+):
+    queries, statements = asked
+    queries.runs(filter, limit=2)
+
+    *_, page, _ = plans(sqlite_url, statements)
+    walks = [line for line in page if " run " in f"{line} " and "PRIMARY KEY (id=?)" not in line]
+    assert walks
+    assert all(line.endswith(index) for line in walks)
+    if len(walks) == 1:
+        assert "USE TEMP B-TREE FOR ORDER BY" not in page[:-1], "only the page itself is put in order"
+
+
+@pytest.mark.parametrize("descending", [True, False])
+def test_a_cursor_seeks_instead_of_skipping(
+    asked: tuple[Queries, list[tuple[str, object]]], sqlite_url: str, descending: bool
+):
+    queries, statements = asked
+    queries.runs(Filter(), limit=2, after=AFTER, descending=descending)
+
+    *_, page, _ = plans(sqlite_url, statements)
+    assert f"SEARCH run USING PRIMARY KEY (id{'<' if descending else '>'}?)" in page
+    assert "USE TEMP B-TREE FOR ORDER BY" not in page[:-1]
+
+
+def test_a_page_costs_a_handful_of_statements(asked: tuple[Queries, list[tuple[str, object]]]):
+    queries, statements = asked
+    queries.runs(Filter(), limit=5)
+
+    assert len(statements) == 3, "total, page, names"
+
+
+def test_statistics_of_days_read_days(asked: tuple[Queries, list[tuple[str, object]]], sqlite_url: str):
+    queries, statements = asked
+    queries.stats(BEGIN - 30 * 86_400_000, BEGIN + 1_800_000, (50,))
+
+    walks = [
+        line
+        for plan in plans(sqlite_url, statements)
+        for line in plan
+        if " rollup " in line or " run " in line
+    ]
+    assert len(walks) == 4, "hours, days, hours; and the runs of the last half hour"
+    assert all("USING PRIMARY KEY" in line for line in walks)
