@@ -11,6 +11,7 @@ from taskscope.events import SchedulerState
 logger = logging.getLogger("taskscope")
 
 _SETTLE = 0.2  # many jobs are added at once: read them once
+_REST = 20  # times as long as it took: jobs that come and go all the time must not keep us reading a large store
 
 
 class Poller:
@@ -50,9 +51,11 @@ class Poller:
     def _run(self) -> None:
         while not self._stop.is_set():
             self._wake.clear()
+            begun = time.monotonic()
             self.poll()
+            took = time.monotonic() - begun
             if self._wake.wait(self._interval):
-                self._stop.wait(_SETTLE)
+                self._stop.wait(min(self._interval, max(_SETTLE, took * _REST)))
 
     def poll(self) -> None:
         """Ask once; a bridge that raises is a scheduler that is down."""
