@@ -13,7 +13,7 @@ import taskscope
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "exporter" / "taskscope"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("wheel")]  # it installs into a new environment
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("wheel")]
 
 
 @pytest.fixture(scope="module")
