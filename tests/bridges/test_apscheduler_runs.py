@@ -11,9 +11,14 @@ import pytest
 import recorded
 from apscheduler.executors.debug import DebugExecutor
 from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.schedulers.blocking import BlockingScheduler
 from ledger import NEAR, observed_id
 from watching import ended, now, reasons, stop
+
+from taskscope import Exporter
+from taskscope.identity import text
+from taskscope.testing import Recorder
 
 
 def test_the_first_run_of_a_job_takes_as_long_as_it_took(make, ledger, seen):
@@ -407,3 +412,17 @@ def test_a_job_that_still_runs_when_several_of_its_runs_are_due_leaves_each_of_t
     gate.touch()
     seen.wait_for(lambda: reasons(seen)["success", ""])
     assert reasons(seen) == {("success", ""): 1, ("skipped", "coalesced"): 2, ("skipped", "overlap"): 1}
+
+
+def test_a_job_knows_its_run_by_the_id_under_which_it_is_kept(ledger):
+    scheduler, kept = BackgroundScheduler(timezone="UTC"), Recorder()
+    with Exporter(scheduler, history=None, port=None, sinks=[kept]):
+        scheduler.start()
+        for number in range(3):
+            scheduler.add_job(
+                recorded.work, "date", [ledger.path, "job"], id=f"job-{number}", misfire_grace_time=None
+            )
+        kept.wait_for(lambda: sum(change.row.status == "success" for change in kept.changes) == 3)
+        stop(scheduler)
+
+    assert {line["run"] for line in ledger.lines("end")} == {text(change.row.id) for change in kept.changes}
