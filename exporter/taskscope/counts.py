@@ -112,7 +112,8 @@ class _Tally:
                 _add(self._reasons, row.reason or "unknown")
             elif status == "failed":
                 _add(self._exceptions, row.exception or row.reason or "unknown")
-        for event in _trigger_events(bits, row.reason if bits & _SKIPPED else ""):
+        heard = bits & ~_COMPLETED if row.facts & ~bits & _COMPLETED else bits  # once, were there two endings
+        for event in _trigger_events(heard, row.reason if bits & _SKIPPED else ""):
             _add(self._triggers, event)
         if bits & DURATION:
             self._duration.observe(row.duration / 1e6, row)
