@@ -96,21 +96,22 @@ def background_plans(stop: Event, now: datetime) -> list[Plan]:
     return [
         Plan("50 ms, every second", _every(1, steady, now)),
         Plan("1.5 to 4 s, every 8 s", _every(8, slow, now, args=[stop])),
-        Plan("fails one time in three", _every(2, flaky, now)),
+        Plan("fails 1 time in 3", _every(2, flaky, now)),
         Plan("always fails", _every(5, broken, now)),
         Plan("2.5 s, due every second", _every(1, overlapping, now, args=[stop])),
-        Plan("8 s in a pool of one thread", _every(15, long, now, args=[stop], executor="narrow")),
+        Plan("8 s, pool of one thread", _every(15, long, now, args=[stop], executor="narrow")),
         Plan(
             "too late behind long",
             _every(3, waiting, now, id="misfiring", executor="narrow", misfire_grace_time=1, max_instances=5),
         ),
-        Plan("a process keeps a CPU busy", _every(3, crunch, now, args=[200_000], executor="process")),
+        Plan("CPU work in a process", _every(3, crunch, now, args=[200_000], executor="process")),
         Plan(
             "one time only",
             {"func": once, "id": "one_shot", "trigger": "date", "run_date": now + timedelta(seconds=4)},
         ),
         Plan(
-            "paused", {"func": nightly, "id": "paused", "trigger": "cron", "hour": 3, "next_run_time": None}
+            "every night, paused",
+            {"func": nightly, "id": "paused", "trigger": "cron", "hour": 3, "next_run_time": None},
         ),
     ]
 
@@ -120,7 +121,7 @@ def asyncio_plans(now: datetime) -> list[Plan]:
     return [
         Plan("awaits 200 to 500 ms", _every(2, fetch, now)),
         Plan(
-            "cron; fails one time in five",
+            "cron; fails 1 time in 5",
             {"func": poll_feed, "id": "poll_feed", "trigger": "cron", "second": "*/5"},
         ),
     ]

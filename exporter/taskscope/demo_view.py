@@ -18,7 +18,7 @@ from taskscope.live import LiveJob
 COLUMNS = (
     show.Column("job"),
     show.Column("scheduler", from_width=120, style="dim"),
-    show.Column("what it does", from_width=100, style="dim", cut=True),
+    show.Column("what it does", from_width=110, style="dim", cut=True),
     show.Column("last run", least=16, cut=True),
     show.Column("took", right=True, least=7),
     show.Column("runs", right=True),
@@ -87,7 +87,9 @@ class View:
 
     def farewell(self, kept: bool) -> str:
         """What has been, in one line."""
-        ending = f"it is all in {self._history}" if kept else "its history is removed (keep it with --history)"
+        ending = (
+            f"it is all in {self._history}" if kept else "its history is removed (keep it with --history)"
+        )
         return f"The demo ran for {self._age()}: {self._totals()}; {ending}."
 
     def _age(self) -> str:
