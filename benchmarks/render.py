@@ -136,7 +136,7 @@ class Ours:
         """Every line must be written anew, also of those whose number is the same."""
         self.publish_all()
         for family in self.metrics._families.values():
-            for block in family.blocks:
+            for block in (block for group in family.groups for block in group.blocks):
                 block.change()
 
     def publish_all(self) -> None:

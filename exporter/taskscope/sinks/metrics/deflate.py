@@ -6,15 +6,12 @@ isal is used where it is installed: 10 times as fast as zlib at about 1.1 times 
 """
 
 import zlib
-from collections.abc import Hashable, Iterable
-from typing import Any, TypeAlias
+from collections.abc import Iterable
+from typing import Any
 
 _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 _END = b"\x03\0"  # an empty last block
 _RAW = -15  # window bits: deflate without a header of its own
-
-Group: TypeAlias = tuple[Hashable, bytes]
-"""A piece of a page: what tells it from other content, and the content."""
 
 
 class Deflater:
@@ -22,19 +19,20 @@ class Deflater:
 
     def __init__(self) -> None:
         self._library, self._level = _fastest()
-        self._pieces: dict[Hashable, bytes] = {}
+        self._pieces: dict[bytes, bytes] = {}
 
-    def page(self, groups: Iterable[Group]) -> list[bytes]:
-        """The gzip stream of all groups together, in parts."""
-        pieces: dict[Hashable, bytes] = {}
+    def page(self, blocks: Iterable[bytes]) -> list[bytes]:
+        """The gzip stream of all blocks together, in pieces; what the latest page had is not compressed again."""
+        kept: dict[bytes, bytes] = {}
+        stream = [_HEADER]
         crc = size = 0
-        for key, content in groups:
-            pieces[key] = self._pieces.get(key) or self._deflate(content)
-            crc = self._library.crc32(content, crc)
-            size += len(content)
-        self._pieces = pieces
-        end = _END + crc.to_bytes(4, "little") + (size & 0xFFFFFFFF).to_bytes(4, "little")
-        return [_HEADER, *pieces.values(), end]
+        for block in blocks:
+            piece = kept[block] = self._pieces.get(block) or self._deflate(block)
+            stream.append(piece)
+            crc = self._library.crc32(block, crc)
+            size += len(block)
+        self._pieces = kept
+        return [*stream, _END + crc.to_bytes(4, "little") + (size & 0xFFFFFFFF).to_bytes(4, "little")]
 
     def _deflate(self, content: bytes) -> bytes:
         stream = self._library.compressobj(self._level, zlib.DEFLATED, _RAW)

@@ -14,7 +14,7 @@ from prometheus_client import (
 from prometheus_client.openmetrics import exposition
 from prometheus_client.registry import Collector
 
-from taskscope.sinks.metrics.render import END, Part
+from taskscope.sinks.metrics.render import END
 
 _FRESH = 1.0  # seconds between two looks at /proc
 
@@ -28,7 +28,7 @@ class Process(Collector):
             collector(registry=self._registry)
         self._asked_at = -_FRESH
         self._families: list[Metric] = []
-        self._pages: dict[bool, Part] = {}
+        self._pages: dict[bool, bytes] = {}
 
     def refresh(self, now: float) -> None:
         """Ask them again, at most once a second."""
@@ -39,16 +39,16 @@ class Process(Collector):
         """The latest answer."""
         return self._families
 
-    def part(self, openmetrics: bool) -> Part:
+    def part(self, openmetrics: bool) -> bytes:
         """The latest answer as lines."""
         part = self._pages.get(openmetrics)
         if part is None:
-            part = self._pages[openmetrics] = object(), _lines(self, openmetrics)
+            part = self._pages[openmetrics] = _lines(self, openmetrics)
         return part
 
-    def only(self, openmetrics: bool, names: Collection[str]) -> Part:
+    def only(self, openmetrics: bool, names: Collection[str]) -> bytes:
         """The families of these names."""
-        return object(), _lines(_Only(self._families, names), openmetrics)
+        return _lines(_Only(self._families, names), openmetrics)
 
 
 class _Only(Collector):

@@ -1,8 +1,7 @@
 """A page from series: text 0.0.4 or OpenMetrics 1.0, of which only the changed blocks are written anew."""
 
-from collections.abc import Collection, Hashable, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from threading import Lock
-from typing import TypeAlias
 
 import msgspec
 
@@ -13,12 +12,8 @@ TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 END = b"# EOF\n"
 
-Part: TypeAlias = tuple[Hashable, bytes]
-"""Some lines of a page, and what tells them from other lines."""
-
-_GROUP = 16  # parts that are compressed together: some 100 kB
-_SIZE = 524_288  # bytes from which on a block of the answer is complete
-_LARGEST = 1_048_576
+_SIZE = 65_536  # bytes up to which pieces are joined
+_LARGEST = 1_048_576  # bytes after which a piece is cut
 
 
 class Rendered(msgspec.Struct, frozen=True):
@@ -45,17 +40,16 @@ def wants_openmetrics(accept: str) -> bool:
     return openmetrics > 0 and openmetrics >= text
 
 
-def parts(family: Family, lock: Lock, openmetrics: bool) -> Iterator[Part]:
-    """A family's lines, its header in front; holds the lock for a block at a time."""
+def parts(family: Family, lock: Lock, openmetrics: bool) -> Iterator[bytes]:
+    """A family's lines, its header in front; holds the lock for a group at a time."""
     with lock:
-        blocks = list(family.blocks)
-    front = header(family.metric, openmetrics)
-    for block in blocks:
+        groups = list(family.groups)
+    if groups:
+        yield header(family.metric, openmetrics)
+    for group in groups:
         with lock:
-            lines = block.openmetrics() if openmetrics else block.text()
-            stamp = block.stamp
-        yield stamp, front + lines if front else lines
-        front = b""
+            lines = group.write(openmetrics)
+        yield lines
 
 
 def header(metric: Metric, openmetrics: bool) -> bytes:
@@ -67,40 +61,26 @@ def header(metric: Metric, openmetrics: bool) -> bytes:
     return f"# HELP {metric.family} {metric.help}\n# TYPE {metric.family} {metric.kind}\n{unit}".encode()
 
 
-def only(all_parts: Iterable[Part], names: Collection[str]) -> Iterator[Part]:
-    """The parts without the samples of other names."""
+def only(lines: Iterable[bytes], names: Collection[str]) -> Iterator[bytes]:
+    """The lines without the samples of other names."""
     starts = tuple(f"{name}{mark}".encode() for name in names for mark in "{ ")
-    for stamp, lines in all_parts:
-        kept = [line for line in lines.split(b"\n") if line.startswith((b"# ", *starts))]
+    for part in lines:
+        kept = [line for line in part.split(b"\n") if line.startswith((b"# ", *starts))]
         if kept:
-            yield stamp, b"\n".join([*kept, b""])
-
-
-def groups(all_parts: Iterable[Part]) -> Iterator[Part]:
-    """Neighbouring parts together, so that a group stays the same while all of its parts do."""
-    stamps: list[Hashable] = []
-    lines: list[bytes] = []
-    for stamp, part in all_parts:
-        stamps.append(stamp)
-        lines.append(part)
-        if len(stamps) == _GROUP:
-            yield tuple(stamps), b"".join(lines)
-            stamps, lines = [], []
-    if stamps:
-        yield tuple(stamps), b"".join(lines)
+            yield b"\n".join([*kept, b""])
 
 
 def packed(pieces: Iterable[bytes]) -> list[bytes]:
-    """Few large blocks from many small pieces."""
+    """Small pieces together, large ones as they are, too large ones cut."""
     blocks: list[bytes] = []
     waiting: list[bytes] = []
     size = 0
     for piece in pieces:
-        waiting.append(piece)
-        size += len(piece)
-        if size >= _SIZE:
+        if size + len(piece) > _SIZE:
             blocks += _cut(b"".join(waiting))
             waiting, size = [], 0
+        waiting.append(piece)
+        size += len(piece)
     return blocks + _cut(b"".join(waiting))
 
 

@@ -1,13 +1,15 @@
 """Series in memory, in rows and blocks, of which a page is written.
 
-Rows stand in blocks, and a block is written anew only when something in it changed. A row never moves to another
-block, so a page shows it exactly once. Nothing here locks: who uses a family holds the lock of its owner.
+Rows stand in blocks, blocks in groups. A block is written anew only when something in it changed; a group keeps the
+text. A row never moves to another block, so a page shows it exactly once. Nothing here locks: who uses a family
+holds the lock of its owner.
 """
 
 import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias
+from itertools import accumulate
+from typing import NamedTuple, TypeAlias
 
 from taskscope.counts import Exemplar
 from taskscope.identity import text as run_text
@@ -18,6 +20,7 @@ from taskscope.sinks.metrics.numbers import number, numbers
 Values: TypeAlias = "array[float]"
 
 _LINES = 64  # of a block: small enough that few unchanged lines are written with a changed one
+_BLOCKS = 16  # of a group: its text is some 100 kB, which is sent and compressed as a whole
 _TRACE_ID = re.compile(
     r"[0-9A-Za-z_.:-]{1,64}"
 )  # OpenMetrics allows 128 characters for all labels of an exemplar
@@ -60,40 +63,36 @@ class Row:
     def point(self, line: int, exemplar: Exemplar) -> None:
         """Let a line carry an exemplar."""
         self.pointers = {**(self.pointers or {}), line: Pointer(exemplar)}
+        self.block.pointing = True
         self.block.change()
 
 
 class Block:
     """Some rows that are written together."""
 
-    __slots__ = ("_form", "_openmetrics", "_text", "rows", "stamp", "values")
+    __slots__ = ("_form", "pointing", "rows", "stamp", "values")
 
     def __init__(self, form: Form) -> None:
         self._form = form
         self.rows: list[Row] = []
         self.values: Values = array("d")
+        self.pointing = False
+        """Does a line carry an exemplar?"""
         self.stamp = object()
         """Another object after every change."""
-        self._text: bytes | None = None
-        self._openmetrics: bytes | None = None
 
     def change(self) -> None:
         """Something changed: what was written is no longer true."""
-        self._text = self._openmetrics = None
         self.stamp = object()
 
-    def text(self) -> bytes:
-        """The lines in text 0.0.4."""
-        if self._text is None:
-            self._text = self._form.write([row.texts for row in self.rows], numbers(self.values))
-        return self._text
-
-    def openmetrics(self) -> bytes:
-        """The lines in OpenMetrics: the same, unless there are exemplars."""
-        if self._openmetrics is None:
-            pointing = any(row.pointers for row in self.rows)
-            self._openmetrics = self._with_exemplars() if pointing else self.text()
-        return self._openmetrics
+    def write(self, exemplars: bool) -> bytes:
+        """The lines as they are now."""
+        texts = numbers(self.values)
+        if exemplars and self.pointing:
+            for row in self.rows:
+                for line, pointer in (row.pointers or {}).items():
+                    texts[row.at + line] += pointer.text()
+        return self._form.write([row.texts for row in self.rows], texts)
 
     def append(self, labels: Labels, values: Sequence[float]) -> Row:
         """Add a row."""
@@ -113,12 +112,46 @@ class Block:
                 later.at -= width
         self.change()
 
-    def _with_exemplars(self) -> bytes:
-        texts = numbers(self.values)
-        for row in self.rows:
-            for line, pointer in (row.pointers or {}).items():
-                texts[row.at + line] += pointer.text()
-        return self._form.write([row.texts for row in self.rows], texts)
+
+class Written(NamedTuple):
+    """What was written of a group, and when."""
+
+    text: bytes
+    stamps: list[object]
+    """Of each of its blocks."""
+    sizes: list[int]
+
+
+class Group:
+    """Neighbouring blocks, of which the text is kept: lines are held in memory once."""
+
+    __slots__ = ("_written", "blocks")
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+        self._written: dict[bool, Written] = {}
+
+    def write(self, openmetrics: bool) -> bytes:
+        """The lines in text 0.0.4 or in OpenMetrics, which differ by exemplars only."""
+        exemplars = openmetrics and any(block.pointing for block in self.blocks)
+        stamps = [block.stamp for block in self.blocks]
+        written = self._written.get(exemplars)
+        if written is None or written.stamps != stamps:
+            parts = self._parts(written, exemplars)
+            written = self._written[exemplars] = Written(b"".join(parts), stamps, list(map(len, parts)))
+        return written.text
+
+    def _parts(self, old: Written | None, exemplars: bool) -> list[bytes | memoryview]:
+        """The text of each block: cut out of the old one where nothing changed."""
+        kept: dict[object, memoryview] = {}
+        if old is not None:
+            ends = list(accumulate(old.sizes))
+            view = memoryview(old.text)
+            kept = {
+                stamp: view[end - size : end]
+                for stamp, size, end in zip(old.stamps, old.sizes, ends, strict=True)
+            }
+        return [kept.get(block.stamp) or block.write(exemplars) for block in self.blocks]
 
 
 class Family:
@@ -129,7 +162,7 @@ class Family:
         self.form = Form(metric, bounds)
         self.width = self.form.width
         self.rows: dict[Labels, Row] = {}
-        self.blocks: list[Block] = []
+        self.groups: list[Group] = []
         self._rows_per_block = max(1, _LINES // self.width)
         self._roomy: dict[Block, None] = {}
 
@@ -166,8 +199,8 @@ class Family:
         if row.block.rows:
             self._roomy[row.block] = None
         else:
-            self.blocks.remove(row.block)
             self._roomy.pop(row.block, None)
+            self._forget(row.block)
 
     def rename(self, old: Labels, new: Labels) -> None:
         """Give a row other labels, in its place: a page never shows both or neither."""
@@ -185,7 +218,7 @@ class Family:
 
     def samples(self) -> Iterator[tuple[str, dict[str, str], float, Pointer | None]]:
         """Name, labels, value and exemplar of every line, in the order of the page."""
-        for row in (row for block in self.blocks for row in block.rows):
+        for row in (row for group in self.groups for block in group.blocks for row in block.rows):
             labels = dict(zip(self.metric.labels, map(printable, row.labels), strict=True))
             for line, (suffix, given) in enumerate(self.form.endings):
                 pointer = row.pointers.get(line) if row.pointers else None
@@ -199,9 +232,21 @@ class Family:
     def _bear(self, labels: Labels, values: Sequence[float]) -> None:
         block = next(reversed(self._roomy), None)
         if block is None:
-            block = Block(self.form)
-            self.blocks.append(block)
-            self._roomy[block] = None
+            block = self._new_block()
         self.rows[labels] = block.append(labels, values)
         if len(block.rows) >= self._rows_per_block:
-            del self._roomy[block]
+            self._roomy.pop(block, None)
+
+    def _new_block(self) -> Block:
+        if not self.groups or len(self.groups[-1].blocks) >= _BLOCKS:
+            self.groups.append(Group())
+        block = Block(self.form)
+        self.groups[-1].blocks.append(block)
+        self._roomy[block] = None
+        return block
+
+    def _forget(self, block: Block) -> None:
+        group = next(group for group in self.groups if block in group.blocks)
+        group.blocks.remove(block)
+        if not group.blocks:
+            self.groups.remove(group)

@@ -25,9 +25,7 @@ from taskscope.sinks.metrics.render import (
     END,
     OPENMETRICS,
     TEXT,
-    Part,
     Rendered,
-    groups,
     only,
     packed,
     parts,
@@ -132,23 +130,24 @@ class Metrics:
         openmetrics = wants_openmetrics(accept)
         page = self._named(openmetrics, frozenset(names)) if names else self._all(openmetrics)
         content_type = OPENMETRICS if openmetrics else TEXT
+        blocks = packed(page)
         if not compress:
-            return Rendered(content_type, "", packed(lines for _, lines in page))
+            return Rendered(content_type, "", blocks)
         deflater = Deflater() if names else self._deflaters[openmetrics]
-        return Rendered(content_type, "gzip", packed(deflater.page(groups(page))))
+        return Rendered(content_type, "gzip", packed(deflater.page(blocks)))
 
     def collector(self) -> SeriesCollector:
         """All `taskscope_` families, for a registry of prometheus_client."""
         return SeriesCollector(self._families, self._lock)
 
-    def _all(self, openmetrics: bool) -> Iterator[Part]:
+    def _all(self, openmetrics: bool) -> Iterator[bytes]:
         for family in self._families.values():
             yield from parts(family, self._lock, openmetrics)
         yield self._process.part(openmetrics)
         if openmetrics:
-            yield None, END
+            yield END
 
-    def _named(self, openmetrics: bool, names: frozenset[str]) -> Iterator[Part]:
+    def _named(self, openmetrics: bool, names: frozenset[str]) -> Iterator[bytes]:
         for family in self._families.values():
             entry = family.metric
             if names & {entry.sample, entry.family}:
@@ -157,7 +156,7 @@ class Metrics:
                 yield from only(parts(family, self._lock, openmetrics), names)
         yield self._process.only(openmetrics, names)
         if openmetrics:
-            yield None, END
+            yield END
 
     def _own(self, name: str, labels: Labels, histogram: bool = False) -> Family:
         entry = metric(name)
