@@ -1,17 +1,22 @@
 """A running server to ask."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from asking import NOW, Client
+from past import past
 
 from taskscope.api.backend import Backend
 from taskscope.api.server import Server
 from taskscope.events import Job, Jobs, QueueState, SchedulerState, Trigger, WorkerState
 from taskscope.live import Live
-from taskscope.settings import Settings
+from taskscope.settings import JobRule, Settings
+from taskscope.sinks.history.queries import Queries
+from taskscope.sinks.history.sql import SqlStore
 from taskscope.sinks.metrics import Metrics
 
 
@@ -63,3 +68,31 @@ def serve(live: Live) -> Iterator[Callable[..., Client]]:
 def client(serve: Callable[..., Client]) -> Client:
     """A client of a server without history and tokens."""
     return serve()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def history_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A history of each kind that holds the past; nothing writes to it."""
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            url = f"sqlite:///{tmp_path_factory.mktemp('history') / 'runs.db'}"
+        else:
+            server = request.getfixturevalue("postgres")
+            database = f"api_{uuid4().hex}"
+            server.execute(f"CREATE DATABASE {database}")
+            stack.callback(server.execute, f"DROP DATABASE {database} WITH (FORCE)")
+            url = server.url(database)
+        store = SqlStore(url, Settings(history=url))
+        store.open()
+        store.apply(past())
+        store.close()
+        yield url
+
+
+@pytest.fixture
+def historian(serve: Callable[..., Client], history_url: str) -> Iterator[Client]:
+    """A client of a server that remembers the past."""
+    settings = Settings(history=history_url, jobs=(JobRule(match="flaky", slow_after=10.0),))
+    queries = Queries(history_url, settings)
+    yield serve(settings, queries=queries, clock=time.time)
+    queries.close()

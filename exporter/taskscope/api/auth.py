@@ -21,14 +21,14 @@ class Gate:
 
     def __init__(self, settings: Settings, host: str) -> None:
         self._tokens = [(bytes.fromhex(token.sha256), allowed(token)) for token in settings.tokens]
-        self._metrics_open = settings.metrics_open
+        self._settings = settings
         self._hosts_checked = not settings.tokens and is_loopback(host)
 
     def check(self, request: web.Request, scope: Scope) -> None:
         """Raises 401 or 403."""
         if self._hosts_checked:
             self._check_host(request.headers.get("Host"))
-        if not scope or not self._tokens or (scope == "metrics" and self._metrics_open):
+        if not guarded(self._settings, scope):
             return
         scopes = self._scopes(request.headers.get("Authorization", ""))
         if scope not in scopes:
@@ -52,6 +52,11 @@ class Gate:
         if host and not is_loopback(host_name(host)):
             why = f"{host} is not a name of this host; set tokens to serve under other names."
             raise ApiError(403, why)
+
+
+def guarded(settings: Settings, scope: Scope) -> bool:
+    """Does what a scope covers need a token?"""
+    return bool(scope and settings.tokens) and not (scope == "metrics" and settings.metrics_open)
 
 
 def allowed(token: Token) -> frozenset[str]:

@@ -91,9 +91,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def statuses(self) -> tuple[int, ...]:
         """Every error that it may answer with."""
-        reads = {400} if self.hints.keys() & {"query", "path"} else set()
-        guarded = {401, 403} if self.scope else {403}
-        return tuple(sorted({*reads, *guarded, *self.errors}))
+        return tuple(sorted({400, 403, *({401} if self.scope else ()), *self.errors}))
 
 
 def get(

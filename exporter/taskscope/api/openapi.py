@@ -7,10 +7,11 @@ import msgspec
 from aiohttp import web
 
 from taskscope import __version__
+from taskscope.api.auth import guarded
 from taskscope.api.endpoint import Call, Endpoint, endpoints, get
 from taskscope.api.errors import MEANINGS, Problem
 from taskscope.api.params import Parameter, parameters
-from taskscope.settings import Limits
+from taskscope.settings import Limits, Settings
 
 Json = dict[str, Any]
 _REF = "#/components/schemas/{name}"
@@ -19,11 +20,11 @@ _REF = "#/components/schemas/{name}"
 @get("/api/openapi.json", tag="Pages")
 async def openapi(call: Call) -> Json:
     """Give this description of the API (OpenAPI 3.1)."""
-    return document(call.endpoints, call.backend.settings.limits)
+    return document(call.endpoints, call.backend.settings)
 
 
-def document(known: Sequence[Endpoint], limits: Limits) -> Json:
-    """The OpenAPI document of these endpoints."""
+def document(known: Sequence[Endpoint], settings: Settings) -> Json:
+    """The OpenAPI document of these endpoints, with the bounds and the guards that settings give them."""
     answers = {endpoint: answer(endpoint) for endpoint in known}
     structs = [Problem, *answers.values()]
     schemas, components = msgspec.json.schema_components(structs, ref_template=_REF)
@@ -33,7 +34,7 @@ def document(known: Sequence[Endpoint], limits: Limits) -> Json:
         "openapi": "3.1.0",
         "info": {"title": "taskscope", "version": __version__, "license": {"name": "Apache-2.0"}},
         "paths": {
-            endpoint.path: {"get": _operation(endpoint, limits, written[endpoint], problem)}
+            endpoint.path: {"get": _operation(endpoint, settings, written[endpoint], problem)}
             for endpoint in known
         },
         "components": {
@@ -58,7 +59,7 @@ def of_endpoint(endpoint: Endpoint, place: str, limits: Limits) -> Iterable[Para
     return parameters(hints[place], limits) if place in hints else ()
 
 
-def _operation(endpoint: Endpoint, limits: Limits, schema: Json, problem: Json) -> Json:
+def _operation(endpoint: Endpoint, settings: Settings, schema: Json, problem: Json) -> Json:
     good = {"description": "The answer.", "content": {endpoint.media: {"schema": schema}}}
     bad = {"application/json": {"schema": problem}}
     return {
@@ -69,7 +70,7 @@ def _operation(endpoint: Endpoint, limits: Limits, schema: Json, problem: Json) 
         "parameters": [
             _parameter(parameter, place)
             for place in ("path", "query")
-            for parameter in of_endpoint(endpoint, place, limits)
+            for parameter in of_endpoint(endpoint, place, settings.limits)
         ],
         "responses": {
             **{
@@ -77,7 +78,7 @@ def _operation(endpoint: Endpoint, limits: Limits, schema: Json, problem: Json) 
             },
             **{str(status): good for status in (200, *endpoint.also)},
         },
-        "security": [{"bearer": [endpoint.scope]}] if endpoint.scope else [],
+        "security": [{"bearer": [endpoint.scope]}] if guarded(settings, endpoint.scope) else [],
     }
 
 
@@ -94,7 +95,7 @@ def _parameter(parameter: Parameter, place: str) -> Json:
 def markdown() -> str:
     """The text of `docs/http-api.md`."""
     known, limits = endpoints(), Limits()
-    components: Json = document(known, limits)["components"]["schemas"]
+    components: Json = document(known, Settings())["components"]["schemas"]
     parts = [
         _INTRODUCTION,
         _table(("status", "meaning"), ((f"{status}", why) for status, why in MEANINGS.items())),
@@ -185,7 +186,7 @@ with a slash is also found without it.
 
 **Parameters.** A time is RFC 3339, a date (its midnight, UTC), seconds or milliseconds since the epoch,
 `now`, or how long ago: `-90s`, `-1h`, `-7d` (also `now-1h`). A parameter that takes a list is given several
-times; choices and numbers may also be joined by commas. Free text that is left empty does not filter. An
+times; choices and numbers may also be joined by commas. Text and times that are left empty do not filter. An
 unknown parameter is an error.
 
 **Who may ask.** Without `tokens` the server listens on this host only and answers everybody there; it then

@@ -15,8 +15,8 @@ from taskscope.settings import Limits
 T = TypeVar("T", bound=msgspec.Struct)
 
 _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-_RELATIVE = r"^(now)?-\d{1,9}(ms|s|m|h|d|w)$"
-_EPOCH = r"^\d{1,15}(\.\d{1,6})?$"
+_RELATIVE = r"^(now)?-[0-9]{1,9}(ms|s|m|h|d|w)$"
+_EPOCH = r"^[0-9]{1,15}(\.[0-9]{1,6})?$"
 _LATEST = 32_503_680_000_000  # the year 3000, in ms
 _NOUNS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "uuid": "a UUID"}
 _AS_MS = 10**11  # a number from here on is ms: as seconds it would be the year 5138
@@ -30,7 +30,7 @@ When = Annotated[
                 {"format": "date"},
                 {"pattern": _RELATIVE},
                 {"pattern": _EPOCH},
-                {"const": "now"},
+                {"enum": ["now", ""]},
             ]
         }
     ),
@@ -148,10 +148,10 @@ def moment(text: str, now: int) -> int:
     """The point in time that `When` means, in ms since the epoch. Raises ValueError."""
     if text == "now":
         return now
-    if re.match(_RELATIVE, text):
+    if re.fullmatch(_RELATIVE, text):
         number, unit = re.findall(r"(\d+)(\w+)$", text)[0]
         return _bounded(now - int(number) * _UNITS[unit])
-    if re.match(_EPOCH, text):
+    if re.fullmatch(_EPOCH, text):
         number = float(text)
         return _bounded(round(number if number >= _AS_MS else number * 1000))
     try:  # a plus sign that nobody encoded arrives as a space

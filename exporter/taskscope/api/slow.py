@@ -1,5 +1,6 @@
 """What counts as slow: a limit that the request gives, the job's own p95, or the user's rule for the job."""
 
+import re
 from typing import Annotated, TypeAlias
 
 from msgspec import Meta
@@ -10,7 +11,8 @@ from taskscope.events import JobKey
 from taskscope.rules import rule_for
 from taskscope.settings import Settings
 
-Slow = Annotated[str, Meta(extra_json_schema={"pattern": r"^(p95|\d{1,12}(\.\d{1,6})?)$"})]
+_PATTERN = r"^(p95|[0-9]{1,12}(\.[0-9]{1,6})?)?$"
+Slow = Annotated[str, Meta(extra_json_schema={"pattern": _PATTERN})]
 
 Limits: TypeAlias = tuple[float | None, dict[JobKey, float] | None]
 """One limit for all, in seconds, or one for each job."""
@@ -18,12 +20,13 @@ Limits: TypeAlias = tuple[float | None, dict[JobKey, float] | None]
 
 async def limits(call: Call, slow: str) -> Limits:
     """What the parameter `slow` means. Raises 400."""
+    if not slow:
+        return None, None
+    if not re.fullmatch(_PATTERN, slow):
+        raise refused({"slow": "must be milliseconds or p95"})
     if slow == "p95":
         return None, await call.ask(call.queries.p95)
-    try:
-        return (float(slow) / 1000 if slow else None), None
-    except ValueError:
-        raise refused({"slow": "must be milliseconds or p95"}) from None
+    return float(slow) / 1000, None
 
 
 def by_rule(call: Call) -> dict[JobKey, float]:

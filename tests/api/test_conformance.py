@@ -1,0 +1,52 @@
+"""What schemathesis finds when it asks what the OpenAPI document allows, and what it forbids."""
+
+from hashlib import sha256
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck
+from hypothesis import settings as examples
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
+
+from taskscope.api.endpoint import endpoints
+from taskscope.api.openapi import document
+from taskscope.settings import Settings, Token
+
+TOKEN = Token(name="t", sha256=sha256(b"secret").hexdigest(), scopes=("metrics", "monitoring"))
+
+open_to_all = schemathesis.openapi.from_dict(document(endpoints(), Settings()))
+guarded = schemathesis.openapi.from_dict(document(endpoints(), Settings(tokens=(TOKEN,))))
+
+
+@pytest.fixture
+def guarded_client(serve):
+    return serve(Settings(history=None, tokens=(TOKEN,)))
+
+
+def bounded(test):
+    return examples(
+        max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )(test)
+
+
+@open_to_all.parametrize()
+@bounded
+def test_every_answer_is_what_the_document_says(case, historian):
+    case.call_and_validate(
+        base_url=f"http://127.0.0.1:{historian.port}",
+        timeout=20,
+        # A document cannot say that `from` comes before `to`, nor which cursors there are.
+        excluded_checks=[positive_data_acceptance],
+    )
+
+
+@guarded.parametrize()
+@bounded
+def test_with_tokens_and_without_history_too(case, guarded_client):
+    case.call_and_validate(
+        base_url=f"http://127.0.0.1:{guarded_client.port}",
+        headers={"Authorization": "Bearer secret"},
+        timeout=20,
+        # The first takes the header away, which this test puts back.
+        excluded_checks=[negative_data_rejection, positive_data_acceptance],
+    )
