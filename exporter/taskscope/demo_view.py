@@ -66,7 +66,9 @@ class View:
         """Everything, for a terminal of this width."""
         title = Text.assemble((f"taskscope {__version__} demo", "bold"), f"  {self._age()}  Ctrl-C ends it")
         jobs = show.table(width, COLUMNS, self._rows())
-        return Group(title, *map(Text, self.links()), "", jobs, "", Text(self._carried(), "dim"))
+        return Group(
+            title, *map(Text, self.links()), "", jobs, "", Text(f"{self._queued()}; {self._carried()}", "dim")
+        )
 
     def links(self) -> list[str]:
         """Where to look."""
@@ -99,6 +101,13 @@ class View:
     def _totals(self) -> str:
         total = self._tally.total().statuses
         return f"{_ran(total)} runs, {total.get('failed', 0)} failed, {total.get('skipped', 0)} skipped"
+
+    def _queued(self) -> str:
+        """Where runs wait for a thread or process."""
+        live = self._exporter.live
+        with live.lock:
+            waiting = [f"{queue} {state.ready}" for (_, queue), state in live.queues.items() if state.ready]
+        return f"queued: {', '.join(waiting) or 'nothing'}"
 
     def _carried(self) -> str:
         """How the pipeline is doing."""
