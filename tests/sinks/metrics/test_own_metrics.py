@@ -5,6 +5,7 @@ import pytest
 from metrics_scene import Scene
 from prometheus_client.openmetrics.exposition import generate_latest
 
+import taskscope
 from taskscope.errors import BadArgument
 from taskscope.sinks.metrics.catalog import CATALOG, Metric, markdown
 from taskscope.sinks.metrics.process import cpu_limit, memory_limit
@@ -84,6 +85,16 @@ def test_every_metric_follows_the_naming_rules(metric: Metric) -> None:
     assert not {"job", "instance", "le", "quantile", "type"} & set(metric.every_label)
     assert all(len(values) == len(metric.labels) for values in metric.born)
     assert not (metric.core and not metric.job)
+
+
+def test_every_metric_that_the_package_writes_is_declared() -> None:
+    package = Path(taskscope.__file__).parent
+    source = "".join(file.read_text() for file in package.rglob("*.py"))
+
+    written = set(re.findall(r'etrics\.(?:set|add|observe)\(\s*"(\w+)"', source))
+
+    assert {"events_total", "store_up", "store_write_seconds"} <= written
+    assert written <= {metric.name for metric in CATALOG}
 
 
 def test_no_two_metrics_share_a_name(scene: Scene) -> None:

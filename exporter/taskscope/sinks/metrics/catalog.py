@@ -234,7 +234,7 @@ def _markdown_row(metric: Metric) -> str:
 
 
 _INTRODUCTION = """\
-<!-- Generated from exporter/taskscope/sinks/metrics/catalog.py: change that, then write this again. -->
+<!-- Generated from exporter/taskscope/sinks/metrics/catalog.py: change that, then `make generate`. -->
 # Metrics
 
 What `/metrics` exports, in the Prometheus text format 0.0.4 and in OpenMetrics 1.0, whichever `Accept`

@@ -17,6 +17,7 @@ class Form:
         self.endings = _endings(metric, bounds)
         """Of each line of a row: suffix of the sample's name, and the labels that the row does not give."""
         self.width = len(self.endings)
+        self.headers = {openmetrics: _header(metric, openmetrics) for openmetrics in (False, True)}
         self._order = sorted(range(len(metric.labels)), key=lambda at: metric.labels[at])
         self._parts = [part for ending in self.endings for part in _parts(metric, *ending)]
         self._first = self._parts[0].removeprefix("\n")
@@ -50,6 +51,15 @@ def quoted(value: str) -> str:
 def printable(value: str) -> str:
     """The text without lone surrogates, which no page can hold."""
     return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+
+
+def _header(metric: Metric, openmetrics: bool) -> bytes:
+    """The lines above the samples."""
+    if not openmetrics:
+        kind = "gauge" if metric.kind == "info" else metric.kind
+        return f"# HELP {metric.sample} {metric.help}\n# TYPE {metric.sample} {kind}\n".encode()
+    unit = f"# UNIT {metric.family} {metric.unit}\n" if metric.unit else ""
+    return f"# HELP {metric.family} {metric.help}\n# TYPE {metric.family} {metric.kind}\n{unit}".encode()
 
 
 def _endings(metric: Metric, bounds: Sequence[float]) -> list[tuple[str, dict[str, str]]]:

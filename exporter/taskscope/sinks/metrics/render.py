@@ -5,7 +5,6 @@ from threading import Lock
 
 import msgspec
 
-from taskscope.sinks.metrics.catalog import Metric
 from taskscope.sinks.metrics.series import Family
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -45,20 +44,11 @@ def parts(family: Family, lock: Lock, openmetrics: bool) -> Iterator[bytes]:
     with lock:
         groups = list(family.groups)
     if groups:
-        yield header(family.metric, openmetrics)
+        yield family.form.headers[openmetrics]
     for group in groups:
         with lock:
             lines = group.write(openmetrics)
         yield lines
-
-
-def header(metric: Metric, openmetrics: bool) -> bytes:
-    """The lines above a family's samples."""
-    if not openmetrics:
-        kind = "gauge" if metric.kind == "info" else metric.kind
-        return f"# HELP {metric.sample} {metric.help}\n# TYPE {metric.sample} {kind}\n".encode()
-    unit = f"# UNIT {metric.family} {metric.unit}\n" if metric.unit else ""
-    return f"# HELP {metric.family} {metric.help}\n# TYPE {metric.family} {metric.kind}\n{unit}".encode()
 
 
 def only(lines: Iterable[bytes], names: Collection[str]) -> Iterator[bytes]:
