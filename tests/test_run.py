@@ -77,6 +77,7 @@ def test_an_instance_is_this_process_and_no_other():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_after_a_fork_the_instance_is_another():
     before, (read, write) = instance(), os.pipe()
     if not os.fork():

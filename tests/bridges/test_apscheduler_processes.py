@@ -1,5 +1,7 @@
 """Runs in a process pool are told live and exactly, and end also when their process does not come back."""
 
+import multiprocessing
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +16,7 @@ from watching import ended, now, reasons, statuses
 
 from services.process import until
 from taskscope.bridges import _apscheduler_starts
+from taskscope.bridges._apscheduler_child import NEWS
 
 
 @pytest.fixture
@@ -60,6 +63,22 @@ def test_a_run_is_told_as_started_while_it_runs(pool, ledger, seen, tmp_path):
     ended(seen, 1)
     ledger.agrees_with(seen.runs())
     assert (queue.ready, queue.in_flight, queue.consumers) == (0, 1, 2)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_children_come_into_the_world_in_any_way(make, ledger, seen, method):
+    context = multiprocessing.get_context(method)
+    scheduler = make(executors={"default": ProcessPoolExecutor(1, pool_kwargs={"mp_context": context})})
+    scheduler.start()
+
+    for job, does in (("fine", recorded.work), ("broken", recorded.fail)):
+        scheduler.add_job(does, "date", [ledger.path, job], id=job, misfire_grace_time=None)
+
+    ended(seen, 2)
+    ledger.agrees_with(seen.runs())
+    assert reasons(seen) == {("success", ""): 1, ("failed", "error"): 1}
 
 
 def test_a_worker_that_dies_is_the_end_of_its_run(pool, ledger, seen, tmp_path):
@@ -217,10 +236,6 @@ def test_detaching_removes_the_socket_and_its_thread(pool, ledger, seen):
 
 
 def test_noise_on_the_socket_harms_nothing(pool, ledger, seen):
-    import socket
-
-    from taskscope.bridges._apscheduler_child import NEWS
-
     pool.add_job(recorded.work, "date", [ledger.path, "first"], id="first", misfire_grace_time=None)
     ended(seen, 1)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as noise:

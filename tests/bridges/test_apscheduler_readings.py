@@ -67,6 +67,7 @@ def test_a_scheduler_whose_thread_died_is_down(make, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_in_a_forked_child_the_scheduler_is_down(make):
     scheduler = make()
     scheduler.start()

@@ -76,7 +76,7 @@ class Tap:
             submission, watch = Submission(self, job, run_times), self.watch
             self._merge(job, run_times)
             watch.submitted += len(submission.runs)
-            watch.previous[submission.key] = run_times[-1].timestamp()
+            watch.previous[submission.key] = submission.runs[-1].due or 0.0
         except Exception:
             logger.exception("taskscope cannot follow job %s; it runs unwatched", job.id)
             return None

@@ -2,21 +2,19 @@
 
 import logging
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import Any
 
 logger = logging.getLogger("taskscope")
 
-P = ParamSpec("P")
 
-
-def quiet(function: Callable[P, object]) -> Callable[P, None]:
+def quiet(function: Callable[..., object]) -> Callable[..., None]:
     """The same function, but what it raises is logged, the first time, and goes no further."""
     reported = False
 
-    def quietly(*args: P.args, **kwargs: P.kwargs) -> None:
+    def quietly(*args: Any) -> None:
         nonlocal reported
         try:
-            function(*args, **kwargs)
+            function(*args)
         except Exception:  # the program that is watched must not notice
             if not reported:
                 reported = True
