@@ -96,7 +96,7 @@ def test_the_demo_ends_cleanly_when_it_is_told_to(demo: Callable[..., Demo], num
     assert soon(lambda: '"crunch"' in urlopen(f"{running.url}/api/task/?task=crunch").read().decode())
     code, out, err = running.end(number)
     assert (code, err) == (0, "")
-    assert "its history is removed" in out.splitlines()[-1]
+    assert "Its history is removed" in out.splitlines()[-1]
     assert soon(lambda: not members(running.process.pid)), members(running.process.pid)
     assert list(running.folder.iterdir()) == []
 

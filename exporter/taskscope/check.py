@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import ssl
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -55,7 +56,11 @@ def _bad(about: str, error: TaskscopeError) -> Finding:
 
 def _source(config: Path | None) -> str:
     file = config or Path(os.environ.get("TASKSCOPE_CONFIG") or FILE)
-    return f"What {file} says" if file.exists() else f"There is no {file} here; what the environment and the defaults say"
+    return (
+        f"What {file} says"
+        if file.exists()
+        else f"There is no {file} here; what the environment and the defaults say"
+    )
 
 
 def _schedulers(settings: Settings) -> Iterator[Finding]:
@@ -78,7 +83,8 @@ def _port(settings: Settings) -> Finding:
     try:
         bound(settings.host, settings.port).close()
     except Unavailable as error:
-        if '"healthy"' in _got(f"http://{place}/-/healthy"):
+        scheme = "https" if settings.tls_certificate else "http"
+        if '"healthy"' in _got(f"{scheme}://{place}/-/healthy"):
             return Finding("port", True, f"A taskscope serves on {place} already.")
         return _bad("port", error)
     return Finding("port", True, f"{place} is free.")
@@ -188,8 +194,13 @@ def _soon(is_true: Callable[[], bool]) -> bool:
 
 def _got(url: str) -> str:
     """What is served there; nothing when it is not."""
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = (
+        False,
+        ssl.CERT_NONE,
+    )  # it is asked whether it is there, no more
     try:
-        with urlopen(url, timeout=2) as answer:
+        with urlopen(url, timeout=2, context=anybody) as answer:
             return str(answer.read().decode())
     except OSError:
         return ""

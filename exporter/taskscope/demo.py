@@ -47,7 +47,8 @@ def run(console: Console, port: int, history: str | None = None, seconds: float 
         stack.enter_context(_ended_after(seconds, stop))
         view = View(exporter, tally, about)
         _watch(console, view, stop)
-    show.print_line(console, view.farewell(kept))
+    for line in view.farewell(kept):
+        show.print_line(console, line)
 
 
 def demo_settings(port: int, history: str) -> Settings:

@@ -87,12 +87,12 @@ class View:
             running = sum(len(job.running) for job in self._exporter.live.jobs.values())
         return f"{self._age():>5}  {self._totals()}, {running} running; {self._carried()}"
 
-    def farewell(self, kept: bool) -> str:
-        """What has been, in one line."""
-        ending = (
-            f"it is all in {self._history}" if kept else "its history is removed (keep it with --history)"
+    def farewell(self, kept: bool) -> list[str]:
+        """What has been, and what is left of it."""
+        left = (
+            f"It is all in {self._history}." if kept else "Its history is removed; --history FILE keeps it."
         )
-        return f"The demo ran for {self._age()}: {self._totals()}; {ending}."
+        return [f"The demo ran for {self._age()}: {self._totals()}.", left]
 
     def _age(self) -> str:
         minutes, seconds = divmod(round(time.monotonic() - self._began), 60)

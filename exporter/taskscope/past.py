@@ -190,7 +190,9 @@ def _url(settings: Settings) -> str:
         raise BadArgument("no history is kept, because `history` is null; name one with --history")
     file = file_of(url)
     if file and not file.exists():
-        raise BadArgument(f"there is no history in {file}; name another with --history, --service or --config")
+        raise BadArgument(
+            f"there is no history in {file}; name another with --history, --service or --config"
+        )
     return url
 
 
