@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from histories import opened
+
 from taskscope.sinks.history.sql import SqlStore
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+
 from taskscope.events import Fact
 from taskscope.facts import Row, merge, row_of
 from taskscope.identity import run_id

@@ -1,6 +1,7 @@
 import random
 import signal
 import time
+
 from histories import opened, python, select
 
 WRITE = """

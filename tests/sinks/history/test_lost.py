@@ -3,6 +3,7 @@ import socket
 
 import pytest
 from histories import NOW, batch, done, opened, python, row, select
+
 from taskscope.facts import Bit, Row
 from taskscope.identity import run_id
 from taskscope.sinks.history.lost import place

@@ -1,4 +1,5 @@
 from histories import NOW, batch, done, row
+
 from taskscope.counts import JobState
 from taskscope.events import Error
 from taskscope.settings import Settings

@@ -4,6 +4,7 @@ import hypothesis.strategies as st
 from histories import NOW, batch, done, expected, row, select, stored
 from hypothesis import HealthCheck, given, settings
 from msgspec.structs import replace
+
 from taskscope.counts import Counts
 from taskscope.events import Error
 from taskscope.facts import Change, Row

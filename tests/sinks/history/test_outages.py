@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from histories import batch, done, opened, python, select, stored
+from sqlalchemy.engine import make_url
+
 from services.postgres import Postgres
 from services.process import program
-from sqlalchemy.engine import make_url
 from taskscope.errors import BadArgument, Unavailable
 from taskscope.settings import Settings
 from taskscope.sinks.history.sql import SqlStore
@@ -67,7 +68,7 @@ def test_a_file_that_is_no_database_is_one_clear_sentence(tmp_path: Path):
 def test_a_place_below_a_file_is_one_clear_sentence(tmp_path: Path):
     (tmp_path / "file").touch()
 
-    with pytest.raises(Unavailable, match="cannot be locked: .*/file/runs.db.lock: "):
+    with pytest.raises(Unavailable, match=r"cannot be locked: .*/file/runs\.db\.lock: "):
         SqlStore(f"sqlite:///{tmp_path}/file/runs.db", Settings()).open()
 
 
@@ -87,7 +88,7 @@ def test_a_full_disk_is_one_clear_sentence_and_recovery_needs_no_restart(sqlite_
             connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
         rows = batch(done(number, queue="q" * number) for number in range(500))
 
-        with pytest.raises(Unavailable, match="the disk is full; free some space$"):
+        with pytest.raises(Unavailable, match=r"the disk is full; free some space$"):
             store.apply(rows)
         again = store.apply(rows)
 

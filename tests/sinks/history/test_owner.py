@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from histories import done, opened, python, stored
+
 from taskscope.errors import NotOwner, Unavailable
 from taskscope.settings import Settings
 from taskscope.sinks.history import owner as owners

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 from histories import NOW, batch, done, opened, row, select
+
 from taskscope.events import Error
 from taskscope.settings import Retention as Rules
 from taskscope.settings import Settings

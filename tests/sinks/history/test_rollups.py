@@ -2,6 +2,7 @@ import hypothesis.strategies as st
 import msgspec
 from histories import NOW, batch, done, row, select
 from hypothesis import given
+
 from taskscope.facts import Bit
 from taskscope.sinks.history import rollups
 from taskscope.sinks.history.rollups import Rollup

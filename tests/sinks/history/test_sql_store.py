@@ -1,5 +1,7 @@
 import pytest
+import sqlalchemy as sa
 from histories import NOW, batch, done, opened, row, select, stored
+
 from taskscope.counts import Counts, JobState
 from taskscope.events import Error, JobKey
 from taskscope.settings import Settings
@@ -124,3 +126,28 @@ def test_readers_see_all_of_a_batch_or_nothing(store: SqlStore, history_url: str
 
     assert select(history_url, "SELECT count(*) FROM run") == [(0,)]
     assert store.apply([done(1)]).totals["s", "job"].statuses == Counts(statuses={"success": 1}).statuses
+
+
+def test_nothing_that_is_asked_every_few_seconds_walks_through_a_table_that_grows(sqlite_url: str):
+    with opened(sqlite_url) as store:
+        store.apply(batch(done(number) for number in range(100)))
+    asked: list[tuple[str, tuple[object, ...]]] = []
+
+    with opened(sqlite_url) as store:
+        listen = (store._database._engine, "before_cursor_execute", lambda *told: asked.append(told[2:4]))
+        sa.event.listen(*listen)
+        list(store.lost(NOW, 30))
+        store.apply(batch([done(1), done(200, instance="new")]))
+        sa.event.remove(*listen)
+        with store.transaction() as connection:
+            plans = [
+                step.detail
+                for statement, parameters in asked
+                if statement.startswith(("SELECT", "WITH", "UPDATE", "DELETE"))
+                for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            ]
+
+    assert "SEARCH run USING INDEX run_unsuccessful (rank=?)" in plans
+    assert not [
+        step for step in plans if step.startswith(("SCAN run", "SCAN rollup", "SCAN counter", "SCAN job"))
+    ]

@@ -1,7 +1,8 @@
 """Packed values that are added to: loaded when first needed, the ones last used remembered."""
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import chain
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -27,9 +28,8 @@ class Ledger(Generic[V]):
         """The values of those keys which have one."""
         missing = [key for key in keys if key not in self._known]
         for start in range(0, len(missing), _CHUNK):
-            chosen = sa.tuple_(*self._keys).in_(missing[start : start + _CHUNK])
-            for *key, packed in connection.execute(sa.select(*self._keys, self._value).where(chosen)):
-                self._known[tuple(key)] = self._decode(packed)
+            for found in self._read(connection, missing[start : start + _CHUNK]):
+                self._known[tuple(found[:-1])] = self._decode(found[-1])
         return {key: self._known[key] for key in keys if key in self._known}
 
     def put(self, connection: sa.Connection, values: Mapping[Key, V]) -> None:
@@ -49,6 +49,16 @@ class Ledger(Generic[V]):
     def forget(self) -> None:
         """Remember nothing."""
         self._known.clear()
+
+    def _read(self, connection: sa.Connection, keys: list[Key]) -> Iterable[sa.Row[Any]]:
+        """A join, because SQLite looks a list of tuples up by reading the whole table."""
+        names = ", ".join(column.name for column in self._keys)
+        marks = ", ".join(["?" if connection.dialect.name == "sqlite" else "%s"] * len(self._keys))
+        wanted = f"WITH wanted ({names}) AS (VALUES {', '.join([f'({marks})'] * len(keys))})"
+        query = (
+            f"{wanted} SELECT {names}, {self._value.name} FROM wanted JOIN {self._table.name} USING ({names})"
+        )
+        return connection.exec_driver_sql(query, tuple(chain.from_iterable(keys)))
 
     def _upsert(self, dialect: str) -> str:
         keys, value = [column.name for column in self._keys], self._value.name

@@ -33,7 +33,7 @@ def lost(connection: sa.Connection, now: float, after: float) -> list[Row]:
         .join(job, job.c.id == run.c.job)
         .outerjoin(instance, instance.c.name == run.c.instance)
         .where(_STARTED, run.c.instance != 0, sa.or_(silent, run.c.instance.in_(_gone(connection))))
-        .order_by(run.c.id)
+        .order_by(run.c.rank, run.c.id)  # by id alone SQLite would walk through all runs
         .limit(_AT_ONCE)
     )
     return [_row(bytes(run_id), scheduler, text) for run_id, scheduler, text in connection.execute(query)]
