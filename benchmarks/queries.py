@@ -102,7 +102,7 @@ def ask(url: str, runs: int) -> dict[str, dict[str, float]]:
     print(f"{runs} runs stored in {time.perf_counter() - begin:.0f} s", file=sys.stderr)
     queries, reader = Queries(url, Settings()), Reader(url, deadline=60)
     try:
-        return {name: timed(question) for name, question in questions(queries, reader, now).items()}
+        return {name: timed(question) for name, question in questions(queries, reader, now, runs).items()}
     finally:
         queries.close()
         reader.close()
@@ -149,11 +149,12 @@ def row(chance: random.Random, number: int, at: int) -> Row:
     return row_of(fact, identity.run_id("bench", fact.native, 0, at))
 
 
-def questions(queries: Queries, reader: Reader, now: int) -> dict[str, Callable[[], object]]:
+def questions(queries: Queries, reader: Reader, now: int, runs: int) -> dict[str, Callable[[], object]]:
     def page(**fields: Any) -> Callable[[], object]:
         return lambda: queries.runs(Filter(**fields), limit=50)
 
-    deep = queries.runs(Filter(), limit=1, offset=DEPTH).runs[-1].id
+    depth = min(DEPTH, runs // 2)
+    deep = queries.runs(Filter(), limit=1, offset=depth).runs[-1].id
     since = now - DAYS * DAY + 1_234_567
     day = Filter(since=now - DAY, until=now)
     return {
@@ -164,7 +165,7 @@ def questions(queries: Queries, reader: Reader, now: int) -> dict[str, Callable[
         "newest 50 of a job and status": page(job=("job-07",), status=("failed",)),
         "newest 50 of two jobs, two statuses": page(job=("job-07", "job-08"), status=("failed", "skipped")),
         CURSOR: lambda: queries.runs(Filter(), limit=50, after=deep),
-        OFFSET: lambda: peer(reader, DEPTH),
+        OFFSET: lambda: peer(reader, depth),
         "newest 50 with a text, frequent": page(q="JOB-0"),
         "newest 50 with a text, rare": page(q="item 77 is"),
         "newest 50 of a worker": page(worker=("worker-3",)),

@@ -96,6 +96,8 @@ def test_a_cursor_seeks_instead_of_skipping(
 
 def test_a_page_costs_a_handful_of_statements(asked: tuple[Queries, list[tuple[str, object]]]):
     queries, statements = asked
+    queries.runs(Filter(), limit=5)  # once a minute the size of the table as well
+    statements.clear()
     queries.runs(Filter(), limit=5)
 
     assert len(statements) == 3, "total, page, names"

@@ -24,7 +24,6 @@ run, job, name, detail = schema.run, schema.job, schema.name, schema.detail
 _NUMBERS = ("id", "rank", "facts", "attempt", "due", "enqueued", "started", "ended", "duration", "trace_id")
 _INTERNED = ("reason", "exception", "queue", "worker", "instance", "entity")
 _STATUS_ORDER = {RANKED.index(status): place for place, status in enumerate(sorted(RANKED))}
-_MANY = 2**63
 
 
 def order(dialect: str, column: SortColumn | None, descending: bool) -> Order:
@@ -78,7 +77,7 @@ def fetch(connection: Connection, ids: Ids, order: Order, texts: Sequence[str] =
 
 
 class Size:
-    """How many runs there are and how old the oldest is; looked up once a minute, for estimates."""
+    """How many runs there are (0 where only counting would tell) and how old the oldest is, as of a minute ago."""
 
     def __init__(self) -> None:
         self._known = (0, 0)
@@ -94,23 +93,22 @@ class Size:
 
 def count(connection: Connection, conditions: Conditions, since: int | None, size: Size) -> tuple[int, bool]:
     """How many runs match, and whether that is exact. For an estimate the newest 10 000 stand for all."""
+    known, oldest = size.of(connection)
+    if known > 10 * EXACT and not everything(conditions):
+        return known, False
     number = 0
     for way in branches(conditions):
         some: Ids = sa.select(sa.literal_column("1")).select_from(run).where(*way).limit(EXACT + 1 - number)
         number += connection.execute(sa.select(sa.func.count()).select_from(some.subquery())).scalar_one()
         if number > EXACT:
-            return _estimate(connection, conditions, since, *size.of(connection)), False
+            estimate = _by_density(connection, conditions, max(since or 0, oldest))
+            return max(EXACT + 1, min(estimate, known or estimate)), False
     return number, True
 
 
-def _estimate(
-    connection: Connection, conditions: Conditions, since: int | None, size: int, oldest: int
-) -> int:
-    if not everything(conditions) and size < _MANY:
-        return max(EXACT + 1, size)
+def _by_density(connection: Connection, conditions: Conditions, begin: int) -> int:
     newest, last = (connection.execute(by_id(conditions, 1, skip)).scalar_one() for skip in (0, EXACT))
-    span, whole = anchor_ms(newest) - anchor_ms(last), anchor_ms(newest) - max(since or 0, oldest)
-    return max(EXACT + 1, min(size, EXACT * whole // span if span else size))
+    return EXACT * (anchor_ms(newest) - begin) // max(1, anchor_ms(newest) - anchor_ms(last))
 
 
 def _size(connection: Connection) -> tuple[int, int]:
@@ -119,7 +117,7 @@ def _size(connection: Connection) -> tuple[int, int]:
         number = sa.literal_column("(SELECT reltuples::bigint FROM pg_class WHERE oid = 'run'::regclass)")
     oldest = sa.select(run.c.id).order_by(run.c.id).limit(1).scalar_subquery()
     size, id = connection.execute(sa.select(number, oldest)).one()
-    return (size if size > 0 else _MANY), anchor_ms(id)
+    return max(size, 0), anchor_ms(id) if id else 0
 
 
 def _directed(column: ColumnElement[Any], descending: bool) -> ColumnElement[Any]:
