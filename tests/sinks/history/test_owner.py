@@ -80,22 +80,34 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system can
 
 
 @needs_fork
-def test_a_forked_child_is_no_owner_and_does_not_end_the_ownership(sqlite_url: str):
-    with opened(sqlite_url) as store:
+def test_a_forked_child_does_not_write_and_leaves_its_parent_writing(history_url: str):
+    with opened(history_url) as store:
         store.apply([done(1)])
 
         def child() -> None:
             with pytest.raises(NotOwner):
                 store.apply([done(2)])
-            store.close()
             with pytest.raises(NotOwner):
                 store.open()
+            store.close()
 
         assert in_child(child) == 0
         assert store.apply([done(3)]).totals["s", "job"].statuses == {"success": 2}
+    assert len(stored(history_url)) == 2
+
+
+@needs_fork
+def test_a_forked_child_neither_takes_the_file_over_nor_lets_it_go(sqlite_url: str):
+    with opened(sqlite_url) as store:
+
+        def child() -> None:
+            with pytest.raises(NotOwner):
+                SqlStore(sqlite_url, Settings()).open()
+            store.close()
+
+        assert in_child(child) == 0
         with pytest.raises(NotOwner):
             SqlStore(sqlite_url, Settings()).open()
-    assert len(stored(sqlite_url)) == 2
 
 
 @needs_fork

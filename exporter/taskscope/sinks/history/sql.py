@@ -1,5 +1,6 @@
 """The history in SQLite or PostgreSQL: merges, counts and remembers in one transaction."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,7 +43,7 @@ class SqlStore(Store):
         self._counters: Ledger[Counts] = Ledger(schema.counter, _decode_counts, _COUNTS_REMEMBERED)
         self._states: Ledger[JobState] = Ledger(schema.job_state, _decode_state, 0)
         self._rollups: Ledger[rollups.Rollup] = Ledger(schema.rollup, rollups.decode, _ROLLUPS_REMEMBERED)
-        self._replica = 0
+        self._replica = self._pid = 0
         self._uncertain = False
         self._database = Database(url, session=self._begin, forget=self._forget)
         path = self._database.path
@@ -50,8 +51,13 @@ class SqlStore(Store):
 
     def open(self) -> None:
         """Own the file, connect and migrate."""
+        if self._pid not in (0, os.getpid()):
+            raise NotOwner(
+                f"the history {self._database.place} is open in the parent process; make a store anew"
+            )
         if self._owner:
             self._owner.acquire()
+        self._pid = os.getpid()
         try:
             with self.transaction():
                 self._uncertain = False
@@ -113,15 +119,16 @@ class SqlStore(Store):
 
     def close(self) -> None:
         """Let go of the connection and the file."""
-        if self._owner is None or self._owner.held:  # a forked child must not touch its parent's connection
+        if self._pid == os.getpid():  # a forked child must not touch its parent's connection
             self._database.close()
+            self._pid = 0
         if self._owner:
             self._owner.close()
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
         """The store's own transaction, for what must not happen beside a merge. Raises `Unavailable`."""
-        if self._owner and not self._owner.held:
+        if self._pid != os.getpid() or (self._owner and not self._owner.held):
             raise NotOwner(f"this process does not own the history {self._database.place}; open it first")
         with self._database.transaction() as connection:
             yield connection
