@@ -1,7 +1,7 @@
 """How values are written: JSON, UTC times with milliseconds, durations in milliseconds."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
@@ -18,7 +18,7 @@ def moment(ms: int | None) -> str | None:
     """`2025-11-21T18:56:15.042Z` for ms since the epoch; None where unknown."""
     if ms is None:
         return None
-    return f"{datetime.fromtimestamp(ms // 1000, UTC).isoformat()[:19]}.{ms % 1000:03}Z"
+    return (_EPOCH + timedelta(0, 0, 0, ms)).isoformat("T", "milliseconds") + "Z"
 
 
 def moment_of(seconds: float | None) -> str | None:
@@ -87,6 +87,7 @@ def _fields(struct: msgspec.Struct) -> Iterable[tuple[str, Any]]:
         yield field.encode_name, getattr(struct, field.name)
 
 
+_EPOCH = datetime(1970, 1, 1)
 _LATEST = 253_402_300_799.0  # the last second of the year 9999
 _LARGEST = 2**63
 _LONGEST = 2_048
