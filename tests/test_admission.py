@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskscope.admission import Admission, clean, cut_middle
+from taskscope.admission import Admission, clean
 from taskscope.errors import BadEvent
 from taskscope.events import Error, Fact, Job, Jobs
 from taskscope.settings import JobRule, Limits, Settings
@@ -48,10 +48,6 @@ def test_an_error_is_bounded_and_keeps_both_ends_of_its_stack():
     assert len(admitted.stack) <= 200
     assert (admitted.stack[:5], admitted.stack[-4:]) == ("first", "last")
     assert admitted.data == {"k": "vvvv…"}
-
-
-def test_a_short_stack_is_not_cut():
-    assert cut_middle("short", 200) == "short"
 
 
 @pytest.mark.parametrize("anchor", [NOW - 31 * 86400, NOW + 2 * 86400, float("nan")])

@@ -120,3 +120,12 @@ def test_each_reader_is_told_every_change_once():
     assert set(live.changed("store")) == {KEY}
     assert set(live.changed("metrics")) == {KEY}
     assert live.changed("store") == {}
+
+
+def test_of_jobs_that_share_a_name_the_one_that_is_due_first_counts():
+    live = Live()
+
+    live.fold([reading(10.0, *(Job(name="j", key=key, next_run=due) for key, due in (("a", 30.0), ("b", 20.0), ("c", None))))])
+
+    assert live.jobs[KEY].state.next_run == 20.0
+    assert live.jobs[KEY].definition.key == "b"

@@ -16,7 +16,7 @@ def test_outside_of_a_run_there_is_none():
 
 
 def test_within_a_run_it_is_known_and_afterwards_no_more():
-    token = enter(RUN)
+    token = enter(lambda: RUN)
     assert current_run() == RUN
     leave(token)
     assert current_run() is None
@@ -30,8 +30,8 @@ def test_its_id_is_the_one_the_history_knows():
 def test_runs_within_runs_and_other_threads_do_not_mix():
     inner = RUN._replace(job_name="inner")
     seen = []
-    outer_token = enter(RUN)
-    inner_token = enter(inner)
+    outer_token = enter(lambda: RUN)
+    inner_token = enter(lambda: inner)
     thread = threading.Thread(target=lambda: seen.append(current_run()))
     thread.start()
     thread.join()
@@ -45,7 +45,7 @@ def test_runs_within_runs_and_other_threads_do_not_mix():
 
 def test_a_run_left_in_another_context_does_no_harm():
     tokens = []
-    thread = threading.Thread(target=lambda: tokens.append(enter(RUN)))
+    thread = threading.Thread(target=lambda: tokens.append(enter(lambda: RUN)))
     thread.start()
     thread.join()
 
@@ -56,7 +56,7 @@ def test_a_run_left_in_another_context_does_no_harm():
 
 def test_log_records_say_of_which_run_they_are(caplog):
     caplog.handler.addFilter(run_filter := RunFilter())
-    token = enter(RUN)
+    token = enter(lambda: RUN)
     logging.getLogger("program").warning("within")
     leave(token)
     logging.getLogger("program").warning("outside")

@@ -7,6 +7,7 @@ import msgspec
 
 from taskscope.errors import BadEvent
 from taskscope.events import Error, Event, Fact, Job, Jobs
+from taskscope.failure import cut
 from taskscope.rules import rule_for
 from taskscope.settings import Limits, Settings
 
@@ -94,14 +95,6 @@ def bounded_error(error: Error, limits: Limits) -> Error:
     return Error(
         kind=clean(error.kind, limits.name),
         message=clean(error.message, limits.message),
-        stack=clean(cut_middle(error.stack, limits.stack), limits.stack),
+        stack=clean(cut(error.stack, limits.stack), limits.stack),
         data={clean(key, 200): clean(value, limits.args) for key, value in list(error.data.items())[:50]},
     )
-
-
-def cut_middle(text: str, limit: int) -> str:
-    """At most `limit` characters: of a stack trace both ends matter."""
-    if len(text) <= limit:
-        return text
-    half = (limit - 40) // 2
-    return f"{text[:half]}\n… {len(text) - 2 * half} characters cut …\n{text[-half:]}"

@@ -10,10 +10,18 @@ from typing import Any, ClassVar, TypeAlias
 from taskscope.events import Event, Reading
 from taskscope.facts import Change
 
-Emit: TypeAlias = Callable[[Event | Callable[[], Event]], None]
+Told: TypeAlias = Event | Callable[[], Event | None]
+"""An event, or, where making it costs more than a µs, a function that makes it: called soon, once, on a thread of
+ours. It may return None for what is no longer worth telling."""
+
+Emit: TypeAlias = Callable[[Told], None]
 """Hands over one event. It never blocks and never raises, may be called from any thread, and is not called again
-once `detach` has returned. Where making the event costs more than a µs, hand over a function that makes it: it is
-called soon, once, on a thread of ours."""
+once `detach` has returned."""
+
+
+def made(told: Told) -> Event | None:
+    """The event that was told."""
+    return told() if callable(told) else told
 
 
 class Bridge(ABC):
@@ -29,6 +37,7 @@ class Bridge(ABC):
       for any two runs, also when they overlap, repeat a due time or take no time at all. Every run that started ends
       in a fact: a worker that died is an ending too.
     * **The start is told before the end** where one process sees both; consumers bear any other order all the same.
+      An end that says when the run was enqueued and started says that these are facts, too.
     * **Measured, not guessed.** Durations come from the monotonic clock of whoever executes; what a bridge does not
       know, it leaves out.
     * **Nothing is kept.** Memory grows with the runs now in progress, not with the runs and jobs ever seen.

@@ -139,10 +139,10 @@ def row_of_all(facts: Sequence[Fact], run_id: bytes) -> Row:
         row.facts |= Bit.HAS_DUE
         row.due = _ms(due)
     if enqueued:
-        row.facts |= Bit.HAS_ENQUEUED
+        row.facts |= Bit.QUEUED | Bit.HAS_ENQUEUED
         row.enqueued = _ms(enqueued)
     if started:
-        row.facts |= Bit.HAS_STARTED
+        row.facts |= Bit.STARTED | Bit.HAS_STARTED
         row.started = _ms(started)
     if ended:
         row.ended = _ms(ended)

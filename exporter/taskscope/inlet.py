@@ -3,17 +3,13 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import TypeAlias
 
 from taskscope.admission import Admission
+from taskscope.contracts import Told, made
 from taskscope.errors import BadEvent
 from taskscope.events import Event
 
 logger = logging.getLogger("taskscope")
-
-Told: TypeAlias = Event | Callable[[], Event]
-
 
 class Inlet:
     """Takes events from any thread and hands them to one, admitted and in order; counts what it had to drop."""
@@ -46,7 +42,8 @@ class Inlet:
         for _ in range(count):
             told = self._queue.popleft()
             try:
-                event = self._admission.admit(told() if callable(told) else told, now)
+                event = made(told)
+                event = self._admission.admit(event, now) if event is not None else None
             except BadEvent as error:
                 self.refuse(str(error))
             except Exception as error:  # isolation: an event that cannot even be made hurts itself only

@@ -7,6 +7,7 @@ their time to live; memories and promises (`JobState`) leave only with their job
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import Any, ClassVar
 
 import msgspec
@@ -128,24 +129,24 @@ class Live:
         job.state.last_failure = max(job.state.last_failure, at)
 
     def _fold_jobs(self, reading: Jobs) -> None:
-        known = set()
+        known: dict[JobKey, list[Job]] = {}
         for definition in reading.jobs:
-            key = (reading.scheduler, definition.name)
-            known.add(key)
-            job = self._job(key, reading.at)
-            job.definition = definition
-            self._promise(job.state, definition)
+            known.setdefault((reading.scheduler, definition.name), []).append(definition)
+        for key, definitions in known.items():
+            self._define(self._job(key, reading.at), definitions)
         self.read_at[reading.scheduler] = reading.at
         for key, job in self.jobs.items():
             if key[0] == reading.scheduler and key not in known and not job.state.removed:
                 job.state.removed, job.state.next_run = reading.at, 0.0
                 self._touch(key)
 
-    def _promise(self, state: JobState, definition: Job) -> None:
-        state.removed = 0.0
-        state.paused = definition.paused
-        state.next_run = 0.0 if definition.paused else definition.next_run or 0.0
-        state.interval = definition.interval or 0.0
+    def _define(self, job: LiveJob, definitions: list[Job]) -> None:
+        """What the scheduler promises of a job; of several that share the name the one that is due first counts."""
+        first = min(definitions, key=_due)
+        job.definition, job.state.removed = first, 0.0
+        job.state.paused = first.paused
+        job.state.next_run = 0.0 if first.paused else first.next_run or 0.0
+        job.state.interval = first.interval or 0.0
 
     def _fold_scheduler(self, reading: SchedulerState) -> None:
         self.schedulers[reading.scheduler] = reading
@@ -163,6 +164,10 @@ class Live:
         QueueState: _fold_queue,
         WorkerState: _fold_worker,
     }
+
+
+def _due(job: Job) -> float:
+    return inf if job.paused or not job.next_run else job.next_run
 
 
 def _remember(state: JobState, saved: JobState) -> None:

@@ -134,6 +134,9 @@ class Pipeline:
         now = self._clock()
         try:
             arrived = self._arrive(now)
+            if now >= self._expire_at:
+                self._expire_at = now + 1.0
+                self._live.expire(now)
             stored = self._ready(now) and self._store_batch(now)
             more = stored and not last and self._maintain(now)
         except Exception:  # isolation: a fault of ours must not end the pipeline
@@ -236,9 +239,6 @@ class Pipeline:
 
     def _maintain(self, now: float) -> bool:
         """Heartbeat, lost runs, and short steps of upkeep; True when one of these has more to do."""
-        if now >= self._expire_at:
-            self._expire_at = now + 1.0
-            self._live.expire(now)
         try:
             if now >= self._beat_at:
                 self._beat_at = now + self._settings.heartbeat

@@ -1,9 +1,10 @@
 """Which run is being executed here: in this thread, coroutine or process-pool child."""
 
 import logging
+from collections.abc import Callable
 from contextvars import ContextVar, Token
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 
 class Run(NamedTuple):
@@ -26,20 +27,24 @@ class Run(NamedTuple):
         return _text(self.scheduler, self.native, self.attempt, round(self.anchor * 1000))
 
 
-_current: ContextVar[Run | None] = ContextVar("taskscope_run", default=None)
+Making: TypeAlias = Callable[[], Run]
+"""Makes the run when somebody asks: mostly nobody does."""
+
+_current: ContextVar[Making | None] = ContextVar("taskscope_run", default=None)
 
 
 def current_run() -> Run | None:
     """The run that the caller is part of; None outside of any."""
-    return _current.get()
+    making = _current.get()
+    return making() if making else None
 
 
-def enter(run: Run) -> Token[Run | None]:
-    """Say that from here on `run` is being executed; hand the token to `leave`."""
-    return _current.set(run)
+def enter(making: Making) -> Token[Making | None]:
+    """Say that from here on this run is being executed; hand the token to `leave`."""
+    return _current.set(making)
 
 
-def leave(token: Token[Run | None]) -> None:
+def leave(token: Token[Making | None]) -> None:
     """Say that the run is over."""
     try:
         _current.reset(token)
@@ -55,7 +60,7 @@ class RunFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every record through."""
-        run = _current.get()
+        run = current_run()
         record.run_id = run.run_id if run else "-"
         record.job_name = run.job_name if run else "-"
         return True
@@ -63,9 +68,6 @@ class RunFilter(logging.Filter):
 
 @lru_cache(maxsize=256)
 def _text(scheduler: str, native: str, attempt: int, anchor_ms: int) -> str:
-    from taskscope.identity import (
-        run_id,
-        text,
-    )  # hashlib and uuid are slow to import, and a pool's child is many
+    from taskscope.identity import run_id, text  # slow to import, and a pool has many children
 
     return text(run_id(scheduler, native, attempt, anchor_ms))

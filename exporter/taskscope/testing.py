@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from taskscope.bridges.fake import Clock, FakeJob, FakeRun, FakeScheduler
-from taskscope.contracts import Sink
+from taskscope.contracts import Sink, Told, made
 from taskscope.events import Event, Fact
 from taskscope.facts import Change
 
@@ -29,9 +29,11 @@ class Recorder(Sink):
         self._on_commit = on_commit
         self._news = threading.Condition()
 
-    def emit(self, event: Event) -> None:
+    def emit(self, told: Told) -> None:
         """Remember one event: what a bridge that is tested alone is attached to."""
-        self.arrived([event])
+        event = made(told)
+        if event is not None:
+            self.arrived([event])
 
     def arrived(self, events: Sequence[Event]) -> None:
         """Remember these events."""

@@ -69,9 +69,10 @@ def test_overlapping_coroutines_know_each_their_own_run(attach, ledger, seen):
         scheduler.add_job(
             recorded.awaits, "interval", [ledger.path, "long", 0.3], seconds=0.1, id="long", max_instances=3
         )
-        await ends(seen, 4)
-        scheduler.remove_all_jobs()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
+            while reasons(seen)["success", ""] < 3:
+                await asyncio.sleep(0.01)
+            scheduler.remove_all_jobs()
             while any(facts[-1].status == "started" for facts in seen.runs().values()):
                 await asyncio.sleep(0.01)
 

@@ -20,6 +20,7 @@ from watching import ended, now, reasons, statuses, stop
 
 from services.process import until
 from taskscope.bridges import find
+from taskscope.contracts import made
 from taskscope.errors import BadArgument
 
 HOOKS = {"submit_job", "_do_submit_job", "_run_job_success", "_run_job_error"}
@@ -240,7 +241,7 @@ def test_ten_thousand_jobs_added_and_removed_leave_nothing_in_memory(make, caplo
     caplog.set_level(logging.ERROR, "apscheduler")
     told = Counter()
     scheduler = make()
-    scheduler.bridge._watch.emit = lambda fact: told.update([fact.status])
+    scheduler.bridge._watch.emit = lambda fact: told.update([made(fact).status])
     scheduler.start()
 
     def come_and_go(count: int) -> None:
@@ -308,10 +309,11 @@ from datetime import datetime, timezone
 from apscheduler.executors.debug import DebugExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from taskscope.bridges import find
+from taskscope.contracts import made
 
 scheduler = BackgroundScheduler(timezone="UTC", executors={"default": DebugExecutor()})
 told = []
-find(scheduler)(scheduler, "s").attach(told.append)
+find(scheduler)(scheduler, "s").attach(lambda fact: told.append(made(fact)))
 scheduler.add_job(int, "date", run_date=datetime(2040, 1, 1, tzinfo=timezone.utc), id="job")
 child = os.fork()
 scheduler.start(paused=True)

@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import Token
+from functools import partial
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
-from taskscope.run import Run, enter, leave
+from taskscope.run import Making, Run, enter, leave
 
 NEWS = struct.Struct("<QIddI")
 """The datagram about a run: submission number, place of the run in it, start, duration (-1: it begins), pid."""
@@ -65,7 +66,7 @@ def carrying(job_id: str, carries: Any) -> SubmissionId:
 class Follower(Protocol):
     """Is told when a run of a submission begins and ends, by its place in the submission. Never raises."""
 
-    def begin(self, place: int) -> Token[Run | None]:
+    def begin(self, place: int) -> Token[Making | None]:
         """It begins; the token is for `leave`."""
 
     def end(self, place: int, error: BaseException | None) -> None:
@@ -75,10 +76,11 @@ class Follower(Protocol):
 class StandIn:
     """Stands in for a job in an executor: what it is asked the job answers, except for `id` and `func`."""
 
-    __slots__ = ("_follower", "_id", "job", "times")
+    __slots__ = ("_follower", "_id", "job", "many", "times")
 
-    def __init__(self, job: Any, times: RunTimes, follower: Follower, carries: Any) -> None:
+    def __init__(self, job: Any, times: Any, follower: Follower, carries: Any) -> None:
         self.job, self.times, self._follower = job, times, follower
+        self.many = len(times) > 1
         self._id = carrying(job.id, carries)
 
     args = property(attrgetter("job.args"))
@@ -103,7 +105,7 @@ class StandIn:
         return self._call
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
-        place = self.times.current
+        place = self.times.current if self.many else 0
         token = self._follower.begin(place)
         try:
             result = self.job.func(*args, **kwargs)
@@ -117,7 +119,7 @@ class StandIn:
             leave(token)
 
 
-def in_child(job: Any, times: RunTimes, runs: list[tuple[Any, ...]], number: int, address: str) -> StandIn:
+def in_child(job: Any, times: Any, runs: list[tuple[Any, ...]], number: int, address: str) -> StandIn:
     """The stand-in as it arrives in a process-pool child."""
     reports: list[Report] = []
     return StandIn(job, times, Reporter(runs, reports, number, address), reports)
@@ -130,11 +132,11 @@ class Reporter:
         self._runs, self._reports, self._number, self._address = runs, reports, number, address
         self._started = self._begun = 0.0
 
-    def begin(self, place: int) -> Token[Run | None]:
+    def begin(self, place: int) -> Token[Making | None]:
         """Send that it has started."""
         self._started = time.time()
         self._send(place, -1.0)
-        token = enter(Run(*self._runs[place]))
+        token = enter(partial(Run, *self._runs[place]))
         self._begun = time.perf_counter()
         return token
 

@@ -76,7 +76,7 @@ class Tap:
             submission, watch = Submission(self, job, run_times), self.watch
             self._merge(job, run_times)
             watch.submitted += len(submission.runs)
-            watch.previous[submission.key] = submission.runs[-1].due or 0.0
+            watch.previous[submission.key] = run_times[-1]
         except Exception:
             logger.exception("taskscope cannot follow job %s; it runs unwatched", job.id)
             return None
@@ -92,7 +92,7 @@ class Tap:
         if not self.watch.active:
             return
         self._merge(job, run_times)
-        self.watch.refused[(job._jobstore_alias, job.id)] = run_times[-1].timestamp()
+        self.watch.refused[(job._jobstore_alias, job.id)] = run_times[-1]
         self.watch.skip(job, run_times, "overlap")
 
     def _run_job_success(self, job_id: str, events: list[Any]) -> None:

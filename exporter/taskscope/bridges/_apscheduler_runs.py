@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor
 from contextvars import Token
 from datetime import datetime
+from functools import partial
 from itertools import count
 from os import getpid
 from threading import RLock
@@ -23,9 +24,9 @@ from taskscope.contracts import Emit
 from taskscope.events import Error, Fact, Status
 from taskscope.failure import describe, reason_of
 from taskscope.instance import instance
-from taskscope.run import Run, enter, leave
+from taskscope.run import Making, Run, enter, leave
 
-_DAY = 86_400.0
+_LATE = 600.0  # seconds
 
 
 class Tapped(Protocol):
@@ -46,9 +47,9 @@ class Watch:
         self.scheduler, self.emit = scheduler, quiet(emit)
         self.active = True
         self.submitted = 0
-        self.previous: dict[tuple[str, str], float] = {}
+        self.previous: dict[tuple[str, str], datetime] = {}
         """When each job (job store, id) was last due."""
-        self.refused: dict[tuple[str, str], float] = {}
+        self.refused: dict[tuple[str, str], datetime] = {}
         """When a due job was last left out because it still ran."""
         self.lock = RLock()
         """Held while a run in a process pool changes: two threads of ours hear of it."""
@@ -61,9 +62,7 @@ class Watch:
         """A run of this job, under an id that no other run has."""
         if self._pid != getpid():  # after a fork two processes may submit the same due times
             self._pid, self._prefix, self.instance = getpid(), uuid4().hex, instance()
-        job_id, at = job.id if job.id.isprintable() else ascii(job.id), due.timestamp()
-        native = f"{self._prefix}:{job._jobstore_alias}:{job_id[:200]}:{at}:{next(self._numbers)}"
-        return Tracked(native, at, now)
+        return Tracked(self._prefix, job, next(self._numbers), due, now)
 
     def skip(self, job: Any, times: Iterable[datetime], reason: str) -> None:
         """Tell runs that will not be."""
@@ -106,18 +105,41 @@ class Watch:
 
 
 class Tracked:
-    """A run, from its submission to its end. Times are seconds since the epoch."""
+    """A run, from its submission to its end. Who it is is worked out when the first fact is made, on a thread of ours."""
 
-    __slots__ = ("anchor", "begun", "due", "ended", "native", "started", "worker")
+    __slots__ = ("_due", "_job", "_native", "_number", "_prefix", "begun", "ended", "started", "submitted", "worker")
 
-    def __init__(self, native: str, due: float, now: float) -> None:
-        self.native = native
-        self.due = due if due > 0 else None
-        self.anchor = due if abs(now - due) < _DAY else now  # a run that is years late is a run of today
+    def __init__(self, prefix: str, job: Any, number: int, due: datetime, now: float) -> None:
+        self._prefix, self._job, self._number, self._due, self.submitted = prefix, job, number, due, now
+        self._native = ""
         self.started: float | None = None
         self.begun = 0.0
         self.ended = False
         self.worker = ""
+
+    @property
+    def native(self) -> str:
+        """The scheduler object, the job, the due time and a number: no other run has the same."""
+        if not self._native:
+            job_id = self._job.id if self._job.id.isprintable() else ascii(self._job.id)
+            store = self._job._jobstore_alias
+            self._native = f"{self._prefix}:{store}:{job_id[:200]}:{self._due.timestamp()}:{self._number}"
+        return self._native
+
+    @property
+    def due(self) -> float | None:
+        """When it was due, in seconds since the epoch; None for a time before that."""
+        due = self._due.timestamp()
+        return due if due > 0 else None
+
+    @property
+    def anchor(self) -> float:
+        """When it was due, or, of a run that is late, when it was submitted.
+
+        Retention never takes away runs of the last hour, so a younger id can never be among those it took.
+        """
+        due = self._due.timestamp()
+        return due if abs(self.submitted - due) < _LATE else self.submitted
 
 
 class Given(StandIn):
@@ -126,7 +148,7 @@ class Given(StandIn):
     __slots__ = ("_submission",)
 
     def __init__(self, submission: "Submission", times: Sequence[datetime]) -> None:
-        super().__init__(submission.job, RunTimes(times), submission, submission)
+        super().__init__(submission.job, RunTimes(times) if len(times) > 1 else times, submission, submission)
         self._submission = submission
 
     @property
@@ -145,7 +167,7 @@ class Given(StandIn):
         return in_child, (self.job, self.times, *self._submission.send_away())
 
     async def _call_coroutine(self, *args: Any, **kwargs: Any) -> Any:
-        place = self.times.current
+        place = self.times.current if self.many else 0
         token = self._follower.begin(place)
         try:
             result = await self.job.func(*args, **kwargs)
@@ -162,13 +184,18 @@ class Given(StandIn):
 class Submission:
     """A job handed to an executor, for one run or several: follows each of them and tells what becomes of it."""
 
-    __slots__ = ("__weakref__", "enqueued", "job", "name", "remote", "runs", "tap")
+    __slots__ = ("__weakref__", "enqueued", "job", "remote", "runs", "tap")
 
     def __init__(self, tap: Tapped, job: Any, times: Sequence[datetime]) -> None:
-        self.tap, self.job, self.name, self.enqueued = tap, job, job_name(job), time.time()
+        self.tap, self.job, self.enqueued = tap, job, time.time()
         self.remote = False
         """Has it been sent to another process?"""
         self.runs = [tap.watch.known(job, due, self.enqueued) for due in times]
+
+    @property
+    def name(self) -> str:
+        """What the job is called."""
+        return job_name(self.job)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -180,13 +207,13 @@ class Submission:
         for run in self.runs:
             self._tell(run, "queued", self.enqueued)
 
-    def begin(self, place: int) -> Token[Run | None]:
+    def begin(self, place: int) -> Token[Making | None]:
         """A run begins, in this process."""
         run = self.runs[place]
         if not run.ended:
             run.started = time.time()
             self._tell(run, "started", run.started)
-        token = enter(Run(*self._context(run)))
+        token = enter(partial(self._run, run))
         run.begun = time.perf_counter()
         return token
 
@@ -276,6 +303,9 @@ class Submission:
         else:
             self._tell(run, "success", at, "", None, duration)
 
+    def _run(self, run: Tracked) -> Run:
+        return Run(*self._context(run))
+
     def _context(self, run: Tracked) -> tuple[Any, ...]:
         return self.tap.watch.scheduler, self.name, run.native, 0, run.due, run.anchor
 
@@ -290,22 +320,36 @@ class Submission:
     ) -> None:
         watch = self.tap.watch
         if watch.active:
-            watch.emit(
-                Fact(
-                    scheduler=watch.scheduler,
-                    native=run.native,
-                    status=status,
-                    at=at,
-                    anchor=run.anchor,
-                    job=self.name,
-                    due=run.due,
-                    enqueued=self.enqueued,
-                    started=run.started,
-                    duration=duration,
-                    reason=reason,
-                    queue=self.tap.alias,
-                    worker=run.worker,
-                    instance=watch.instance,
-                    error=error,
-                )
-            )
+            watch.emit(partial(self._fact, run, status, at, run.started, reason, error, duration))
+
+    def _fact(
+        self,
+        run: Tracked,
+        status: Status,
+        at: float,
+        started: float | None,
+        reason: str,
+        error: Error | None,
+        duration: float | None,
+    ) -> Fact | None:
+        """The fact; None where the run's end, which says all of it, has been told meanwhile."""
+        if run.ended and status in ("queued", "started"):
+            return None
+        watch = self.tap.watch
+        return Fact(
+            scheduler=watch.scheduler,
+            native=run.native,
+            status=status,
+            at=at,
+            anchor=run.anchor,
+            job=self.name,
+            due=run.due,
+            enqueued=self.enqueued,
+            started=started,
+            duration=duration,
+            reason=reason,
+            queue=self.tap.alias,
+            worker=run.worker,
+            instance=watch.instance,
+            error=error,
+        )

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -144,8 +145,8 @@ class APSchedulerBridge(Bridge):
                 durable=_class(stores[store]) != "MemoryJobStore" if store in stores else None,
                 defaults=self._scheduler._job_defaults,
                 running=running[key],
-                previous=watch.previous.get(key, 0.0),
-                refused=watch.refused.get(key, 0.0),
+                previous=_seconds(watch.previous.get(key)),
+                refused=_seconds(watch.refused.get(key)),
             )
 
         return self._definitions.read(self._scheduler.get_jobs(), situation)
@@ -212,3 +213,8 @@ def _workers(executor: Any) -> int | None:
 def _size(executor: Any) -> str:
     workers = _workers(executor)
     return f", {workers} workers" if workers else ""
+
+
+def _seconds(moment: datetime | None) -> float:
+    """Since the epoch; 0 for never, and for times before."""
+    return max(0.0, moment.timestamp()) if moment else 0.0
