@@ -2,6 +2,7 @@
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 
@@ -21,7 +22,7 @@ class Admission:
     def __init__(self, settings: Settings) -> None:
         self._limits = settings.limits
         self._max_age = settings.retention.max_age or math.inf
-        self._known: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._known: set[tuple[str, ...]] = set()
         self._renames = any(rule.name or rule.ignore for rule in settings.jobs)
         self._name_of = lru_cache(maxsize=10_000)(lambda scheduler, job: _renamed(settings, scheduler, job))
 
@@ -50,12 +51,12 @@ class Admission:
             changes["error"] = bounded_error(fact.error, self._limits)
         return msgspec.structs.replace(fact, **changes) if changes else fact
 
-    def _texts(self, fact: Fact) -> dict[str, object]:
+    def _texts(self, fact: Fact) -> dict[str, Any]:
         """The names that must change to be printable and bounded: mostly none, and that is remembered."""
         names = (fact.job, fact.queue, fact.worker, fact.instance, fact.entity, fact.reason, fact.trace_id)
         if names in self._known and fact.native.isascii() and len(fact.native) <= self._limits.name:
             return {}
-        changed = {}
+        changed: dict[str, Any] = {}
         for field in _NAMES:
             value = getattr(fact, field)
             if (cleaned := clean(value, self._limits.name)) != value:
@@ -63,7 +64,7 @@ class Admission:
         if not changed:
             if len(self._known) >= 10_000:
                 self._known.clear()
-            self._known[names] = names
+            self._known.add(names)
         return changed
 
     def _job(self, scheduler: str, job: Job) -> Job | None:

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 from weakref import WeakMethod
 
 from prometheus_client.metrics_core import Metric
@@ -26,6 +26,10 @@ from taskscope.settings import Settings
 from taskscope.sinks.history import MemoryStore, queries_for, store_for
 from taskscope.sinks.history.store import Store
 from taskscope.sinks.metrics import Metrics
+
+if TYPE_CHECKING:
+    from taskscope.sinks.history.sql import SqlStore
+    from taskscope.upkeep import Upkeep
 
 logger = logging.getLogger("taskscope")
 
@@ -260,7 +264,7 @@ def _upkeep(store: Store, metrics: Metrics, settings: Settings) -> "list[Upkeep]
         return []
     from taskscope.upkeep import Upkeep  # a database library, which `history=None` does without
 
-    return [Upkeep(store, metrics, settings.retention.interval)]
+    return [Upkeep(cast("SqlStore", store), metrics, settings.retention.interval)]
 
 
 def _named(schedulers: Sequence[Any], names: Sequence[str]) -> dict[str, Bridge]:

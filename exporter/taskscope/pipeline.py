@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from taskscope.admission import Admission
 from taskscope.contracts import Sink
@@ -163,7 +164,7 @@ class Pipeline:
                 if isinstance(event, Fact) and not self._waiting.add(event, now):
                     self._inlet.drop("overflow")
             for sink in self._sinks:
-                self._call(sink, "arrived", lambda sink=sink: sink.arrived(events))
+                self._call(sink, "arrived", partial(sink.arrived, events))
         return count == most
 
     def _ready(self, now: float) -> bool:
@@ -235,7 +236,7 @@ class Pipeline:
             self._inlet.drop("expired", applied.expired)
         if applied.changes:
             for sink in self._sinks:
-                self._call(sink, "committed", lambda sink=sink: sink.committed(applied.changes))
+                self._call(sink, "committed", partial(sink.committed, applied.changes))
 
     def _maintain(self, now: float) -> bool:
         """Heartbeat, lost runs, and short steps of upkeep; True when one of these has more to do."""
@@ -263,7 +264,8 @@ class Pipeline:
         """The store cannot be reached: say so once, try again later and later."""
         if self.failure is None:
             self._inlet.accepting = not isinstance(error, NotOwner)
-            logger.warning("taskscope: %s; it is tried again", error)
+            if self.opened or not self._settings.strict:  # else whoever started it is told by an exception
+                logger.warning("taskscope: %s; it is tried again", error)
         self.failure = error
         self._retry_at = now + self._retry_after * random.uniform(0.5, 1.0)
         self._retry_after = min(self._retry_after * 2, _LAST_RETRY)

@@ -63,7 +63,7 @@ class Poller:
         try:
             readings = list(self._bridge.poll())
         except Exception as error:  # noqa: BLE001 - isolation: a bridge must not end its poller
-            readings = [SchedulerState(**self._identity(), at=self._clock(), up=False, running=False)]
+            readings = [self._down()]
             self._report(f"{type(error).__name__}: {error}")
         else:
             self._report("")
@@ -71,8 +71,10 @@ class Poller:
             self._emit(reading)
         self.asked_at, self.answered_at = 0.0, self._clock()
 
-    def _identity(self) -> dict[str, str]:
-        return {"scheduler": self.name, "system": self._bridge.system}
+    def _down(self) -> SchedulerState:
+        return SchedulerState(
+            scheduler=self.name, system=self._bridge.system, at=self._clock(), up=False, running=False
+        )
 
     def _report(self, failure: str) -> None:
         """Log a failure once, and its end once."""

@@ -62,9 +62,15 @@ def test_runs_of_a_pid_that_is_gone_from_this_host_are_lost_at_once(store: SqlSt
 
 
 def test_runs_that_ended_or_name_no_process_are_never_lost(store: SqlStore):
-    store.apply(batch([done(1, instance=ELSEWHERE), started(2, ""), row(3, "queued", instance=ELSEWHERE)]))
+    store.apply(batch([done(1, instance=ELSEWHERE), started(2, ""), row(3, "queued")]))
 
     assert lost(store, NOW + 10_000) == []
+
+
+def test_runs_that_waited_inside_a_process_that_is_gone_are_lost_with_it(store: SqlStore):
+    store.apply(batch([row(1, "queued", instance=ELSEWHERE)]))
+
+    assert len(lost(store, NOW + 10_000)) == 1
 
 
 def test_what_is_lost_can_be_applied_and_is_lost_once(store: SqlStore, history_url: str):

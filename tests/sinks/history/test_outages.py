@@ -51,7 +51,7 @@ def test_a_file_that_is_read_only_is_one_clear_sentence(tmp_path: Path):
     said = on_opening(f"sqlite:///{tmp_path}/runs.db")
 
     assert said == (
-        f"the history sqlite+pysqlite:///{tmp_path}/runs.db cannot be written:"
+        f"the history sqlite:///{tmp_path}/runs.db cannot be written:"
         " the file or its directory is read-only; make both writable"
     )
 

@@ -98,6 +98,23 @@ def test_a_column_sorts_with_the_id_as_tie_break_and_the_unknown_last(
                 assert (page.total, page.after) == (len(expected), None)
 
 
+@pytest.mark.parametrize("descending", [True, False])
+def test_several_values_of_several_fields_are_paged_as_one_list(history_url: str, descending: bool):
+    statuses = ("failed", "skipped", "started", "success")
+    told = [
+        Past(n, statuses[n % 4], job=("b", "it's", "nightly")[n % 3], anchor=BEGIN + n * 1000)
+        for n in range(240)
+    ]
+    with history(history_url, told) as queries:
+        for status in (statuses[:2], statuses[:3], statuses[1:]):
+            wanted = Filter(job=("b", "nightly"), status=status)
+            expected = [run.id for run in matching(told, wanted)][:: 1 if descending else -1]
+            for offset in (0, 7, 50, len(expected) - 3, len(expected)):
+                page = queries.runs(wanted, limit=10, offset=offset, descending=descending)
+
+                assert (ids(page), page.total) == (expected[offset : offset + 10], len(expected))
+
+
 @FEW
 @given(told=runs())
 def test_a_run_and_the_names_come_back_as_they_were_told(history_url: str, told: list[Past]):

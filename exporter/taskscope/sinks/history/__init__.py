@@ -12,6 +12,8 @@ from taskscope.sinks.history.store import Store
 if TYPE_CHECKING:
     from taskscope.sinks.history.queries import Queries
 
+__all__ = ["MemoryStore", "Store", "queries_for", "store_for", "url_for"]
+
 
 def store_for(settings: Settings) -> Store:
     """The store that the settings ask for, not opened yet. Raises `BadArgument`."""

@@ -59,7 +59,7 @@ class Database:
     @property
     def place(self) -> str:
         """Where the history is, without its password."""
-        return self._url.render_as_string(hide_password=True)
+        return shown(self._url)
 
     @property
     def path(self) -> Path | None:
@@ -115,6 +115,11 @@ class Database:
         text = next((why for known, why in _KNOWN.items() if known in text), text.splitlines()[0])
         password = str(self._url.password or "")
         return text.replace(password, "***") if password else text
+
+
+def shown(url: URL) -> str:
+    """The URL as people know it, without driver and password."""
+    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
 
 def parse(url: str) -> URL:

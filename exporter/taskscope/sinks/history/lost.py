@@ -9,7 +9,8 @@ from taskscope.facts import RANK, Bit, Row
 from taskscope.sinks.history.schema import UNSUCCESSFUL, instance, job, name, run
 
 _AT_ONCE = 5_000
-_STARTED = sa.and_(run.c.rank == RANK["started"], sa.text(UNSUCCESSFUL))
+_OPEN = sa.and_(run.c.rank.in_([RANK["queued"], RANK["started"]]), sa.text(UNSUCCESSFUL))
+"""Also those that wait: a fact names an instance only where the queue is inside of it."""
 
 
 def beat(connection: sa.Connection, number: int, text: str, now: float) -> None:
@@ -26,13 +27,14 @@ def beat(connection: sa.Connection, number: int, text: str, now: float) -> None:
 def lost(connection: sa.Connection, now: float, after: float) -> list[Row]:
     """Runs in progress whose process is gone or silent, some thousands at most: ask again for the rest."""
     since = int((now - after) * 1000)
-    silent = sa.func.coalesce(instance.c.beat, run.c.started) < since
+    seen = sa.case((run.c.started > run.c.enqueued, run.c.started), else_=run.c.enqueued)
+    silent = sa.func.coalesce(instance.c.beat, seen) < since
     query = (
         sa.select(run.c.id, job.c.scheduler, job.c.name)
         .select_from(run)
         .join(job, job.c.id == run.c.job)
         .outerjoin(instance, instance.c.name == run.c.instance)
-        .where(_STARTED, run.c.instance != 0, sa.or_(silent, run.c.instance.in_(_gone(connection))))
+        .where(_OPEN, run.c.instance != 0, sa.or_(silent, run.c.instance.in_(_gone(connection))))
         .order_by(run.c.rank, run.c.id)  # by id alone SQLite would walk through all runs
         .limit(_AT_ONCE)
     )
@@ -41,7 +43,7 @@ def lost(connection: sa.Connection, now: float, after: float) -> list[Row]:
 
 def _gone(connection: sa.Connection) -> list[int]:
     """Instances of this host, with runs in progress, whose pid no process has."""
-    open_runs = sa.select(run.c.instance).where(_STARTED).distinct().subquery()
+    open_runs = sa.select(run.c.instance).where(_OPEN).distinct().subquery()
     query = sa.select(name.c.id, name.c.text).join(open_runs, open_runs.c.instance == name.c.id)
     here = socket.gethostname()
     return [number for number, text in connection.execute(query) if _is_gone(*place(text), here)]

@@ -1,5 +1,9 @@
 """Brings a database to the schema of this code."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import sqlalchemy as sa
 
 from taskscope.errors import TooNew
@@ -14,7 +18,8 @@ def migrate(connection: sa.Connection) -> None:
         _prepare_postgresql(connection)
     found = _revision(connection)
     if found != HEAD:
-        _upgrade(connection, found)
+        with _silent():
+            _upgrade(connection, found)
 
 
 def _prepare_postgresql(connection: sa.Connection) -> None:
@@ -45,3 +50,15 @@ def _upgrade(connection: sa.Connection, found: str | None) -> None:
             f"the history has revision {found}, this taskscope knows up to {HEAD}; use a newer taskscope"
         )
     command.upgrade(config, "head")
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Alembic tells every program that listens at INFO what it sets up; the watched one has not asked."""
+    logger = logging.getLogger("alembic")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

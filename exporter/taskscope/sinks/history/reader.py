@@ -15,7 +15,7 @@ from sqlalchemy.pool import QueuePool
 from taskscope import identity
 from taskscope.errors import Unavailable
 from taskscope.sinks.history import schema
-from taskscope.sinks.history.database import parse
+from taskscope.sinks.history.database import parse, shown
 
 CONNECTIONS = 4
 DEADLINE = 10.0
@@ -34,7 +34,7 @@ class Reader:
     @property
     def place(self) -> str:
         """Where the history is, without its password."""
-        return self._url.render_as_string(hide_password=True)
+        return shown(self._url)
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
@@ -47,7 +47,7 @@ class Reader:
                 finally:
                     connection.info["until"] = math.inf
         except (exc.SQLAlchemyError, sqlite3.Error) as error:
-            raise Unavailable(f"The history {self.place} cannot be read: {self._why(error)}.") from error
+            raise Unavailable(f"the history {self.place} cannot be read: {self._why(error)}") from error
 
     def close(self) -> None:
         """Close the connections that are not in use; the others when they are given back."""

@@ -57,7 +57,7 @@ class Store(ABC):
 
     @abstractmethod
     def lost(self, now: float, after: float) -> Iterable[Row]:
-        """Runs still in progress whose process is gone (pid on this host) or silent for `after` seconds.
+        """Runs that wait or run in a process that is gone (pid on this host) or silent for `after` seconds.
 
         Each as a row that holds its id, scheduler, job and the LOST bit; `apply` them.
         """

@@ -1,5 +1,7 @@
 """The first tables."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -22,11 +24,11 @@ def upgrade() -> None:
     _processes()
 
 
-def _column(name: str, type_: sa.types.TypeEngine) -> sa.Column:
+def _column(name: str, type_: sa.types.TypeEngine[Any]) -> sa.Column[Any]:
     return sa.Column(name, type_, nullable=False)
 
 
-def _key(name: str, type_: sa.types.TypeEngine) -> sa.Column:
+def _key(name: str, type_: sa.types.TypeEngine[Any]) -> sa.Column[Any]:
     return sa.Column(name, type_, primary_key=True, autoincrement=False)
 
 
