@@ -1,6 +1,6 @@
 """The same series for a program that has a registry of the standard client."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 
 from prometheus_client import Metric
@@ -13,8 +13,9 @@ from taskscope.sinks.metrics.series import Family, Pointer
 class SeriesCollector(Collector):
     """Register it with any registry. Process metrics are left to the registry's own collectors."""
 
-    def __init__(self, families: Mapping[str, Family], lock: Lock) -> None:
-        self._families, self._lock = families, lock
+    def __init__(self, families: Mapping[str, Family], lock: Lock, settle: Callable[[], None]) -> None:
+        """`settle` brings the families up to what has been published."""
+        self._families, self._lock, self._settle = families, lock, settle
 
     def describe(self) -> Iterable[Metric]:
         """All families, without samples."""
@@ -22,6 +23,7 @@ class SeriesCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The families that have samples, in the order of the page."""
+        self._settle()
         for family in self._families.values():
             metric = _metric(family)
             with self._lock:

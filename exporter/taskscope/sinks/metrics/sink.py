@@ -47,6 +47,9 @@ class Metrics:
         self._readings = ReadingSeries(self._families)
         self._process = Process()
         self._process.refresh(clock())
+        self._totals: dict[JobKey, Counts] = {}
+        self._exemplars: dict[tuple[JobKey, str, int], Exemplar] = {}
+        self._published = False
         self._deflaters = {False: Deflater(), True: Deflater()}
         self._bear()
 
@@ -68,17 +71,15 @@ class Metrics:
 
         An exemplar is given by job, name of the histogram, and index of the bucket.
         """
-        for key, counts in totals.items():
-            with self._lock:
-                self._jobs.count(key, counts)
         with self._lock:
-            self._jobs.begin()
-            for (key, histogram, bucket), exemplar in exemplars.items():
-                self._jobs.point(key, histogram, bucket, exemplar)
+            self._published = True
+            self._totals.update(totals)
+            self._exemplars.update(exemplars)
 
     def sync(self, live: Live, now: float) -> None:
         """Export what is true now: the jobs that changed, and the readings that are fresh."""
         with self._sync_lock:
+            self._settle()
             with live.lock:
                 changed = live.changed()
                 views = {key: view(job) for key, job in changed.items() if job}
@@ -99,6 +100,21 @@ class Metrics:
                 self._readings.show(readings)
             self.set("series", sum(len(family) for family in self._families.values() if family.metric.job))
             self._process.refresh(now)
+
+    def _settle(self) -> None:
+        """Write what was published into the series: once a page, not once a transaction, of which there are many."""
+        with self._lock:
+            totals, self._totals = self._totals, {}
+            exemplars, self._exemplars = self._exemplars, {}
+            published, self._published = self._published, False
+        for key, counts in totals.items():
+            with self._lock:
+                self._jobs.count(key, counts)
+        with self._lock:
+            if published:
+                self._jobs.begin()
+            for (key, histogram, bucket), exemplar in exemplars.items():
+                self._jobs.point(key, histogram, bucket, exemplar)
 
     def set(self, name: str, value: float, *labels: str) -> None:
         """Set a metric about taskscope itself; a counter never falls.
@@ -127,6 +143,7 @@ class Metrics:
 
     def render(self, accept: str = "", names: Collection[str] = (), compress: bool = False) -> Rendered:
         """The page in the format that `accept` prefers; with `names` only these families or samples."""
+        self._settle()
         openmetrics = wants_openmetrics(accept)
         page = self._named(openmetrics, frozenset(names)) if names else self._all(openmetrics)
         content_type = OPENMETRICS if openmetrics else TEXT
@@ -138,7 +155,7 @@ class Metrics:
 
     def collector(self) -> SeriesCollector:
         """All `taskscope_` families, for a registry of prometheus_client."""
-        return SeriesCollector(self._families, self._lock)
+        return SeriesCollector(self._families, self._lock, self._settle)
 
     def _all(self, openmetrics: bool) -> Iterator[bytes]:
         for family in self._families.values():
