@@ -57,9 +57,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     stack: str = ""
     data: str = ""
-    """JSON, only where one run was asked for."""
+    """JSON; only of one run and in exports."""
     details: str = ""
-    """JSON, only where one run was asked for."""
+    """JSON; only of one run and in exports."""
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +70,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     exact: bool
     """False where `total` is an estimate: it is exact up to 10 000."""
     after: bytes | None
-    """The last id of this page, from which the next one goes on (newest-first order only); None at the end."""
+    """The last id of this page, from which the next one goes on (in the order of ids); None at the end."""
 
 
 class JobStats(msgspec.Struct, frozen=True, kw_only=True):
