@@ -18,6 +18,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.date import DateTrigger
 
+from benchmarks.show import finish
 from taskscope import Exporter
 from taskscope.events import Fact
 from taskscope.testing import FakeScheduler
@@ -145,3 +146,7 @@ def ratios(figures: dict[str, dict[str, float]]) -> dict[str, float]:
     return {"throughput_kept": ours["jobs_per_second"] / bare["jobs_per_second"]} | {
         "peer_throughput_kept": theirs["jobs_per_second"] / bare["jobs_per_second"]
     }
+
+
+if __name__ == "__main__":
+    finish("apscheduler_overhead", main)

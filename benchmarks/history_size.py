@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.show import finish
 from taskscope.events import Fact
 from taskscope.facts import Row, row_of_all
 from taskscope.identity import run_id
@@ -87,5 +88,4 @@ def _prune(store: SqlStore) -> list[float]:
 
 
 if __name__ == "__main__":
-    for name, value in measure().items():
-        print(f"{name:28} {value:12,.1f}")
+    finish("history_size", measure)

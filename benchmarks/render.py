@@ -1,12 +1,13 @@
 """What a page of metrics costs: ours beside prometheus_client's, the same families with the same numbers in one run.
 
-    python benchmarks/render.py [--json] [samples ...]
+    python -m benchmarks.render [--json FILE] [samples ...]
 
 Speed and memory are measured in processes of their own, one for each size. "full" means that every block of lines is
 written anew; "1 % changed" that one job in a hundred had a run since the page before. Both pages must be equal, byte
 for byte. What it costs to write the new numbers into the series is shown beside it, as `publish`.
 """
 
+import argparse
 import gc
 import gzip
 import json
@@ -17,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import prometheus_client
@@ -305,6 +307,11 @@ if __name__ == "__main__":
         part, size = sys.argv[2], int(sys.argv[3])
         print(json.dumps(speed(size) if part == "speed" else memory(part, size)))
     else:
-        as_json = "--json" in sys.argv
-        result = main(tuple(int(word) for word in sys.argv[1:] if word.isdigit()) or SIZES)
-        print(json.dumps(result, indent=1)) if as_json else table(result)
+        parser = argparse.ArgumentParser(description=__doc__)
+        parser.add_argument("samples", nargs="*", type=int, default=SIZES)
+        parser.add_argument("--json", type=Path, help="also write the figures to this file")
+        arguments = parser.parse_args()
+        result = main(tuple(arguments.samples))
+        table(result)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(result, indent=1) + "\n")

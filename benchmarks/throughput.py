@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from urllib.request import urlopen
 
+from benchmarks.show import finish
 from taskscope import Exporter
 from taskscope.settings import Retention
 from taskscope.testing import FakeScheduler
@@ -99,3 +100,7 @@ class Readers:
 def main() -> dict[str, float]:
     """The figures, with the peak memory of this process in MiB."""
     return measure() | {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+if __name__ == "__main__":
+    finish("throughput", main)

@@ -7,6 +7,7 @@ from datetime import date, datetime, tzinfo
 from datetime import time as midnight
 from functools import partial
 from itertools import islice
+from math import inf
 from operator import is_
 from typing import Any, NamedTuple, TypeAlias
 
@@ -70,9 +71,12 @@ class Definitions:
         self._known: dict[tuple[str, str], tuple[tuple[Any, ...], tuple[Any, str], Outlook, Job]] = {}
 
     def read(self, jobs: Iterable[Any], situation_of: Callable[[Any], Situation]) -> tuple[Job, ...]:
-        """These jobs, as they are defined now. Whatever is not among them is forgotten."""
+        """These jobs, as they are defined now. Whatever is not among them is forgotten.
+
+        Jobs without an id of their own share a name, and may be thousands: the one that is due first stands for all.
+        """
         before, self._known = self._known, {}
-        for job in jobs:
+        for job in _first_of_each(jobs):
             situation = situation_of(job)
             key = (situation.store, job.id)
             self._known[key] = self._define(job, situation, before.get(key))
@@ -85,6 +89,21 @@ class Definitions:
         promise = (getattr(job, "next_run_time", None), str(job.trigger))
         after = known[2] if known is not None and known[1] == promise else outlook(job)
         return facets, promise, after, definition(job, situation, after)
+
+
+def _first_of_each(jobs: Iterable[Any]) -> Iterable[Any]:
+    first: dict[tuple[str, str], Any] = {}
+    for job in jobs:
+        key = (job._jobstore_alias, job_name(job))
+        other = first.get(key)
+        if other is None or _due(job) < _due(other):
+            first[key] = job
+    return first.values()
+
+
+def _due(job: Any) -> float:
+    due = getattr(job, "next_run_time", None)
+    return due.timestamp() if due is not None else inf
 
 
 def definition(job: Any, situation: Situation, after: Outlook) -> Job:
