@@ -11,14 +11,13 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.date import DateTrigger
-
 from benchmarks.show import finish
+
 from taskscope import Exporter
 from taskscope.events import Fact
 from taskscope.testing import FakeScheduler
@@ -40,7 +39,12 @@ def main() -> dict[str, Any]:
         for kind, watch in kinds.items():
             rounds[kind].append(dispatch(watch))
     figures = {kind: {name: median(rows, name) for name in rows[0]} for kind, rows in rounds.items()}
-    return {**figures, **ratios(figures), "lateness_ms": {"unobserved": late(nullcontext), "taskscope": late_watched()}, **recording()}
+    return {
+        **figures,
+        **ratios(figures),
+        "lateness_ms": {"unobserved": late(nullcontext), "taskscope": late_watched()},
+        **recording(),
+    }
 
 
 def watched(scheduler: Any) -> AbstractContextManager[Any]:
@@ -59,7 +63,9 @@ def peer(scheduler: Any) -> AbstractContextManager[Any]:
 def dispatch(watch: Callable[[Any], AbstractContextManager[Any]]) -> dict[str, float]:
     """Let JOBS one-shot jobs run as fast as the scheduler starts them."""
     scheduler = BackgroundScheduler(
-        executors={"default": ThreadPoolExecutor(THREADS)}, job_defaults={"misfire_grace_time": None}, timezone="UTC"
+        executors={"default": ThreadPoolExecutor(THREADS)},
+        job_defaults={"misfire_grace_time": None},
+        timezone="UTC",
     )
     finished = Countdown(JOBS)
     cpu = time.process_time()
@@ -94,7 +100,9 @@ class Countdown:
         assert self._done.wait(120), f"{self._left} jobs did not run"
 
 
-def late(watch: Callable[[], AbstractContextManager[Any]], tell: Callable[[], None] = lambda: None) -> dict[str, float]:
+def late(
+    watch: Callable[[], AbstractContextManager[Any]], tell: Callable[[], None] = lambda: None
+) -> dict[str, float]:
     """How late a thread that sleeps 1 ms wakes up, in ms, while `tell` is called LATE_RATE times a second."""
     delays: list[float] = []
     stop = threading.Event()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.show import finish
+
 from taskscope.events import Fact
 from taskscope.facts import Row, row_of_all
 from taskscope.identity import run_id

@@ -1,6 +1,6 @@
 """How many runs a second go into SQLite, while Prometheus scrapes, somebody reads the API and retention works.
 
-A scripted scheduler tells whole runs (queued, started, ended) as fast as the pipeline takes them; nothing may be dropped.
+A scripted scheduler tells whole runs as fast as the pipeline takes them; nothing may be dropped.
 """
 
 import resource
@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from benchmarks.show import finish
+
 from taskscope import Exporter
 from taskscope.settings import Retention
 from taskscope.testing import FakeScheduler
@@ -87,7 +88,9 @@ class Readers:
 
     def times(self) -> dict[str, float]:
         """The median time of each request in ms."""
-        return {f"{what}_ms": sorted(times)[len(times) // 2] * 1e3 for what, times in self._seen.items() if times}
+        return {
+            f"{what}_ms": sorted(times)[len(times) // 2] * 1e3 for what, times in self._seen.items() if times
+        }
 
     def _read(self, what: str, url: str, every: float) -> None:
         while not self._stop.wait(every):

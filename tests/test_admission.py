@@ -31,7 +31,9 @@ def test_any_text_becomes_one_that_databases_and_pages_can_hold(text):
     assert cleaned.encode("utf-8").decode() == cleaned
 
 
-@pytest.mark.parametrize("field", ["native", "job", "queue", "worker", "instance", "entity", "reason", "trace_id"])
+@pytest.mark.parametrize(
+    "field", ["native", "job", "queue", "worker", "instance", "entity", "reason", "trace_id"]
+)
 def test_every_name_of_a_fact_is_cleaned(field):
     admitted = Admission(Settings()).admit(fact(**{field: "a\0b\ud800"}), NOW)
 
@@ -59,7 +61,9 @@ def test_an_anchor_outside_of_the_kept_time_is_refused(anchor):
 def test_a_rule_renames_and_ignores_jobs_in_facts_and_readings():
     rules = (JobRule(match="report-*", name="report"), JobRule(match="s/debug*", ignore=True))
     admission = Admission(Settings(jobs=rules))
-    reading = Jobs(scheduler="s", at=NOW, jobs=tuple(Job(name=name, key=name) for name in ("report-7", "debug-1", "j")))
+    reading = Jobs(
+        scheduler="s", at=NOW, jobs=tuple(Job(name=name, key=name) for name in ("report-7", "debug-1", "j"))
+    )
 
     assert admission.admit(fact(job="report-7"), NOW).job == "report"
     assert admission.admit(fact(job="debug-1"), NOW) is None

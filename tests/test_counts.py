@@ -17,7 +17,9 @@ COUNTS = st.builds(
     exceptions=st.dictionaries(st.sampled_from("abc"), st.integers(0, 9)),
     histograms=st.dictionaries(
         st.sampled_from(["wait"]),
-        st.builds(Histogram, buckets=st.lists(st.integers(0, 9), min_size=2, max_size=2), sum=st.integers(0, 99)),
+        st.builds(
+            Histogram, buckets=st.lists(st.integers(0, 9), min_size=2, max_size=2), sum=st.integers(0, 99)
+        ),
     ),
 )
 
@@ -40,7 +42,9 @@ def test_a_change_that_adds_nothing_counts_nothing():
 
 
 def test_a_duration_falls_into_the_bucket_whose_bound_it_does_not_exceed():
-    delta = fold([change("success", native=str(d), started=NOW, duration=d) for d in (0.5, 1.0, 1.5, 11.0)], BOUNDS)
+    delta = fold(
+        [change("success", native=str(d), started=NOW, duration=d) for d in (0.5, 1.0, 1.5, 11.0)], BOUNDS
+    )
 
     histogram = delta.counts["s", "j"].histograms["duration"]
     assert (histogram.buckets, histogram.sum, histogram.count) == ([2, 1, 1], 14.0, 4)
@@ -55,7 +59,8 @@ def test_wait_and_delay_are_never_negative():
 
 def test_failures_are_counted_by_exception_and_skips_by_reason():
     delta = fold(
-        [change("failed", "a", error=Error(kind="ValueError")), change("skipped", "b", reason="misfire")], BOUNDS
+        [change("failed", "a", error=Error(kind="ValueError")), change("skipped", "b", reason="misfire")],
+        BOUNDS,
     )
 
     counts = delta.counts["s", "j"]
@@ -71,7 +76,9 @@ def test_an_exemplar_points_from_the_bucket_to_its_latest_run():
 
 
 def test_a_label_sends_the_counts_of_several_jobs_to_one():
-    delta = fold([change("success", "a", "j"), change("success", "b", "k")], BOUNDS, lambda key: (key[0], OTHER))
+    delta = fold(
+        [change("success", "a", "j"), change("success", "b", "k")], BOUNDS, lambda key: (key[0], OTHER)
+    )
 
     assert delta.counts == {("s", OTHER): Counts(statuses={"success": 2}, triggers={"completed": 2})}
 

@@ -29,7 +29,8 @@ FACTS = st.builds(
     started=st.none() | st.floats(NOW, NOW + 9),
     duration=st.none() | st.floats(0, 9),
     reason=st.sampled_from(["", "misfire", "error"]),
-    error=st.none() | st.builds(Error, kind=st.sampled_from(["A", "B"]), message=st.sampled_from(["", "x", "y"])),
+    error=st.none()
+    | st.builds(Error, kind=st.sampled_from(["A", "B"]), message=st.sampled_from(["", "x", "y"])),
 )
 
 
@@ -70,7 +71,9 @@ def test_every_observable_bit_is_fresh_exactly_once_in_any_order(facts):
 
 
 def test_a_lost_run_that_ends_after_all_is_a_success():
-    row = together([fact("started"), fact("unknown", reason="lost"), fact("success", started=NOW, duration=2.0)])
+    row = together(
+        [fact("started"), fact("unknown", reason="lost"), fact("success", started=NOW, duration=2.0)]
+    )
 
     assert row.status == "success"
     assert row.reason == ""
@@ -113,7 +116,14 @@ def test_a_number_that_is_no_time_is_refused_by_name(field, value):
 
 
 def test_an_error_and_details_become_the_detail_of_the_row():
-    row = row_of(fact("failed", error=Error(kind="ValueError", message="no", stack="tb", data={"k": "1"}), details={"a": 1}), ID)
+    row = row_of(
+        fact(
+            "failed",
+            error=Error(kind="ValueError", message="no", stack="tb", data={"k": "1"}),
+            details={"a": 1},
+        ),
+        ID,
+    )
 
     assert row.exception == "ValueError"
     assert row.detail == Detail(message="no", stack="tb", data='{"k":"1"}', details='{"a":1}')

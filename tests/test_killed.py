@@ -10,8 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from services.process import free_port, until
 
+from services.process import free_port, until
 from taskscope.facts import Bit
 from taskscope.identity import parse
 from taskscope.settings import Settings
@@ -65,8 +65,11 @@ def stored(history):
         return list(queries.iterate(Filter()))
 
 
-@pytest.mark.timeout(300)
-def test_after_any_kill_every_committed_run_is_there_once_and_counters_never_fell(history, tmp_path, prometheus):
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_after_any_kill_every_committed_run_is_there_once_and_counters_never_fell(
+    history, tmp_path, prometheus
+):
     truth, port = tmp_path / "truth", free_port()
     recording = Recording(history, port, truth)
     prometheus.scrape([f"127.0.0.1:{port}"], scrape_interval=0.2)
@@ -84,7 +87,9 @@ def test_after_any_kill_every_committed_run_is_there_once_and_counters_never_fel
 
     committed = reported(truth)
     assert len(committed) > KILLS
-    assert {parse(run) for run in committed} <= {run.id for run in stored(history)}, "a committed run is missing"
+    assert {parse(run) for run in committed} <= {run.id for run in stored(history)}, (
+        "a committed run is missing"
+    )
     assert set(per_bit(committed).values()) == {1}, "a fact was reported twice"
     assert statuses["unknown"] >= KILLS / 2, "runs that were in progress are lost"
     check_increase(prometheus, f"{int(time.time() - begin) + 60}s", statuses)
@@ -93,7 +98,11 @@ def test_after_any_kill_every_committed_run_is_there_once_and_counters_never_fel
 def per_bit(committed):
     """How often each fact of each run was reported."""
     return Counter(
-        (run, bit) for run, reports in committed.items() for bits in reports for bit in ENDINGS.values() if bits & bit
+        (run, bit)
+        for run, reports in committed.items()
+        for bits in reports
+        for bit in ENDINGS.values()
+        if bits & bit
     )
 
 

@@ -26,7 +26,9 @@ def test_a_run_is_in_progress_from_its_start_to_its_end():
 
     live.fold([fact("success", 12.0, started=10.0, duration=2.0)])
     assert live.jobs[KEY].running == {}
-    assert live.jobs[KEY].state == JobState(first_seen=10.0, last_run=10.0, last_success=12.0, last_duration=2.0)
+    assert live.jobs[KEY].state == JobState(
+        first_seen=10.0, last_run=10.0, last_success=12.0, last_duration=2.0
+    )
 
 
 def test_a_start_that_is_told_after_its_end_is_not_in_progress():
@@ -110,7 +112,12 @@ def test_restored_memories_lie_under_what_was_seen_since():
     live.restore({KEY: JobState(first_seen=5.0, last_run=20.0, last_success=30.0, consecutive_failures=0)})
 
     state = live.jobs[KEY].state
-    assert (state.first_seen, state.last_success, state.last_failure, state.consecutive_failures) == (5.0, 30.0, 50.0, 1)
+    assert (state.first_seen, state.last_success, state.last_failure, state.consecutive_failures) == (
+        5.0,
+        30.0,
+        50.0,
+        1,
+    )
 
 
 def test_each_reader_is_told_every_change_once():
@@ -125,7 +132,17 @@ def test_each_reader_is_told_every_change_once():
 def test_of_jobs_that_share_a_name_the_one_that_is_due_first_counts():
     live = Live()
 
-    live.fold([reading(10.0, *(Job(name="j", key=key, next_run=due) for key, due in (("a", 30.0), ("b", 20.0), ("c", None))))])
+    live.fold(
+        [
+            reading(
+                10.0,
+                *(
+                    Job(name="j", key=key, next_run=due)
+                    for key, due in (("a", 30.0), ("b", 20.0), ("c", None))
+                ),
+            )
+        ]
+    )
 
     assert live.jobs[KEY].state.next_run == 20.0
     assert live.jobs[KEY].definition.key == "b"

@@ -5,8 +5,8 @@ import time
 from urllib.request import urlopen
 
 import pytest
-from services.process import until
 
+from services.process import until
 from taskscope import Exporter, Sink
 from taskscope.events import Fact
 from taskscope.testing import FakeScheduler, Recorder
@@ -16,17 +16,27 @@ def counters(exporter):
     """What the page says: sample name with labels to value."""
     exporter.refresh()
     page = b"".join(exporter.metrics.render().blocks).decode()
-    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in page.splitlines() if line[0] != "#")}
+    return {
+        name: float(value)
+        for name, _, value in (line.rpartition(" ") for line in page.splitlines() if line[0] != "#")
+    }
 
 
 def runs_total(exporter, status="success"):
-    found = [value for name, value in counters(exporter).items() if "runs_total{" in name and f'status="{status}"' in name]
+    found = [
+        value
+        for name, value in counters(exporter).items()
+        if "runs_total{" in name and f'status="{status}"' in name
+    ]
     return sum(found)
 
 
 def fact(native="n", **fields):
     now = time.time()
-    return Fact(**{"scheduler": "s", "native": native, "status": "success", "at": now, "anchor": now, "job": "j"} | fields)
+    return Fact(
+        **{"scheduler": "s", "native": native, "status": "success", "at": now, "anchor": now, "job": "j"}
+        | fields
+    )
 
 
 @pytest.fixture
@@ -34,7 +44,9 @@ def scheduler():
     return FakeScheduler()
 
 
-def test_while_the_store_is_away_gauges_go_on_counters_stand_still_and_catch_up(scheduler, postgres_server, postgres_url):
+def test_while_the_store_is_away_gauges_go_on_counters_stand_still_and_catch_up(
+    scheduler, postgres_server, postgres_url
+):
     job = scheduler.job("nightly")
     with Exporter(scheduler, history=postgres_url, port=None) as exporter:
         job.run()
@@ -58,7 +70,9 @@ def test_while_the_store_is_away_gauges_go_on_counters_stand_still_and_catch_up(
         assert exporter.pipeline.dropped == {}
 
 
-def test_a_store_that_hangs_holds_up_neither_the_program_nor_a_scrape(scheduler, postgres_server, postgres_url):
+def test_a_store_that_hangs_holds_up_neither_the_program_nor_a_scrape(
+    scheduler, postgres_server, postgres_url
+):
     job = scheduler.job("nightly")
     with Exporter(scheduler, history=postgres_url, port=0) as exporter:
         job.run()
@@ -81,7 +95,9 @@ def test_a_history_that_cannot_be_opened_at_start_is_opened_later_and_nothing_is
     with Exporter(scheduler, history=f"sqlite:///{place}/runs.db", port=None) as exporter:
         job.run()
         assert "store" in exporter.degraded
-        assert 'taskscope_runs_total{job_name="nightly",scheduler="fake",status="success"}' not in counters(exporter)
+        assert 'taskscope_runs_total{job_name="nightly",scheduler="fake",status="success"}' not in counters(
+            exporter
+        )
 
         place.unlink()
         place.mkdir()
@@ -118,7 +134,10 @@ def test_one_bad_event_hurts_only_itself(tmp_path):
         seen.wait_for(lambda: any(fact.native == "h" for fact in seen.facts))
         until(lambda: exporter.pipeline.backlog == 0)
 
-        assert {change.row.job for change in seen.changes} == {"j", "surrogate ? and NUL \N{REPLACEMENT CHARACTER}"}
+        assert {change.row.job for change in seen.changes} == {
+            "j",
+            "surrogate ? and NUL \N{REPLACEMENT CHARACTER}",
+        }
         assert exporter.pipeline.dropped["bad"] == 4
         assert exporter.pipeline.failure is None
 
@@ -172,7 +191,14 @@ def test_counters_and_memories_go_on_after_a_restart(scheduler, tmp_path):
     with Exporter(FakeScheduler(), names=["fake"], history=history, port=None) as exporter:
         after = counters(exporter)
 
-    for name in ("runs_total", "job_last_success", "job_last_failure", "job_consecutive", "job_first_seen", "duration_seconds_sum"):
+    for name in (
+        "runs_total",
+        "job_last_success",
+        "job_last_failure",
+        "job_consecutive",
+        "job_first_seen",
+        "duration_seconds_sum",
+    ):
         kept = {key: value for key, value in before.items() if name in key and 'job_name="j"' in key}
         assert kept
         assert kept.items() <= after.items()

@@ -7,9 +7,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 from apscheduler.schedulers.background import BackgroundScheduler
-from services.process import until
 
 import taskscope
+from services.process import until
 from taskscope.counts import Bounds
 
 BOUNDS = Bounds(duration=(0.02, 0.2, 5.0), wait=(0.5, 5.0), delay=(0.5, 5.0))

@@ -12,7 +12,10 @@ def fail(why):
 
 
 def fact(native, status="started", **fields):
-    return Fact(**{"scheduler": "s", "native": native, "status": status, "at": NOW, "job": "j", "anchor": NOW} | fields)
+    return Fact(
+        **{"scheduler": "s", "native": native, "status": status, "at": NOW, "job": "j", "anchor": NOW}
+        | fields
+    )
 
 
 def test_facts_of_one_run_wait_as_one_row():

@@ -1,4 +1,4 @@
-"""What may come in: every text bounded and printable, the user's rules about jobs applied. One bad event hurts itself."""
+"""What may come in: every text bounded and printable, the user's rules about jobs applied."""
 
 import math
 from functools import lru_cache
@@ -38,7 +38,9 @@ class Admission:
     def _fact(self, fact: Fact, now: float) -> Fact | None:
         anchor = fact.at if fact.anchor is None else fact.anchor
         if not now - self._max_age <= anchor <= now + _FUTURE:
-            raise BadEvent(f"anchor={anchor!r} is outside of the time that is kept; check the clock of {fact.instance!r}")
+            raise BadEvent(
+                f"anchor={anchor!r} is outside of the time that is kept; check the clock of {fact.instance!r}"
+            )
         changes = self._texts(fact)
         job = changes.get("job", fact.job)
         if self._renames and job:

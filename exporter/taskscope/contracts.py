@@ -52,7 +52,7 @@ class Bridge(ABC):
     """Class paths (`module.Class`) of the objects it can watch; subclasses of these are recognised too."""
 
     on_change: Callable[[], None] | None = None
-    """Set by whoever polls. A bridge that hears of a change calls it, from any thread, to be polled soon; it never blocks."""
+    """Set by whoever polls. A bridge that hears of a change calls it, from any thread, to be polled soon."""
 
     @abstractmethod
     def __init__(self, target: Any, name: str) -> None:

@@ -27,7 +27,8 @@ class Histogram(msgspec.Struct, kw_only=True, array_like=True):
     def plus(self, other: "Histogram") -> "Histogram":
         """Both together."""
         return Histogram(
-            buckets=[a + b for a, b in zip(self.buckets, other.buckets, strict=True)], sum=self.sum + other.sum
+            buckets=[a + b for a, b in zip(self.buckets, other.buckets, strict=True)],
+            sum=self.sum + other.sum,
         )
 
 
@@ -77,7 +78,9 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     delay: tuple[float, ...] = (0.1, 0.5, 1, 5, 30, 300, 1800, 7200)
 
 
-def fold(changes: Iterable[Change], bounds: Bounds, label: Callable[[JobKey], JobKey] = lambda key: key) -> Delta:
+def fold(
+    changes: Iterable[Change], bounds: Bounds, label: Callable[[JobKey], JobKey] = lambda key: key
+) -> Delta:
     """What these changes add to the counters. Pure; `label` says under which name a job is counted."""
     tallies: dict[JobKey, _Tally] = {}
     labels: dict[JobKey, JobKey] = {}
@@ -169,7 +172,11 @@ def _statuses(bits: int) -> tuple[Status, ...]:
 def _trigger_events(bits: int, reason: str) -> tuple[str, ...]:
     """What a Quartz-like trigger listener would have heard."""
     heard = {"misfire": "misfired", "vetoed": "vetoed"}
-    events = (heard.get(reason), "fired" if bits & _STARTED else None, "completed" if bits & _COMPLETED else None)
+    events = (
+        heard.get(reason),
+        "fired" if bits & _STARTED else None,
+        "completed" if bits & _COMPLETED else None,
+    )
     return tuple(event for event in events if event)
 
 

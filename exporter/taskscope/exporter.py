@@ -73,7 +73,8 @@ class Exporter:
         """Where it serves; None before the start, after the end, and without a port."""
         self._bridges = _named(schedulers, names)
         self._pollers = [
-            Poller(bridge, name, self.pipeline.emit, self.settings.poll_interval) for name, bridge in self._bridges.items()
+            Poller(bridge, name, self.pipeline.emit, self.settings.poll_interval)
+            for name, bridge in self._bridges.items()
         ]
         self._failures: dict[str, str] = {}
         self._told: set[str] = set()
@@ -248,7 +249,7 @@ class _Collector(Collector):
 
 
 class _Forked:
-    """Tells an exporter that it woke up in a child. A fork hook cannot be taken back, so it holds the exporter weakly."""
+    """Tells an exporter that it woke up in a child; weakly, because a fork hook cannot be taken back."""
 
     def __init__(self, exporter: Exporter) -> None:
         self._method = WeakMethod(exporter._forked)

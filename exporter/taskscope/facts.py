@@ -179,7 +179,9 @@ def merge_detail(old: Detail | None, new: Detail | None) -> Detail | None:
     """Both details together, text by text the greater."""
     if old is None or new is None or old == new:
         return old or new
-    return Detail(*(max(pair) for pair in zip(msgspec.structs.astuple(old), msgspec.structs.astuple(new), strict=True)))
+    return Detail(
+        *(max(pair) for pair in zip(msgspec.structs.astuple(old), msgspec.structs.astuple(new), strict=True))
+    )
 
 
 def observable(facts: int) -> int:
@@ -260,7 +262,12 @@ def _detail(fact: Fact) -> Detail | None:
     details = _json(fact.details) if fact.details else ""
     if error is None:
         return Detail(details=details)
-    return Detail(message=error.message, stack=error.stack, data=_json(error.data) if error.data else "", details=details)
+    return Detail(
+        message=error.message,
+        stack=error.stack,
+        data=_json(error.data) if error.data else "",
+        details=details,
+    )
 
 
 def _json(value: object) -> str:

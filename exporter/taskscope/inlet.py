@@ -11,6 +11,7 @@ from taskscope.events import Event
 
 logger = logging.getLogger("taskscope")
 
+
 class Inlet:
     """Takes events from any thread and hands them to one, admitted and in order; counts what it had to drop."""
 
@@ -46,7 +47,7 @@ class Inlet:
                 event = self._admission.admit(event, now) if event is not None else None
             except BadEvent as error:
                 self.refuse(str(error))
-            except Exception as error:  # isolation: an event that cannot even be made hurts itself only
+            except Exception as error:  # noqa: BLE001 - isolation: an event that cannot be made hurts itself only
                 self.refuse(f"{type(error).__name__}: {error}")
             else:
                 if event is not None:
@@ -81,4 +82,6 @@ class Inlet:
         self.drop("member")
         if self._forked and not self._warned:
             self._warned = True
-            logger.warning("taskscope: this process was forked from the one that is watched; its runs are only counted")
+            logger.warning(
+                "taskscope: this process was forked from the one that is watched; its runs are only counted"
+            )

@@ -30,7 +30,10 @@ from taskscope.waiting import Waiting
 logger = logging.getLogger("taskscope")
 
 _FIRST_RETRY, _LAST_RETRY = 0.5, 30.0  # seconds between attempts to reach the store
-_SLICE, _PAUSE = 250, 0.0001  # events carried in about a ms, and the s for which other threads then have the program
+_SLICE, _PAUSE = (
+    250,
+    0.0001,
+)  # events carried in about a ms, and the s for which other threads then have the program
 
 
 class Pipeline:
@@ -245,7 +248,8 @@ class Pipeline:
                 self._beat_at = now + self._settings.heartbeat
                 self._store.beat(self._instance, now)
                 self._lose(now)
-            return any([step(now) for step in self._upkeep])
+            more = [step(now) for step in self._upkeep]
+            return any(more)
         except Unavailable as error:
             self._away(error, now)
             return False
@@ -256,7 +260,12 @@ class Pipeline:
             self._waiting.add_row(row, now)
             if row.job:
                 lost = Fact(
-                    scheduler=row.scheduler, native=text(row.id), status="unknown", at=now, job=row.job, reason="lost"
+                    scheduler=row.scheduler,
+                    native=text(row.id),
+                    status="unknown",
+                    at=now,
+                    job=row.job,
+                    reason="lost",
                 )
                 self._live.fold([lost])
 

@@ -11,13 +11,17 @@ from taskscope.events import SchedulerState
 logger = logging.getLogger("taskscope")
 
 _SETTLE = 0.2  # many jobs are added at once: read them once
-_REST = 20  # times as long as it took: jobs that come and go all the time must not keep us reading a large store
+_REST = (
+    20  # times as long as it took: jobs that come and go all the time must not keep us reading a large store
+)
 
 
 class Poller:
     """One bridge's readings, every `interval` seconds, and soon after something changed."""
 
-    def __init__(self, bridge: Bridge, name: str, emit: Emit, interval: float, clock: Callable[[], float] = time.time):
+    def __init__(
+        self, bridge: Bridge, name: str, emit: Emit, interval: float, clock: Callable[[], float] = time.time
+    ):
         self._bridge, self.name, self._emit = bridge, name, emit
         self._interval, self._clock = interval, clock
         self._wake = threading.Event()
@@ -79,7 +83,11 @@ class Poller:
     def _report(self, failure: str) -> None:
         """Log a failure once, and its end once."""
         if failure and not self.failure:
-            logger.warning("taskscope cannot read scheduler %s (%s); it shows as down until that works", self.name, failure)
+            logger.warning(
+                "taskscope cannot read scheduler %s (%s); it shows as down until that works",
+                self.name,
+                failure,
+            )
         elif self.failure and not failure:
             logger.info("taskscope reads scheduler %s again", self.name)
         self.failure = failure

@@ -19,12 +19,18 @@ class JobRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """What the user says about the jobs whose name matches a pattern; of several rules the first match wins."""
 
     match: Annotated[str, Meta(description="Shell pattern over the job name, or over `scheduler/job`.")]
-    name: Annotated[str | None, Meta(description="Count the jobs under this name; `*` of the pattern may be lost.")] = None
+    name: Annotated[
+        str | None, Meta(description="Count the jobs under this name; `*` of the pattern may be lost.")
+    ] = None
     team: Annotated[str, Meta(description="Who is told when the job fails.")] = ""
     severity: Annotated[str, Meta(description="critical, warning or info: how loud its alerts are.")] = ""
-    grace: Annotated[Seconds | None, Meta(description="How late a run may start before the job is overdue.")] = None
+    grace: Annotated[
+        Seconds | None, Meta(description="How late a run may start before the job is overdue.")
+    ] = None
     expect_every: Annotated[Seconds | None, Meta(description="Longest silence without a success.")] = None
-    max_duration: Annotated[Seconds | None, Meta(description="A run in progress for longer is an alert.")] = None
+    max_duration: Annotated[Seconds | None, Meta(description="A run in progress for longer is an alert.")] = (
+        None
+    )
     slow_after: Annotated[Seconds | None, Meta(description="A run that took longer counts as slow.")] = None
     ignore: Annotated[bool, Meta(description="Do not watch these jobs at all.")] = False
 
@@ -43,14 +49,18 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """How long runs are kept. Open and recent runs always are."""
 
     max_age: Annotated[Seconds | None, Meta(description="Older runs go; null keeps them.")] = 30 * 86400.0
-    max_runs: Annotated[Count | None, Meta(description="Beyond the newest N, runs go; null keeps them.")] = 1_000_000
+    max_runs: Annotated[Count | None, Meta(description="Beyond the newest N, runs go; null keeps them.")] = (
+        1_000_000
+    )
     max_age_per_job: Annotated[
         dict[str, Seconds], Meta(description="Maximum age by job pattern, where it differs.")
     ] = {}
     max_runs_per_job: Annotated[Count | None, Meta(description="Newest N of every job.")] = None
     rollups: Annotated[Seconds, Meta(description="How long hourly rollups are kept.")] = 400 * 86400.0
     interval: Annotated[Seconds, Meta(description="How often retention looks; also at start.")] = 600.0
-    chunk: Annotated[Count, Meta(description="Runs deleted in one transaction; keeps writers from waiting.")] = 500
+    chunk: Annotated[
+        Count, Meta(description="Runs deleted in one transaction; keeps writers from waiting.")
+    ] = 500
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,7 +87,9 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set."""
 
-    service: Annotated[str, Meta(description="The application; names the history file. Default: the program.")] = ""
+    service: Annotated[
+        str, Meta(description="The application; names the history file. Default: the program.")
+    ] = ""
     history: Annotated[
         str | None,
         Meta(description="`sqlite:///file`, `postgresql://…`, `auto` (a file of ours), or null for none."),
@@ -87,20 +99,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     insecure: Annotated[bool, Meta(description="Allow listening beyond this host without tokens.")] = False
     metrics_open: Annotated[bool, Meta(description="`/metrics` needs no token.")] = False
     tokens: Annotated[tuple[Token, ...], Meta(description="Who may ask; none: everybody on this host.")] = ()
-    tls_certificate: Annotated[str | None, Meta(description="PEM file; with it the server speaks TLS.")] = None
+    tls_certificate: Annotated[str | None, Meta(description="PEM file; with it the server speaks TLS.")] = (
+        None
+    )
     tls_key: Annotated[str | None, Meta(description="PEM file of its key.")] = None
     strict: Annotated[bool, Meta(description="Fail at start instead of going on degraded.")] = False
 
-    queue_size: Annotated[Count, Meta(description="Events that may wait; more are dropped and counted.")] = 200_000
+    queue_size: Annotated[Count, Meta(description="Events that may wait; more are dropped and counted.")] = (
+        200_000
+    )
     batch_size: Annotated[Count, Meta(description="Events stored in one transaction.")] = 2_000
-    flush_interval: Annotated[Seconds, Meta(description="Longest wait of an event before it is stored.")] = 0.05
+    flush_interval: Annotated[Seconds, Meta(description="Longest wait of an event before it is stored.")] = (
+        0.05
+    )
     poll_interval: Annotated[Seconds, Meta(description="How often bridges are asked for readings.")] = 10.0
     poll_timeout: Annotated[Seconds, Meta(description="Deadline of one such question.")] = 5.0
     reading_ttl: Annotated[Seconds, Meta(description="Age at which a reading disappears.")] = 60.0
     job_ttl: Annotated[Seconds, Meta(description="How long a removed job is still exported.")] = 3_600.0
-    dedup_window: Annotated[Seconds, Meta(description="Youngest runs that retention never removes.")] = 3_600.0
+    dedup_window: Annotated[Seconds, Meta(description="Youngest runs that retention never removes.")] = (
+        3_600.0
+    )
     heartbeat: Annotated[Seconds, Meta(description="How often this process says that it lives.")] = 10.0
-    lost_after: Annotated[Seconds, Meta(description="Silence of a process after which its runs are lost.")] = 30.0
+    lost_after: Annotated[
+        Seconds, Meta(description="Silence of a process after which its runs are lost.")
+    ] = 30.0
 
     series_budget: Annotated[Count, Meta(description="Series of all run metrics together.")] = 50_000
     job_budget: Annotated[Count, Meta(description="Jobs with series of their own.")] = 1_000
@@ -112,7 +134,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     retention: Annotated[Retention, Meta(description="How long runs are kept.")] = Retention()
     limits: Annotated[Limits, Meta(description="Bounds on events and requests.")] = Limits()
     jobs: Annotated[tuple[JobRule, ...], Meta(description="What you say about jobs, by pattern.")] = ()
-    schedulers: Annotated[dict[str, Source], Meta(description="What `taskscope serve` watches, by name.")] = {}
+    schedulers: Annotated[
+        dict[str, Source], Meta(description="What `taskscope serve` watches, by name.")
+    ] = {}
     redact: Annotated[
         tuple[str, ...], Meta(description="Keys whose values never leave the program (case-insensitive).")
-    ] = ("password", "passwd", "secret", "token", "authorization", "api_key", "apikey", "cookie", "credential")
+    ] = (
+        "password",
+        "passwd",
+        "secret",
+        "token",
+        "authorization",
+        "api_key",
+        "apikey",
+        "cookie",
+        "credential",
+    )

@@ -1,7 +1,7 @@
 """A program that records runs as fast as it is told to, and writes down which ones were reported committed.
 
-Usage: recording.py HISTORY PORT TRUTH record|idle. `TRUTH` gets one line per report: `<run id> <status> <bits that were new>`;
-it is a plain file, so that what was written before a SIGKILL stays. Prints `ready` when it records.
+Usage: recording.py HISTORY PORT TRUTH record|idle. `TRUTH` gets one line per report: run id, job, status, and the bits
+that were new; it is a plain file, so that what was written before a SIGKILL stays. Prints `ready` when it records.
 """
 
 import itertools
@@ -26,7 +26,10 @@ def main(history: str, port: str, truth: str, what: str) -> None:
     written = os.open(truth, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def write(changes):
-        lines = (f"{text(change.row.id)} {change.row.job} {change.row.status} {fresh(change)}\n" for change in changes)
+        lines = (
+            f"{text(change.row.id)} {change.row.job} {change.row.status} {fresh(change)}\n"
+            for change in changes
+        )
         os.write(written, "".join(lines).encode())
 
     exporter = Exporter(
@@ -56,7 +59,11 @@ def run(emit, number: int) -> None:
     time.sleep(random.uniform(0, 0.002))
     if number % 10:
         status = "failed" if known["job"] == "flaky" else "success"
-        emit(Fact(status=status, at=time.time(), enqueued=now, started=now, duration=time.time() - now, **known))
+        emit(
+            Fact(
+                status=status, at=time.time(), enqueued=now, started=now, duration=time.time() - now, **known
+            )
+        )
 
 
 if __name__ == "__main__":

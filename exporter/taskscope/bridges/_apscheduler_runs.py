@@ -105,9 +105,20 @@ class Watch:
 
 
 class Tracked:
-    """A run, from its submission to its end. Who it is is worked out when the first fact is made, on a thread of ours."""
+    """A run, from its submission to its end. Who it is, is worked out with its first fact, on a thread of ours."""
 
-    __slots__ = ("_due", "_job", "_native", "_number", "_prefix", "begun", "ended", "started", "submitted", "worker")
+    __slots__ = (
+        "_due",
+        "_job",
+        "_native",
+        "_number",
+        "_prefix",
+        "begun",
+        "ended",
+        "started",
+        "submitted",
+        "worker",
+    )
 
     def __init__(self, prefix: str, job: Any, number: int, due: datetime, now: float) -> None:
         self._prefix, self._job, self._number, self._due, self.submitted = prefix, job, number, due, now

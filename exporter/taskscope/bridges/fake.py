@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import count
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -108,11 +109,12 @@ class FakeJob:
 class FakeRun:
     """One run of the script."""
 
-    __slots__ = ("due", "job", "native", "started")
+    __slots__ = ("due", "ended", "job", "native", "started")
 
     def __init__(self, job: FakeJob, due: float) -> None:
         self.job, self.due, self.native = job, due, job.scheduler.native()
         self.started: float | None = None
+        self.ended = False
         job.scheduler.open.add(self)
         self._tell("queued", at=due)
 
@@ -142,6 +144,7 @@ class FakeRun:
 
     def _end(self, status: Status, **known: Any) -> "FakeRun":
         self.job.scheduler.open.discard(self)
+        self.ended = True
         self._tell(status, **known)
         return self
 
@@ -214,21 +217,27 @@ class FakeBridge(Bridge):
 
     def _tell(self, run: FakeRun, status: Status, known: dict[str, Any]) -> None:
         if self._emit is not None:
-            self._emit(
-                Fact(
-                    scheduler=self._name,
-                    native=run.native,
-                    status=status,
-                    anchor=run.due,
-                    job=run.job.name,
-                    due=run.due,
-                    enqueued=run.due,
-                    started=run.started,
-                    queue=run.job.definition.queue,
-                    instance=instance(),
-                    **known,
-                )
-            )
+            self._emit(partial(self._fact, run, status, run.started, known))
+
+    def _fact(
+        self, run: FakeRun, status: Status, started: float | None, known: dict[str, Any]
+    ) -> Fact | None:
+        """The fact; None where the run's end, which says all of it, has been told meanwhile."""
+        if run.ended and status in ("queued", "started"):
+            return None
+        return Fact(
+            scheduler=self._name,
+            native=run.native,
+            status=status,
+            anchor=run.due,
+            job=run.job.name,
+            due=run.due,
+            enqueued=run.due,
+            started=started,
+            queue=run.job.definition.queue,
+            instance=instance(),
+            **known,
+        )
 
     def _changed(self) -> None:
         if self.on_change is not None:

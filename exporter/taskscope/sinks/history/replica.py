@@ -19,7 +19,9 @@ def take(connection: sa.Connection, service: str) -> int:
     """The replica that this process is: the file's own, or on PostgreSQL the first free one of this host."""
     if connection.dialect.name == "sqlite":
         known = connection.execute(sa.select(replica.c.name).order_by(replica.c.id)).scalar()
-        return _ensure(connection, known or uuid4().hex)  # also writes: a file that is read-only shows at once
+        return _ensure(
+            connection, known or uuid4().hex
+        )  # also writes: a file that is read-only shows at once
     place = f"{socket.gethostname()}/{service}"
     first = _ensure(connection, f"{place}/0")
     until = time.monotonic() + _PATIENCE
