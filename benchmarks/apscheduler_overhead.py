@@ -8,17 +8,21 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import timeit
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
+from apscheduler.events import EVENT_JOB_SUBMITTED, JobSubmissionEvent
+from apscheduler.executors.debug import DebugExecutor
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.date import DateTrigger
 from benchmarks.show import finish
 
-from taskscope import Exporter
+from taskscope import Exporter, bridges
 from taskscope.events import Fact
 from taskscope.testing import FakeScheduler
 
@@ -134,13 +138,51 @@ def late_watched() -> dict[str, float]:
 
 
 def recording() -> dict[str, float]:
-    """µs that telling one fact costs the job's own thread."""
+    """µs a run on the program's threads: the facts handed over, the peer's two listeners, and all hooks of each."""
     pipeline = Exporter(FakeScheduler(), history=None, port=None).pipeline
     fact = Fact(scheduler="s", native="n", status="success", at=time.time(), job="j")
-    begin = time.perf_counter()
-    for _ in range(100_000):
-        pipeline.emit(fact)
-    return {"emit_us": (time.perf_counter() - begin) / 100_000 * 1e6}
+    facts = 3 * best(lambda: pipeline.emit(fact))
+    bare, ours, theirs = (hooked(watch) for watch in (lambda _: nullcontext(), bridged, peer))
+    return {
+        "facts_of_a_run_us": facts,
+        "hooks_of_a_run_us": ours - bare,
+        "peer_listeners_of_a_run_us": theirs - bare,
+        "peer_to_facts_ratio": (theirs - bare) / facts,
+    }
+
+
+def hooked(watch: Callable[[Any], AbstractContextManager[Any]]) -> float:
+    """µs of one run through the debug executor, which executes where it is called: no other thread disturbs."""
+    scheduler = BackgroundScheduler(
+        executors={"default": DebugExecutor()}, job_defaults={"misfire_grace_time": None}, timezone="UTC"
+    )
+    with watch(scheduler):
+        scheduler.start(paused=True)
+        due = datetime.now(UTC)
+        job = scheduler.add_job(time.time, DateTrigger(due), name="job")
+        executor = scheduler._lookup_executor("default")
+
+        def run() -> None:
+            executor.submit_job(job, [due])
+            scheduler._dispatch_event(JobSubmissionEvent(EVENT_JOB_SUBMITTED, job.id, "default", [due]))
+
+        took = best(run)
+        scheduler.shutdown()
+    return took
+
+
+@contextmanager
+def bridged(scheduler: Any) -> Iterator[None]:
+    """The bridge alone: its events go nowhere."""
+    bridge = bridges.find(scheduler)(scheduler, "s")
+    bridge.attach(deque[Any](maxlen=10).append)
+    yield
+    bridge.detach()
+
+
+def best(call: Callable[[], object]) -> float:
+    """µs of one call, the best of several rounds."""
+    return min(timeit.repeat(call, number=2000, repeat=9)) / 2000 * 1e6
 
 
 def median(rows: list[dict[str, float]], name: str) -> float:

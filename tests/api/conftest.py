@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 from asking import NOW, Client
-from past import past
+from stored import past
 
 from taskscope.api.backend import Backend
 from taskscope.api.server import Server

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from past import BEGIN
+from stored import BEGIN
 
 
 def ids(answer):
