@@ -64,7 +64,7 @@ class FakeScheduler:
         error = RuntimeError("scripted failure")
         for number in range(1, runs + 1):
             fails = error if fails_every and number % fails_every == 0 else None
-            scripts[number % jobs].run(fails=fails)
+            scripts[number % jobs].past(fails=fails)
 
     def native(self) -> str:
         """An id that no other run has."""
@@ -93,9 +93,15 @@ class FakeJob:
         now = self.scheduler.clock()
         return self.start(at=now - duration).end(duration, fails)
 
+    def past(self, duration: float = 0.0, fails: BaseException | None = None) -> "FakeRun":
+        """The same, told by its end alone, which says all of it."""
+        run = FakeRun(self, self.scheduler.clock() - duration)
+        run.started = run.due
+        return run.end(duration, fails)
+
     def queue(self, at: float | None = None) -> "FakeRun":
         """A run that waits."""
-        return FakeRun(self, self.scheduler.clock() if at is None else at)
+        return FakeRun(self, self.scheduler.clock() if at is None else at).wait()
 
     def start(self, at: float | None = None) -> "FakeRun":
         """A run in progress."""
@@ -115,8 +121,12 @@ class FakeRun:
         self.job, self.due, self.native = job, due, job.scheduler.native()
         self.started: float | None = None
         self.ended = False
-        job.scheduler.open.add(self)
-        self._tell("queued", at=due)
+
+    def wait(self) -> "FakeRun":
+        """Wait to be executed."""
+        self.job.scheduler.open.add(self)
+        self._tell("queued", at=self.due)
+        return self
 
     def start(self, at: float | None = None) -> "FakeRun":
         """Begin to execute it."""
