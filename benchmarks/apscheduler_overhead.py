@@ -148,6 +148,7 @@ def recording() -> dict[str, float]:
         "hooks_of_a_run_us": ours - bare,
         "peer_listeners_of_a_run_us": theirs - bare,
         "peer_to_facts_ratio": (theirs - bare) / facts,
+        "peer_to_hooks_ratio": (theirs - bare) / (ours - bare),
     }
 
 

@@ -29,19 +29,22 @@ def measure(seconds: float = SECONDS, history: str | None = None) -> dict[str, f
             scheduler,
             history=history or f"sqlite:///{Path(folder)}/runs.db",
             port=0,
-            retention=Retention(max_runs=100_000, interval=2.0),
+            retention=Retention(max_runs=20_000, interval=1.0),
+            dedup_window=2.0,  # retention spares younger runs; by default those of the last hour
         )
         with exporter:
             reading = Readers(exporter.url or "")
             runs, took, cpu = feed(exporter, scheduler, seconds)
             reading.stop()
             dropped = sum(exporter.pipeline.dropped.values())
-            counted = scraped(exporter.url or "")
+            counted = scraped(exporter.url or "", "runs_total{")
+            deleted = scraped(exporter.url or "", "retention_deleted_total ")
     return {
         "runs_per_second": runs / took,
         "cpu_us_per_run": cpu / runs * 1e6,
         "runs": runs,
         "counted": counted,
+        "deleted_by_retention": deleted,
         "dropped": dropped,
         **reading.times(),
     }
@@ -60,11 +63,11 @@ def feed(exporter: Exporter, scheduler: FakeScheduler, seconds: float) -> tuple[
     return runs, time.perf_counter() - begin, time.process_time() - cpu
 
 
-def scraped(url: str) -> float:
-    """The sum of all run counters on a page."""
+def scraped(url: str, name: str) -> float:
+    """The sum of all samples of this name on a page."""
     with urlopen(f"{url}/metrics", timeout=30) as answer:
         lines = answer.read().decode().splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("taskscope_runs_total{"))
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"taskscope_{name}"))
 
 
 class Readers:

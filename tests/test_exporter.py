@@ -233,6 +233,65 @@ def test_a_forked_child_is_no_second_owner(history):
     assert len(seen.runs("j")) == 2
 
 
+def watches_again(exporter, scheduler, answer):
+    own = taskscope.watch(scheduler, history=exporter.settings.history, port=None)
+    scheduler.start()
+    scheduler.add_job(nothing, id="in-the-child")
+    scheduler.remove_all_jobs()
+    answer.put(list(own.degraded))
+    scheduler.shutdown()
+    own.close()
+
+
+def test_a_forked_child_may_watch_the_scheduler_it_inherited(scheduler, history):
+    fork = multiprocessing.get_context("fork")
+    answer = fork.Queue()
+    with taskscope.Exporter(scheduler, history=history, port=None) as exporter:
+        child = fork.Process(target=watches_again, args=(exporter, scheduler, answer))
+        child.start()
+
+        assert answer.get(timeout=20) == ["member"]
+        child.join(20)
+        assert child.exitcode == 0
+
+
+def collects(registry, answer):
+    answer.put(generate_latest(registry).decode())
+
+
+def test_a_child_that_was_forked_while_we_held_a_lock_does_not_hang(history):
+    fork, registry = multiprocessing.get_context("fork"), CollectorRegistry()
+    answer = fork.Queue()
+    exporter = taskscope.Exporter(FakeScheduler(), history=history, port=None)
+    registry.register(exporter.collector())
+    with exporter.metrics._lock, exporter.live.lock:
+        child = fork.Process(target=collects, args=(registry, answer))
+        child.start()
+    try:
+        assert answer.get(timeout=20) == ""
+        child.join(20)
+    finally:
+        exporter.close()
+
+
+def test_under_asyncio_nothing_is_left_of_an_exporter_that_took_over(history):
+    async def scene():
+        first = taskscope.watch(FakeScheduler(), history=history, port=0)
+        port = int(first.url.rpartition(":")[2])
+        async with taskscope.Exporter(FakeScheduler(), history=history, port=port) as second:
+            await asyncio.to_thread(first.close)
+            while second.url is None:
+                await asyncio.sleep(0.05)
+            assert await asyncio.to_thread(get, f"{second.url}/-/healthy")
+        return port
+
+    port = asyncio.run(asyncio.wait_for(scene(), 60))
+
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("taskscope")]
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 def test_a_program_that_just_ends_loses_nothing(history, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(

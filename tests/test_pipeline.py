@@ -9,6 +9,7 @@ import pytest
 from services.process import until
 from taskscope import Exporter, Sink
 from taskscope.events import Fact
+from taskscope.settings import Retention
 from taskscope.testing import FakeScheduler, Recorder
 
 
@@ -210,3 +211,94 @@ def test_close_carries_everything_that_was_told(scheduler, tmp_path):
         scheduler.burst(3000)
 
     assert len({change.row.id for change in seen.changes}) == 3000
+
+
+def test_close_asks_the_store_once_more_however_long_it_was_away(scheduler, tmp_path):
+    place = tmp_path / "away"
+    place.write_text("")
+    with Exporter(scheduler, history=f"sqlite:///{place}/runs.db", port=None) as exporter:
+        for _ in range(50):
+            scheduler.job("j").run()
+        until(lambda: exporter.pipeline._retry_after >= 8, what="long pauses between attempts")
+        place.unlink()
+        place.mkdir()
+
+    assert exporter.pipeline.backlog == 0
+    assert exporter.pipeline.dropped == {}
+
+
+def test_what_cannot_be_saved_at_close_is_counted_and_said(scheduler, tmp_path, caplog):
+    place = tmp_path / "away"
+    place.write_text("")
+    with Exporter(scheduler, history=f"sqlite:///{place}/runs.db", port=None) as exporter:
+        for _ in range(50):
+            scheduler.job("j").run()
+
+    assert exporter.pipeline.dropped == {"unsaved": 50}
+    assert "50 events were not saved" in caplog.text
+
+
+def test_a_row_that_the_store_stumbles_over_is_dropped_alone(scheduler, tmp_path, caplog):
+    with Exporter(scheduler, history=f"sqlite:///{tmp_path}/runs.db", port=None) as exporter:
+        apply = exporter.store.apply
+
+        def stumble(rows, *more):
+            if any(row.job == "poison" for row in rows):
+                raise KeyError("a fault of ours")
+            return apply(rows, *more)
+
+        exporter.store.apply = stumble
+        for name in ("a", "poison", "b", "c"):
+            scheduler.job(name).run()
+
+        until(lambda: runs_total(exporter) == 3)
+        assert exporter.pipeline.dropped == {"bad": 1}
+        assert "a fault of ours" in caplog.text
+
+
+def test_a_run_that_is_found_lost_is_older_than_the_success_since_then(scheduler, tmp_path):
+    history = f"sqlite:///{tmp_path}/runs.db"
+    with Exporter(scheduler, history=history, port=None):
+        scheduler.job("j").start()
+
+    quick = {"heartbeat": 0.1, "lost_after": 0.3, "poll_interval": 0.1}
+    with Exporter(scheduler, history=history, port=None, **quick) as exporter:
+        scheduler.job("j").run()
+        until(
+            lambda: runs_total(exporter, "unknown") == 1,
+            what="finding the run that was open at the first close",
+        )
+        seen = counters(exporter)
+
+    labels = '{job_name="j",scheduler="fake"}'
+    assert seen[f"taskscope_job_consecutive_failures{labels}"] == 0
+    last_success = seen[f"taskscope_job_last_success_timestamp_seconds{labels}"]
+    assert seen[f"taskscope_job_last_failure_timestamp_seconds{labels}"] < last_success
+
+
+def test_the_number_of_rows_is_never_negative(tmp_path):
+    old, history = FakeScheduler(), f"sqlite:///{tmp_path}/runs.db"
+    with Exporter(old, history=history, port=None):
+        old.burst(500)
+
+    rules = Retention(max_runs=100, interval=0.1)
+    with Exporter(history=history, port=None, retention=rules, dedup_window=0.1) as exporter:
+        seen = []
+        until(lambda: seen.append(counters(exporter)["taskscope_store_rows"]) or seen[-1] == 100)
+
+    assert min(seen[1:]) >= 100
+
+
+def test_without_scrapes_jobs_that_left_make_room(tmp_path, monkeypatch):
+    monkeypatch.setattr("taskscope.pipeline._SYNC", 0.1)
+    scheduler, settings = FakeScheduler(), {"job_budget": 20, "job_ttl": 0.2, "poll_interval": 0.1}
+    with Exporter(scheduler, history=None, port=None, **settings) as exporter:
+        for number in range(60):
+            scheduler.job(f"short-{number}").run()
+            time.sleep(0.02)
+            scheduler.remove(f"short-{number}")
+        until(lambda: len(exporter.live.jobs) == 0, what="all short jobs leaving")
+        time.sleep(0.3)
+        scheduler.job("nightly").run()
+
+        until(lambda: ("fake", "nightly") in exporter.store.totals())

@@ -1,6 +1,6 @@
 """Runs that wait for the store."""
 
-from taskscope.events import Fact
+from taskscope.events import Error, Fact
 from taskscope.facts import RANK
 from taskscope.waiting import Waiting
 
@@ -79,3 +79,20 @@ def test_the_oldest_waiting_row_says_since_when():
     waiting.add(fact("b"), NOW + 5)
 
     assert waiting.since == NOW
+
+
+def test_stacks_that_wait_are_bounded_and_runs_stay():
+    waiting = Waiting(10_000, fail)
+    stack = "x" * 60_000
+
+    for number in range(2_000):
+        waiting.add(fact(str(number), "failed", error=Error(kind="E", stack=stack)), NOW)
+    rows = waiting.batch(2_000)
+
+    assert len(rows) == 2_000
+    assert {row.exception for row in rows} == {"E"}
+    assert sum(len(row.detail.stack) for row in rows) <= 64 * 2**20
+
+    waiting.done(rows, NOW)
+    waiting.add(fact("later", "failed", error=Error(kind="E", stack=stack)), NOW)
+    assert waiting.batch(1)[0].detail.stack == stack

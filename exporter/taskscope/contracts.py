@@ -54,6 +54,9 @@ class Bridge(ABC):
     on_change: Callable[[], None] | None = None
     """Set by whoever polls. A bridge that hears of a change calls it, from any thread, to be polled soon."""
 
+    instance: str = ""
+    """The process that executes runs, as facts name it; set by whoever attaches. Empty: `instance.instance()`."""
+
     @abstractmethod
     def __init__(self, target: Any, name: str) -> None:
         """`target` is what the user gave; `name` is the value of the `scheduler` label. Nothing is hooked yet."""
@@ -72,6 +75,9 @@ class Bridge(ABC):
     @abstractmethod
     def detach(self) -> None:
         """Stop watching and take every hook out. May be called twice, and without `attach`."""
+
+    def abandon(self) -> None:  # noqa: B027 - a bridge without locks and threads has nothing to do
+        """In a forked child: let go without touching locks or threads of the parent; hooks that remain do nothing."""
 
 
 class Sink:

@@ -18,7 +18,7 @@ from taskscope.api.server import Listener, Server
 from taskscope.configure import load
 from taskscope.contracts import Bridge, Sink
 from taskscope.errors import BadArgument, NotOwner, TaskscopeError
-from taskscope.instance import instance
+from taskscope.instance import new_instance
 from taskscope.live import Live
 from taskscope.pipeline import Pipeline
 from taskscope.poller import Poller
@@ -54,6 +54,7 @@ class Exporter:
         **overrides: Any,
     ) -> None:
         self.settings = load(settings, **overrides)
+        self._instance = new_instance()  # of an Exporter that ended in this process, open runs are lost
         self.live = Live(self.settings.job_ttl, self.settings.reading_ttl)
         self.metrics = Metrics(self.settings)
         self.store = store_for(self.settings)
@@ -64,7 +65,7 @@ class Exporter:
             self.live,
             self.metrics,
             self.settings,
-            instance(),
+            self._instance,
             sinks=[*sinks, *upkeep],
             upkeep=[one.step for one in upkeep],
             on_open=self._serve,
@@ -139,8 +140,8 @@ class Exporter:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        ended = await asyncio.to_thread(self._end)
-        if ended and self._listener is not None:
+        await asyncio.to_thread(self.close)
+        if self._listener is not None:
             await self._listener.close()
 
     @property
@@ -156,7 +157,7 @@ class Exporter:
         os.register_at_fork(after_in_child=_Forked(self))
         self.pipeline.start()
         for poller, bridge in zip(self._pollers, self._bridges.values(), strict=True):
-            bridge.on_change = poller.wake
+            bridge.on_change, bridge.instance = poller.wake, self._instance
             self._attach(bridge)
             poller.start()
         self.pipeline.tried.wait(_PATIENCE)
@@ -213,6 +214,8 @@ class Exporter:
         self._state, self.url = "forked", None
         atexit.unregister(self.close)
         self.pipeline.abandon()
+        for bridge in self._bridges.values():
+            bridge.abandon()
         if self._server is not None:
             self._server.abandon()
 
@@ -243,7 +246,9 @@ class _Collector(Collector):
         return self._collector.describe()
 
     def collect(self) -> Iterable[Metric]:
-        """What is true now."""
+        """What is true now; nothing in a forked child, where a lock of ours may be held by nobody for ever."""
+        if self._exporter._state == "forked":
+            return []
         self._exporter.refresh()
         return self._collector.collect()
 

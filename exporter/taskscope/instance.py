@@ -11,6 +11,11 @@ def instance() -> str:
     return _instance(os.getpid())
 
 
+def new_instance() -> str:
+    """Another name for this process, for what must not be taken for its earlier self."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex}"
+
+
 @lru_cache(maxsize=1)
 def _instance(pid: int) -> str:
-    return f"{socket.gethostname()}:{pid}:{uuid4().hex}"
+    return new_instance()

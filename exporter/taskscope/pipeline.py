@@ -16,7 +16,7 @@ from functools import partial
 from taskscope.admission import Admission
 from taskscope.contracts import Sink
 from taskscope.counts import JobState
-from taskscope.errors import BadEvent, NotOwner, TaskscopeError, Unavailable
+from taskscope.errors import NotOwner, TaskscopeError, Unavailable
 from taskscope.events import Fact, JobKey
 from taskscope.facts import Row
 from taskscope.identity import text
@@ -30,6 +30,7 @@ from taskscope.waiting import Waiting
 logger = logging.getLogger("taskscope")
 
 _FIRST_RETRY, _LAST_RETRY = 0.5, 30.0  # seconds between attempts to reach the store
+_SYNC = 60.0  # seconds; without a scrape, too, jobs that left must leave the metrics
 _SLICE, _PAUSE = (
     250,
     0.0001,
@@ -72,13 +73,14 @@ class Pipeline:
         self.opened = False
         self._retry_at, self._retry_after = 0.0, _FIRST_RETRY
         self._beat_at = self._expire_at = 0.0
+        self._sync_at = clock() + _SYNC
 
     def start(self) -> None:
         """Begin to carry; the store is opened on the pipeline's own thread."""
         self._thread.start()
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Carry what has been emitted, then end. What the store does not take before `timeout` is lost and counted."""
+        """Carry what has been emitted, then end. What the store does not take now is lost, counted and logged."""
         self._stop.set()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout)
@@ -125,10 +127,13 @@ class Pipeline:
         return self.backlog < self._settings.queue_size // 20
 
     def _finish(self) -> None:
-        """The last events: as many as the store takes, without waiting for it."""
-        while self.backlog or self._states:
-            if not self._step(last=True):
-                break
+        """The last events: as many as the store takes, which is asked once more, however long it has been away."""
+        self._retry_at = 0.0
+        while (self.backlog or self._states) and self._step(last=True):
+            pass
+        if unsaved := self.backlog:
+            self._inlet.drop("unsaved", unsaved)
+            logger.warning("taskscope: %d events were not saved: %s", unsaved, self.failure)
         for sink in self._sinks:
             self._call(sink, "close", sink.close)
         self._store.close()
@@ -141,6 +146,9 @@ class Pipeline:
             if now >= self._expire_at:
                 self._expire_at = now + 1.0
                 self._live.expire(now)
+            if now >= self._sync_at:
+                self._sync_at = now + _SYNC
+                self._metrics.sync(self._live, now)
             stored = self._ready(now) and self._store_batch(now)
             more = stored and not last and self._maintain(now)
         except Exception:  # isolation: a fault of ours must not end the pipeline
@@ -159,9 +167,8 @@ class Pipeline:
 
     def _carry(self, most: int, now: float) -> bool:
         count, events = self._inlet.take(most, now)
-        if count:
-            self._metrics.add("events_total", count, "accepted")
         if events:
+            self._metrics.add("events_total", len(events), "accepted")
             self._live.fold(events)
             for event in events:
                 if isinstance(event, Fact) and not self._waiting.add(event, now):
@@ -220,9 +227,12 @@ class Pipeline:
         """Have the store take the rows; one that it cannot hold is dropped alone."""
         try:
             return self._store.apply(rows, self._states, self._metrics.label)
-        except BadEvent as error:
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - isolation: what is wrong with one row must not stop the others
             if len(rows) <= 1:
-                self._inlet.refuse(f"{text(rows[0].id) if rows else 'a job state'}: {error}")
+                which = text(rows[0].id) if rows else "a job's state"
+                self._inlet.refuse(f"{which}: {type(error).__name__}: {error}")
                 return Applied(changes=[], totals={})
         half = len(rows) // 2
         first, second = self._apply(rows[:half]), self._apply(rows[half:])
@@ -259,11 +269,11 @@ class Pipeline:
         for row in self._store.lost(now, self._settings.lost_after):
             self._waiting.add_row(row, now)
             if row.job:
-                lost = Fact(
+                lost = Fact(  # dated by its start: a success since then is the newer truth
                     scheduler=row.scheduler,
                     native=text(row.id),
                     status="unknown",
-                    at=now,
+                    at=(row.started or row.enqueued) / 1000 or now,
                     job=row.job,
                     reason="lost",
                 )
@@ -271,10 +281,11 @@ class Pipeline:
 
     def _away(self, error: TaskscopeError, now: float) -> None:
         """The store cannot be reached: say so once, try again later and later."""
-        if self.failure is None:
-            self._inlet.accepting = not isinstance(error, NotOwner)
-            if self.opened or not self._settings.strict:  # else whoever started it is told by an exception
-                logger.warning("taskscope: %s; it is tried again", error)
+        self._inlet.accepting = not isinstance(error, NotOwner)
+        if self.failure is None and (self.opened or not self._settings.strict):
+            logger.warning(
+                "taskscope: %s; it is tried again", error
+            )  # else whoever started it hears an exception
         self.failure = error
         self._retry_at = now + self._retry_after * random.uniform(0.5, 1.0)
         self._retry_after = min(self._retry_after * 2, _LAST_RETRY)

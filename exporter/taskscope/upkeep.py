@@ -22,10 +22,12 @@ class Upkeep(Sink):
         self._store, self._metrics, self._interval = store, metrics, interval
         self._retention = Retention(store)
         self._next = self._removed = 0.0
-        self._rows = 0
+        self._rows: int | None = None
 
     def step(self, now: float) -> bool:
         """Work for a moment when it is time; True when there is more to do."""
+        if self._rows is None:
+            self._count()
         if now < self._next:
             return False
         until = time.monotonic() + _AT_ONCE
@@ -39,19 +41,25 @@ class Upkeep(Sink):
 
     def committed(self, changes: Sequence[Change]) -> None:
         """Count the runs that are new."""
-        self._rows += sum(change.added == change.row.facts for change in changes)
-        self._metrics.set("store_rows", self._rows)
+        self._grow(sum(change.added == change.row.facts for change in changes))
 
     def _note(self, removed: int) -> None:
         if removed:
             self._removed += removed
-            self._rows -= removed
             self._metrics.add("retention_deleted_total", removed)
-            self._metrics.set("store_rows", self._rows)
+            self._grow(-removed)
 
     def _finish(self, now: float) -> None:
         if self._removed:
             logger.info("taskscope: retention removed %d runs from the history", self._removed)
         self._next, self._removed = now + self._interval, 0
+        self._count()
+
+    def _count(self) -> None:
         self._rows = self._store.rows()
         self._metrics.set("store_rows", self._rows)
+
+    def _grow(self, by: int) -> None:
+        if self._rows is not None:
+            self._rows += by
+            self._metrics.set("store_rows", self._rows)

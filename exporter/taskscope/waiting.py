@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import TypeAlias
 
-from taskscope.errors import BadEvent
-from taskscope.events import Fact
+import msgspec
+
+from taskscope.events import Error, Fact
 from taskscope.facts import Row, merge, row_of, row_of_all
 from taskscope.identity import run_id
 
@@ -13,6 +14,9 @@ RunKey: TypeAlias = tuple[str, str, int]
 """(scheduler, native id, attempt)"""
 
 _TOLD_OFTEN = 64  # facts of one run that are kept apart; more are merged at once
+_TEXT = (
+    64 * 2**20
+)  # characters of stacks and messages that may wait; beyond that errors keep only their class
 
 
 class Waiting:
@@ -22,6 +26,7 @@ class Waiting:
         self._limit, self._refuse = limit, refuse
         self._facts: dict[RunKey, list[Fact]] = {}
         self._rows: dict[bytes, Row] = {}
+        self._text = 0
         self.since = 0.0
         """When the oldest of them came; 0 while nothing waits."""
 
@@ -30,6 +35,8 @@ class Waiting:
 
     def add(self, fact: Fact, now: float) -> bool:
         """Take in a fact; False when there is no room for one more run."""
+        if fact.error is not None:
+            fact = self._weighed(fact, fact.error)
         key = (fact.scheduler, fact.native, fact.attempt)
         facts = self._facts.get(key)
         if facts is None:
@@ -59,7 +66,19 @@ class Waiting:
         """Forget rows that are committed."""
         for row in rows:
             del self._rows[row.id]
+            if row.detail is not None:
+                self._text -= len(row.detail.stack) + len(row.detail.message)
         self.since = now if len(self) else 0.0
+        if not len(self):
+            self._text = 0
+
+    def _weighed(self, fact: Fact, error: Error) -> Fact:
+        """The fact, without the texts of its error where too many wait already."""
+        self._text += len(error.stack) + len(error.message)
+        if self._text <= _TEXT:
+            return fact
+        self._text -= len(error.stack) + len(error.message)
+        return msgspec.structs.replace(fact, error=Error(kind=error.kind))
 
     def _room(self, now: float) -> bool:
         self.since = self.since or now
@@ -72,7 +91,7 @@ class Waiting:
         run = run_id(*key, anchor_ms=round(anchor * 1000))
         try:
             self._put(row_of_all(facts, run))
-        except BadEvent:
+        except Exception:  # noqa: BLE001 - whatever is wrong with one fact, the others go on
             self._merge_good(facts, run)
 
     def _merge_good(self, facts: Iterable[Fact], run: bytes) -> None:
@@ -80,8 +99,8 @@ class Waiting:
         for fact in facts:
             try:
                 self._put(row_of(fact, run))
-            except BadEvent as error:
-                self._refuse(str(error))
+            except Exception as error:  # noqa: BLE001
+                self._refuse(f"{fact.job or fact.native}: {error}")
 
     def _put(self, row: Row) -> None:
         old = self._rows.get(row.id)

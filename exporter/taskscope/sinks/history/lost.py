@@ -30,7 +30,7 @@ def lost(connection: sa.Connection, now: float, after: float) -> list[Row]:
     seen = sa.case((run.c.started > run.c.enqueued, run.c.started), else_=run.c.enqueued)
     silent = sa.func.coalesce(instance.c.beat, seen) < since
     query = (
-        sa.select(run.c.id, job.c.scheduler, job.c.name)
+        sa.select(run.c.id, job.c.scheduler, job.c.name, run.c.started, run.c.enqueued)
         .select_from(run)
         .join(job, job.c.id == run.c.job)
         .outerjoin(instance, instance.c.name == run.c.instance)
@@ -38,7 +38,7 @@ def lost(connection: sa.Connection, now: float, after: float) -> list[Row]:
         .order_by(run.c.rank, run.c.id)  # by id alone SQLite would walk through all runs
         .limit(_AT_ONCE)
     )
-    return [_row(bytes(run_id), scheduler, text) for run_id, scheduler, text in connection.execute(query)]
+    return [_row(bytes(run_id), *known) for run_id, *known in connection.execute(query)]
 
 
 def _gone(connection: sa.Connection) -> list[int]:
@@ -68,9 +68,17 @@ def place(text: str) -> tuple[str, int]:
     return (host, int(pid)) if pid.isdecimal() and len(pid) < 10 else (text, 0)
 
 
-def _row(run_id: bytes, scheduler: str, name: str) -> Row:
+def _row(run_id: bytes, scheduler: str, name: str, started: int, enqueued: int) -> Row:
     facts = Bit.LOST | (Bit.NAMED if name else 0)
-    return Row(id=run_id, scheduler=scheduler, facts=facts, rank=RANK["unknown"], job=name)
+    return Row(
+        id=run_id,
+        scheduler=scheduler,
+        facts=facts,
+        rank=RANK["unknown"],
+        job=name,
+        started=started,
+        enqueued=enqueued,
+    )
 
 
 def sweep(connection: sa.Connection, before: float) -> None:

@@ -19,6 +19,7 @@ class Owner:
         self.path = file.with_name(file.name + ".lock")
         self._handle: int | None = None
         self._pid = 0
+        self._hooked = False
 
     @property
     def held(self) -> bool:
@@ -43,7 +44,8 @@ class Owner:
         os.ftruncate(handle, 0)
         os.write(handle, f" {os.getpid()}\n".encode())  # the first byte is what Windows locks
         self._handle, self._pid = handle, os.getpid()
-        if hasattr(os, "register_at_fork"):
+        if hasattr(os, "register_at_fork") and not self._hooked:
+            self._hooked = True
             os.register_at_fork(after_in_child=_disown(weakref.ref(self)))
 
     def close(self) -> None:

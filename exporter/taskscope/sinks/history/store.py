@@ -59,7 +59,7 @@ class Store(ABC):
     def lost(self, now: float, after: float) -> Iterable[Row]:
         """Runs that wait or run in a process that is gone (pid on this host) or silent for `after` seconds.
 
-        Each as a row that holds its id, scheduler, job and the LOST bit; `apply` them.
+        Each as a row that holds its id, scheduler, job, `started`, `enqueued` and the LOST bit; `apply` them.
         """
 
     @abstractmethod
