@@ -1,5 +1,9 @@
 """Job stores in memory, in a database and in Redis are read through the scheduler, never by us."""
 
+import importlib
+import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor as PlainPool
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -12,6 +16,7 @@ from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from sqlalchemy.pool import NullPool
 from watching import ended, now, reasons, stop
 
+from taskscope.bridges._apscheduler_stores import Unrestored, sparing
 from taskscope.events import Jobs
 
 
@@ -112,3 +117,47 @@ def test_the_same_id_in_two_stores_is_two_jobs(make, store, ledger, seen):
     ended(seen, 2)
     ledger.agrees_with(seen.runs())
     assert len(seen.runs()) == 2
+
+
+@pytest.mark.parametrize("store", ["sqlite", "redis"], indirect=True)
+def test_watching_deletes_no_job_that_cannot_be_restored_here(make, store, tmp_path, monkeypatch, caplog):
+    elsewhere = tmp_path / "elsewhere.py"
+    elsewhere.write_text("def work(): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    first = make(jobstores={"default": store()})
+    first.start(paused=True)
+    for job in ("foreign", None):
+        first.add_job("elsewhere:work", "date", run_date=now() + timedelta(hours=1), id=job)
+    first.add_job(print, "interval", hours=1, id="fine")
+    stop(first)
+    elsewhere.unlink()
+    sys.modules.pop("elsewhere")
+    scheduler = make(jobstores={"default": store()})
+    scheduler.start(paused=True)
+
+    for _ in range(3):
+        found = read(scheduler)
+
+    assert found.keys() == {"foreign", "elsewhere:work", "fine"}
+    foreign = found["foreign"]
+    (trigger,) = foreign.triggers
+    assert (foreign.key, foreign.function, foreign.durable) == ("foreign", "elsewhere:work", True)
+    assert (trigger.state, trigger.description) == ("ERROR", "cannot be restored in this process")
+    assert "elsewhere" in trigger.data["error"]
+    assert "removing it" not in caplog.text
+    elsewhere.write_text("def work(): pass\n")
+    importlib.invalidate_caches()
+    assert {job.id for job in scheduler.get_jobs()} > {"foreign", "fine"}
+    assert len(scheduler.get_jobs()) == 3
+
+
+def test_only_our_own_reading_is_spared(tmp_path):
+    """For other threads, also those of the scheduler, the store is as it always was; afterwards it is for all."""
+    store = SQLAlchemyJobStore(f"sqlite:///{tmp_path / 'jobs.db'}")
+    with PlainPool(1) as other, sparing([store]):
+        assert isinstance(store._reconstitute_job(b"no pickle"), Unrestored)
+        with pytest.raises(pickle.UnpicklingError):
+            other.submit(store._reconstitute_job, b"no pickle").result()
+
+    assert "_reconstitute_job" not in vars(store)
+    store.engine.dispose()

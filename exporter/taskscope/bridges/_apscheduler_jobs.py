@@ -11,6 +11,7 @@ from math import inf
 from operator import is_
 from typing import Any, NamedTuple, TypeAlias
 
+from taskscope.bridges._apscheduler_stores import Unrestored
 from taskscope.events import Job, Trigger, TriggerState
 from taskscope.failure import KEYS, short_repr
 
@@ -108,6 +109,8 @@ def _due(job: Any) -> float:
 
 def definition(job: Any, situation: Situation, after: Outlook) -> Job:
     """The job as it is defined now; `after` is what `outlook` says."""
+    if isinstance(job, Unrestored):
+        return _unrestored(job, situation)
     options = {name: getattr(job, name, default) for name, default in situation.defaults.items()}
     paused = hasattr(job, "next_run_time") and job.next_run_time is None
     next_run = timestamp(getattr(job, "next_run_time", None))
@@ -126,6 +129,20 @@ def definition(job: Any, situation: Situation, after: Outlook) -> Job:
         properties={**options, "jobstore": situation.store, "executor": job.executor},
         data=_arguments(job),
         triggers=(_trigger(job, situation, options, paused, after[1]),),
+    )
+
+
+def _unrestored(job: Unrestored, situation: Situation) -> Job:
+    trouble, data = "cannot be restored in this process", {"error": job.error}
+    return Job(
+        name=job_name(job),
+        key=job.id,
+        function=job.func_ref,
+        description=trouble,
+        durable=situation.durable,
+        properties={"jobstore": situation.store},
+        data=data,
+        triggers=(Trigger(key=job.id, state="ERROR", description=trouble, data=data),),
     )
 
 

@@ -149,7 +149,16 @@ class APSchedulerBridge(Bridge):
                 refused=_seconds(watch.refused.get(key)),
             )
 
-        return self._definitions.read(self._scheduler.get_jobs(), situation)
+        return self._definitions.read(self._stored(), situation)
+
+    def _stored(self) -> list[Any]:
+        """All jobs by the scheduler's own API; no store is changed by it."""
+        from taskscope.bridges._apscheduler_stores import sparing
+
+        scheduler = self._scheduler
+        with scheduler._jobstores_lock, sparing(scheduler._jobstores.values()):
+            jobs: list[Any] = scheduler.get_jobs()
+        return jobs
 
     def _running(self) -> Counter[tuple[str, str]]:
         """How many submissions of each job are being executed."""

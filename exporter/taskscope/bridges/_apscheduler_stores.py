@@ -1,0 +1,63 @@
+"""Reads jobs so that no job store changes: most stores delete what they cannot restore when they are read."""
+
+import pickletools
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from taskscope.failure import short_repr
+
+
+class Unrestored:
+    """A stored job that this process cannot restore, for example because its function cannot be imported here."""
+
+    trigger = next_run_time = func = executor = None
+
+    def __init__(self, store: Any, state: Any, error: BaseException) -> None:
+        self.id, self.func_ref = _who(state)
+        self.name, self.error = self.func_ref, short_repr(error)
+        self._jobstore_alias = store._alias
+
+
+@contextmanager
+def sparing(stores: Iterable[Any]) -> Iterator[None]:
+    """While this lasts, what a store cannot restore for the present thread it gives as `Unrestored`, and keeps."""
+    with ExitStack() as stack:
+        for store in stores:
+            if hasattr(store, "_reconstitute_job"):
+                stack.callback(_shadow(store))
+        yield
+
+
+def _shadow(store: Any) -> Callable[[], None]:
+    """Takes the place of its `_reconstitute_job`; returns what undoes that."""
+    restore, before, ours = store._reconstitute_job, dict(vars(store)), threading.local()
+    ours.reading = True  # an attribute of this thread, which no other has, not even one of a forked child
+
+    def reconstitute(state: Any) -> Any:
+        try:
+            return restore(state)
+        except BaseException as error:  # the store, too, deletes after any of them
+            if not hasattr(ours, "reading"):
+                raise
+            return Unrestored(store, state, error)
+
+    store._reconstitute_job = reconstitute
+    if "_reconstitute_job" in before:
+        return partial(setattr, store, "_reconstitute_job", restore)
+    return partial(delattr, store, "_reconstitute_job")
+
+
+def _who(state: Any) -> tuple[str, str]:
+    """Id and function of a stored job. A pickle's first words are read, nothing of it is executed."""
+    if isinstance(state, dict):
+        return str(state.get("id", "?")), str(state.get("func", "?"))
+    try:
+        words = (word for _, word, _ in pickletools.genops(state) if isinstance(word, str))
+        start = list(islice(words, 5))  # "version", "id", its value, "func", its value
+    except Exception:  # whatever this is, it is not a pickle
+        start = []
+    return (start[2], start[4]) if start[1:4:2] == ["id", "func"] else ("?", "?")
