@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskscope.counts import JobState
-from taskscope.events import Fact, Job, Jobs, QueueState, SchedulerState
+from taskscope.events import Fact, Job, Jobs, QueueState, SchedulerState, Trigger
 from taskscope.live import Live
 
 KEY = ("s", "j")
@@ -146,3 +146,74 @@ def test_of_jobs_that_share_a_name_the_one_that_is_due_first_counts():
 
     assert live.jobs[KEY].state.next_run == 20.0
     assert live.jobs[KEY].definition.key == "b"
+
+
+def test_a_reader_that_never_asks_holds_a_bounded_number_of_jobs():
+    live = Live(job_ttl=1.0)
+
+    for at in range(0, 400_000, 10_000):
+        live.fold([reading(at, *(Job(name=f"{at + n}", key="k") for n in range(500))), reading(at + 1)])
+        live.expire(at + 9_999)
+
+    assert live.jobs == {}
+    assert len(live.changed()) <= 10_500
+
+
+def test_a_long_series_of_failures_is_counted_whole_and_remembered_in_part():
+    live = Live()
+    events = [fact("failed", 10.0 + n, native=str(n)) for n in range(5_000)]
+
+    live.fold(events)
+    live.fold(events[-50:])
+
+    assert live.jobs[KEY].state.consecutive_failures == 5_000
+    assert len(live.jobs[KEY].failures) == 100
+
+
+def test_a_failure_older_than_the_latest_success_counts_as_none_in_a_row():
+    live = Live()
+    live.fold([fact("success", 50.0)])
+
+    live.fold([fact("unknown", 40.0, native="lost", reason="lost")])
+    live.fold([fact("unknown", 30.0, native="lost earlier", reason="lost")])
+
+    state = live.jobs[KEY].state
+    assert (state.last_success, state.last_failure, state.consecutive_failures) == (50.0, 40.0, 0)
+
+
+def test_restored_promises_do_not_override_a_definition_made_since():
+    live = Live()
+    live.fold([reading(50.0, Job(name="j", key="j"))])
+
+    live.restore({KEY: JobState(first_seen=5.0, next_run=20.0, interval=7.0, paused=True, removed=30.0)})
+
+    assert live.jobs[KEY].state == JobState(first_seen=5.0)
+
+
+def test_a_restored_job_is_alive_when_it_is_heard_of_and_until_it_is_removed():
+    live = Live()
+    live.restore({KEY: JobState(first_seen=5.0)})
+    assert not live.alive(KEY)
+
+    live.fold([fact("started", 10.0)])
+    assert live.alive(KEY)
+
+    live.fold([reading(20.0)])
+    assert not live.alive(KEY)
+
+
+def test_an_abnormal_trigger_is_so_since_the_first_of_the_readings_that_say_so():
+    live = Live()
+
+    def told(at, *states):
+        triggers = tuple(Trigger(key=state, state=state) for state in states)
+        live.fold([reading(at, Job(name="j", key="j", triggers=triggers))])
+        return live.jobs[KEY].abnormal
+
+    assert told(10.0, "WAITING", "ERROR") == {"ERROR": 10.0}
+    assert told(20.0, "BLOCKED", "ERROR") == {"BLOCKED": 20.0, "ERROR": 10.0}
+    assert told(30.0, "BLOCKED") == {"BLOCKED": 20.0}
+    assert told(40.0, "ERROR") == {"ERROR": 40.0}
+
+    live.fold([reading(50.0)])
+    assert live.jobs[KEY].abnormal == {}

@@ -19,6 +19,8 @@ RunKey = tuple[str, str, int]
 """(scheduler, native id, attempt)"""
 
 _MEMORY = 10_000  # ended runs remembered, so that a start told late does not look like a run in progress
+_FAILURES = 100  # of a job, remembered so that one which is told again counts once
+_ABNORMAL = frozenset({"ERROR", "BLOCKED"})
 
 
 class LiveJob(msgspec.Struct):
@@ -28,8 +30,12 @@ class LiveJob(msgspec.Struct):
     definition: Job | None = None
     running: dict[RunKey, float] = {}
     """Runs in progress and when they started."""
-    failures: set[RunKey] = set()
-    """Failures since the last success: counts each once, however often it is told."""
+    failures: dict[RunKey, None] = {}
+    """The latest failures since the last success, oldest first: each counts once, also when it is told again."""
+    abnormal: dict[str, float] = {}
+    """States (ERROR, BLOCKED) that a trigger of the job is in, and the first reading that said so."""
+    heard: bool = False
+    """Heard of since this process began; one that is only remembered gives way where there is no room."""
     last_status: str = ""
 
 
@@ -44,6 +50,8 @@ class Live:
         self.workers: dict[tuple[str, str], WorkerState] = {}
         self.read_at: dict[str, float] = {}
         """When each scheduler's jobs were last read."""
+        self.departures = 0
+        """Rises whenever jobs left, were removed, or were only remembered."""
         self._dirty: dict[str, set[JobKey]] = {"metrics": set(), "store": set()}
         self._ended: OrderedDict[RunKey, None] = OrderedDict()
         self._job_ttl = job_ttl
@@ -53,7 +61,8 @@ class Live:
         """Take up the memories that the store kept, also beside what has been folded while it was away."""
         with self.lock:
             for key, state in states.items():
-                _remember(self._job(key, state.first_seen).state, state)
+                _remember(self._job(key, state.first_seen), state)
+            self.departures += 1
 
     def fold(self, events: Iterable[Event]) -> None:
         """Take in events as they arrive."""
@@ -67,13 +76,22 @@ class Live:
             dirty, self._dirty[reader] = self._dirty[reader], set()
             return {key: self.jobs.get(key) for key in dirty}
 
+    def alive(self, key: JobKey) -> bool:
+        """Was this job heard of, and does its scheduler still have it? Needs no lock."""
+        job = self.jobs.get(key)
+        return job is not None and job.heard and not job.state.removed
+
     def expire(self, now: float) -> None:
         """Let go of jobs which their scheduler removed long ago, and of readings past their time to live."""
         with self.lock:
             for key, job in list(self.jobs.items()):
                 if job.state.removed and now - job.state.removed > self._job_ttl and not job.running:
                     del self.jobs[key]
+                    self.departures += 1
                     self._touch(key)
+            for dirty in self._dirty.values():
+                if len(dirty) > len(self.jobs) + _MEMORY:  # a reader that does not ask
+                    dirty.intersection_update(self.jobs)
             for readings in (self.schedulers, self.queues, self.workers):
                 _drop_old(readings, now - self._reading_ttl)
 
@@ -92,6 +110,7 @@ class Live:
         if not fact.job:
             return
         job = self._job((fact.scheduler, fact.job), fact.at)
+        job.heard = True
         run = (fact.scheduler, fact.native, fact.attempt)
         if fact.status == "started":
             if run not in self._ended:
@@ -123,8 +142,9 @@ class Live:
 
     def _fail(self, job: LiveJob, run: RunKey, at: float) -> None:
         if at > job.state.last_success and run not in job.failures:
-            if len(job.failures) < _MEMORY:
-                job.failures.add(run)
+            job.failures[run] = None
+            if len(job.failures) > _FAILURES:
+                del job.failures[next(iter(job.failures))]
             job.state.consecutive_failures += 1
         job.state.last_failure = max(job.state.last_failure, at)
 
@@ -133,17 +153,21 @@ class Live:
         for definition in reading.jobs:
             known.setdefault((reading.scheduler, definition.name), []).append(definition)
         for key, definitions in known.items():
-            self._define(self._job(key, reading.at), definitions)
+            self._define(self._job(key, reading.at), definitions, reading.at)
         self.read_at[reading.scheduler] = reading.at
         for key, job in self.jobs.items():
             if key[0] == reading.scheduler and key not in known and not job.state.removed:
                 job.state.removed, job.state.next_run = reading.at, 0.0
+                job.abnormal = {}
+                self.departures += 1
                 self._touch(key)
 
-    def _define(self, job: LiveJob, definitions: list[Job]) -> None:
+    def _define(self, job: LiveJob, definitions: list[Job], at: float) -> None:
         """What the scheduler promises of a job; of several that share the name the one that is due first counts."""
         first = min(definitions, key=_due)
-        job.definition, job.state.removed = first, 0.0
+        job.definition, job.state.removed, job.heard = first, 0.0, True
+        states = {trigger.state for definition in definitions for trigger in definition.triggers}
+        job.abnormal = {state: job.abnormal.get(state, at) for state in sorted(states & _ABNORMAL)}
         job.state.paused = first.paused
         job.state.next_run = 0.0 if first.paused else first.next_run or 0.0
         job.state.interval = first.interval or 0.0
@@ -170,8 +194,9 @@ def _due(job: Job) -> float:
     return inf if job.paused or not job.next_run else job.next_run
 
 
-def _remember(state: JobState, saved: JobState) -> None:
+def _remember(job: LiveJob, saved: JobState) -> None:
     """Put saved memories under those made since: the later holds, the first sight is the earlier."""
+    state = job.state
     if saved.last_success <= state.last_success and state.last_success:
         failures = state.consecutive_failures
     else:
@@ -183,6 +208,8 @@ def _remember(state: JobState, saved: JobState) -> None:
     state.last_run = max(saved.last_run, state.last_run)
     state.last_success = max(saved.last_success, state.last_success)
     state.last_failure = max(saved.last_failure, state.last_failure)
+    if job.definition is not None:
+        return  # what its scheduler promised since is newer than what was saved
     state.next_run = state.next_run or saved.next_run
     state.interval = state.interval or saved.interval
     state.paused = state.paused or saved.paused
