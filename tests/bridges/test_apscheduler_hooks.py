@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -332,3 +333,61 @@ os._exit(0)
     assert len(lines) == 2, output.stderr
     assert lines[0][0] != lines[1][0]
     assert lines[0][1] != lines[1][1]
+
+
+FORKED_WHILE_READING = """
+import os, signal, sys, threading
+from apscheduler.jobstores.memory import MemoryJobStore
+from apscheduler.schedulers.background import BackgroundScheduler
+from taskscope.bridges import find
+
+reading, never = threading.Event(), threading.Event()
+
+class Slow(MemoryJobStore):
+    def get_all_jobs(self):
+        if threading.current_thread() is poller:
+            reading.set()
+            never.wait()
+        return super().get_all_jobs()
+
+scheduler = BackgroundScheduler(timezone="UTC", jobstores={"default": Slow()})
+scheduler.start(paused=True)
+bridge = find(scheduler)(scheduler, "s")
+bridge.attach(lambda told: None)
+bridge._watch.starts.address()
+poller = threading.Thread(target=lambda: list(bridge.poll()), daemon=True)
+poller.start()
+reading.wait()
+
+def hold(*locks):
+    for lock in locks:
+        lock.acquire()
+    held.set()
+    never.wait()
+
+held = threading.Event()
+locks = bridge._lock, bridge._watch.lock, bridge._watch.starts._lock
+threading.Thread(target=hold, args=locks, daemon=True).start()
+held.wait()
+child = os.fork()
+if child:
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os._exit(status)
+signal.alarm(10)
+bridge.abandon()
+again = find(scheduler)(scheduler, "s")
+again.attach(lambda told: None)
+again.poll()
+scheduler.add_job(int, "interval", hours=1, id="job")
+bridge.detach()
+os._exit(3)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_child_forked_while_our_locks_are_held_waits_for_none_of_them():
+    ended = subprocess.run(
+        [sys.executable, "-c", FORKED_WHILE_READING], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert ended.returncode == 3, ended.stderr

@@ -1,10 +1,12 @@
 """The exam that every bridge takes: the promises of `taskscope.contracts.Bridge`."""
 
 import gc
+import os
 import threading
 import time
 from collections import Counter
 
+import pytest
 from drivers import DRIVERS, Driver
 
 from services.process import until
@@ -227,3 +229,38 @@ def test_runs_that_are_over_leave_nothing_in_memory(driver: Driver, bridge: Brid
     until(lambda: told["success"] == 201)
     # the scripted scheduler keeps its ten jobs and their definitions: they are the script
     until(lambda: objects() <= before + 40, what="letting go of runs that are over")
+
+
+def test_facts_name_the_process_that_whoever_attaches_says(driver: Driver, bridge: Bridge):
+    recorder = Recorder()
+    bridge.instance = "host:1:given"
+    bridge.attach(recorder.emit)
+
+    driver.run("steady")
+
+    recorder.wait_for(lambda: ended(recorder, 1))
+    assert {fact.instance for fact in recorder.facts} == {"host:1:given"}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_is_left_as_if_it_had_never_been_watched(driver: Driver, bridge: Bridge):
+    recorder, before = Recorder(), driver.hooks()
+    bridge.on_change = lambda: None
+    bridge.attach(recorder.emit)
+
+    child = os.fork()
+    if not child:
+        verdict = 4
+        try:
+            bridge.abandon()
+            bridge.abandon()
+            clean = driver.hooks() == before and bridge.on_change is None
+            bridges.by_name(driver.system)(driver.target, "again").attach(recorder.emit)
+            verdict = 3 if clean and not recorder.facts else 5
+        finally:
+            os._exit(verdict)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    driver.run("steady")
+    recorder.wait_for(lambda: ended(recorder, 1))

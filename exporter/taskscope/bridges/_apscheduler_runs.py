@@ -43,8 +43,8 @@ class Tapped(Protocol):
 class Watch:
     """What the hooks on one scheduler share."""
 
-    def __init__(self, scheduler: str, emit: Emit) -> None:
-        self.scheduler, self.emit = scheduler, quiet(emit)
+    def __init__(self, scheduler: str, emit: Emit, instance: str) -> None:
+        self.scheduler, self.emit, self._given = scheduler, quiet(emit), instance
         self.active = True
         self.submitted = 0
         self.previous: dict[tuple[str, str], datetime] = {}
@@ -61,7 +61,7 @@ class Watch:
     def known(self, job: Any, due: datetime, now: float) -> "Tracked":
         """A run of this job, under an id that no other run has."""
         if self._pid != getpid():  # after a fork two processes may submit the same due times
-            self._pid, self._prefix, self.instance = getpid(), uuid4().hex, instance()
+            self._pid, self._prefix, self.instance = getpid(), uuid4().hex, self._given or instance()
         return Tracked(self._prefix, job, next(self._numbers), due, now)
 
     def skip(self, job: Any, times: Iterable[datetime], reason: str) -> None:
@@ -98,6 +98,11 @@ class Watch:
             else:
                 for key in [key for key in list(memory) if job_store in (None, key[0])]:
                     memory.pop(key, None)
+
+    def abandon(self) -> None:
+        """In a forked child: tell nothing more, and wait for nobody."""
+        self.active, self.lock = False, RLock()
+        self.starts.abandon()
 
     def _heard(self, number: int, place: int, started: float, duration: float, pid: int) -> None:
         if submission := self._away.get(number):

@@ -63,6 +63,13 @@ class Starts:
             self._remove()
         opened.close()
 
+    def abandon(self) -> None:
+        """In a forked child: let go of the parent's socket and thread, which go on there."""
+        opened, self._socket, self._thread = self._socket, None, None
+        self._lock, self._pid, self._directory = threading.Lock(), 0, ""
+        if opened is not None:
+            opened.close()
+
     @property
     def _path(self) -> str:
         return os.path.join(self._directory, "starts")

@@ -58,6 +58,6 @@ def _who(state: Any) -> tuple[str, str]:
     try:
         words = (word for _, word, _ in pickletools.genops(state) if isinstance(word, str))
         start = list(islice(words, 5))  # "version", "id", its value, "func", its value
-    except Exception:  # whatever this is, it is not a pickle
+    except Exception:  # noqa: BLE001 - raised, any of them would make the store delete the job
         start = []
     return (start[2], start[4]) if start[1:4:2] == ["id", "func"] else ("?", "?")

@@ -30,7 +30,7 @@ class APSchedulerBridge(Bridge):
         self._watch: Watch | None = None
         self._taps: list[Tap] = []
         self._lock = RLock()
-        self._was_up = False
+        self._was_up = self._reads = False
         self._definitions: Definitions | None = None
 
     def attach(self, emit: Emit) -> None:
@@ -43,7 +43,7 @@ class APSchedulerBridge(Bridge):
                 f"the scheduler given as {self._name!r} is being watched already; close that Exporter before"
             )
         with self._lock:
-            self._watch = Watch(self._name, emit)
+            self._watch = Watch(self._name, emit, self.instance)
             self._scheduler.add_listener(self._happened, _interesting())
             self._tap_executors()
 
@@ -59,6 +59,21 @@ class APSchedulerBridge(Bridge):
                 self._taps.pop().remove()
             self._definitions = None
         watch.starts.close()
+
+    def abandon(self) -> None:
+        """In a forked child: take the hooks out, around locks that threads of the parent held at the fork."""
+        watch, self._watch = self._watch, None
+        self._lock, self.on_change, self._definitions = RLock(), None, None
+        if watch is None:
+            return
+        watch.abandon()
+        scheduler = self._scheduler
+        scheduler._listeners = [entry for entry in scheduler._listeners if entry[0] != self._happened]
+        for tap in self._taps:
+            tap.remove()
+        self._taps = []
+        if self._reads:  # it was we who held the lock, on a thread that is not here to let it go
+            self._reads, scheduler._jobstores_lock = False, scheduler._create_lock()
 
     def poll(self) -> Iterable[Reading]:
         """State, jobs, and executors' queues; the jobs of a scheduler that went down stay as they were."""
@@ -157,7 +172,11 @@ class APSchedulerBridge(Bridge):
 
         scheduler = self._scheduler
         with scheduler._jobstores_lock, sparing(scheduler._jobstores.values()):
-            jobs: list[Any] = scheduler.get_jobs()
+            self._reads = True
+            try:
+                jobs: list[Any] = scheduler.get_jobs()
+            finally:
+                self._reads = False
         return jobs
 
     def _running(self) -> Counter[tuple[str, str]]:

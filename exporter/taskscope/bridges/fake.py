@@ -186,6 +186,11 @@ class FakeBridge(Bridge):
             self._target.listeners.remove(self._tell)
             self._target.changed.remove(self._changed)
 
+    def abandon(self) -> None:
+        """Hear no more in a forked child."""
+        self.detach()
+        self.on_change = None
+
     def poll(self) -> Iterable[Reading]:
         """The script's jobs, queues and state."""
         target, at = self._target, self._target.clock()
@@ -245,7 +250,7 @@ class FakeBridge(Bridge):
             enqueued=run.due,
             started=started,
             queue=run.job.definition.queue,
-            instance=instance(),
+            instance=self.instance or instance(),
             **known,
         )
 
