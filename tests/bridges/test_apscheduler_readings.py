@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -382,3 +383,48 @@ def test_due_times_that_did_not_change_are_not_computed_again(make, monkeypatch)
 
     assert read[0] == read[1] == read[2]
     assert len(computed) == 1
+
+
+def test_jobs_without_an_id_of_their_own_are_one_job_with_all_their_triggers(make):
+    scheduler = make()
+    scheduler.start(paused=True)
+    added = [scheduler.add_job(print, "date", run_date=START + timedelta(hours=n)) for n in (3, 1, 2, 4, 5)]
+    added[4].pause()
+
+    (job,) = jobs(scheduler).values()
+
+    assert (job.name, job.key, job.next_run) == (
+        "builtins:print",
+        added[1].id,
+        added[1].next_run_time.timestamp(),
+    )
+    assert job.triggers[0].schedule == str(added[1].trigger)
+    assert {trigger.key: (trigger.state, trigger.next_run) for trigger in job.triggers} == {
+        one.id: ("WAITING", one.next_run_time.timestamp()) for one in added[:4]
+    } | {added[4].id: ("PAUSED", None)}
+    assert [trigger.schedule for trigger in job.triggers[1:]] == [""] * 4
+    assert jobs(scheduler)["builtins:print"] is job
+
+    added[2].remove()
+    assert len(jobs(scheduler)["builtins:print"].triggers) == 4
+    for one in (added[0], added[3], added[4]):
+        one.remove()
+    assert [trigger.key for trigger in jobs(scheduler)["builtins:print"].triggers] == [added[1].id]
+
+
+def test_of_thousands_of_one_shots_with_one_name_the_first_thousand_are_told_cheaply(make):
+    scheduler = make()
+    scheduler.start(paused=True)
+    for number in range(3_000):
+        scheduler.add_job(print, "date", run_date=START + timedelta(seconds=number))
+
+    first = jobs(scheduler)["builtins:print"]
+    taken = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        again = jobs(scheduler)["builtins:print"]
+        taken.append(time.perf_counter() - begun)
+
+    assert again is first
+    assert len(first.triggers) == 1_000
+    assert min(taken) < 0.1, taken  # about 10 ms where nothing else runs

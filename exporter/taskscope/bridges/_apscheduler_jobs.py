@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, tzinfo
 from datetime import time as midnight
 from functools import partial
@@ -10,6 +10,8 @@ from itertools import islice
 from math import inf
 from operator import is_
 from typing import Any, NamedTuple, TypeAlias
+
+from msgspec.structs import replace
 
 from taskscope.bridges._apscheduler_stores import Unrestored
 from taskscope.events import Job, Trigger, TriggerState
@@ -21,6 +23,7 @@ _FACETS = (
     "next_run_time", "trigger", "func", "args", "kwargs", "name", "executor", "max_instances", "coalesce",
     "misfire_grace_time",
 )  # fmt: skip
+_SHARING = 1_000  # jobs of one name that are looked at
 _made_up = re.compile(r"[0-9a-f]{32}").fullmatch  # what APScheduler calls a job that was given no id
 
 
@@ -65,41 +68,71 @@ class Situation(NamedTuple):
     refused: float
 
 
+class Known(NamedTuple):
+    """How a job was read last."""
+
+    facets: tuple[Any, ...]
+    promise: tuple[Any, str]
+    """Next due time and trigger, which `after` follows from."""
+    after: Outlook
+    job: Job
+    others: tuple[Trigger, ...] = ()
+    """Those of the jobs that share its name."""
+    whole: Job | None = None
+    """The job with them."""
+
+
 class Definitions:
     """The jobs of a scheduler as they were read last: one that did not change is not made again."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], tuple[tuple[Any, ...], tuple[Any, str], Outlook, Job]] = {}
+        self._known: dict[tuple[str, str], Known] = {}
 
     def read(self, jobs: Iterable[Any], situation_of: Callable[[Any], Situation]) -> tuple[Job, ...]:
         """These jobs, as they are defined now. Whatever is not among them is forgotten.
 
         Jobs without an id of their own share a name, and may be thousands: the one that is due first stands for all.
+        Of the others only the triggers are told, without schedule, and no more than 1,000 of a name.
         """
         before, self._known = self._known, {}
-        for job in _first_of_each(jobs):
+        for job, others in _by_name(jobs):
             situation = situation_of(job)
             key = (situation.store, job.id)
-            self._known[key] = self._define(job, situation, before.get(key))
-        return tuple(known[-1] for known in self._known.values())
+            known = self._define(job, situation, before.get(key))
+            self._known[key] = _join(known, tuple(_brief(other, situation_of(other)) for other in others))
+        return tuple(known.whole or known.job for known in self._known.values())
 
-    def _define(self, job: Any, situation: Situation, known: Any) -> Any:
+    def _define(self, job: Any, situation: Situation, known: Known | None) -> Known:
         facets = (*(getattr(job, name, None) for name in _FACETS), *situation)
-        if known is not None and all(map(is_, known[0], facets)):
+        if known is not None and all(map(is_, known.facets, facets)):
             return known
         promise = (getattr(job, "next_run_time", None), str(job.trigger))
-        after = known[2] if known is not None and known[1] == promise else outlook(job)
-        return facets, promise, after, definition(job, situation, after)
+        after = known.after if known is not None and known.promise == promise else outlook(job)
+        return Known(facets, promise, after, definition(job, situation, after))
 
 
-def _first_of_each(jobs: Iterable[Any]) -> Iterable[Any]:
-    first: dict[tuple[str, str], Any] = {}
+def _by_name(jobs: Iterable[Any]) -> Iterator[tuple[Any, list[Any]]]:
+    """Of each name the job that is due first, and the others."""
+    named: dict[tuple[str, str], list[Any]] = {}
     for job in jobs:
-        key = (job._jobstore_alias, job_name(job))
-        other = first.get(key)
-        if other is None or _due(job) < _due(other):
-            first[key] = job
-    return first.values()
+        named.setdefault((job._jobstore_alias, job_name(job)), []).append(job)
+    for same in named.values():
+        first = min(same, key=_due) if len(same) > 1 else same[0]
+        yield first, [job for job in same[:_SHARING] if job is not first]
+
+
+def _join(known: Known, others: tuple[Trigger, ...]) -> Known:
+    if known.others == others:
+        return known
+    whole = replace(known.job, triggers=known.job.triggers + others)
+    return known._replace(others=others, whole=whole)
+
+
+def _brief(job: Any, situation: Situation) -> Trigger:
+    due = getattr(job, "next_run_time", None)
+    paused = due is None and hasattr(job, "next_run_time")
+    state = "ERROR" if isinstance(job, Unrestored) else _state(situation, paused)
+    return Trigger(key=job.id, state=state, next_run=timestamp(due))
 
 
 def _due(job: Any) -> float:
