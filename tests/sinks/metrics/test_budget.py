@@ -2,8 +2,10 @@ from collections.abc import Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
-from metrics_scene import Scene, counted, job
+from metrics_scene import NOW, Scene, counted, job
 
+from taskscope.counts import JobState
+from taskscope.events import Fact, Job, Jobs
 from taskscope.sinks.metrics.guard import Guard
 from taskscope.sinks.metrics.jobs import CORE
 
@@ -86,6 +88,86 @@ def test_a_job_that_found_no_room_goes_on_from_its_committed_counts_when_there_i
     scene.know("b")
 
     assert scene.value("runs_total", scheduler="main", job_name="b", status="success") == 1_000
+
+
+def told(scene: Scene, at: float, *names: str) -> None:
+    """The scheduler has these jobs."""
+    scene.live.fold([Jobs(scheduler="main", at=at, jobs=tuple(Job(name=name, key=name) for name in names))])
+
+
+def test_a_living_job_is_counted_under_its_name_before_the_next_sync(new_scene: Callable[..., Scene]) -> None:
+    scene = new_scene(job_budget=2)
+    told(scene, NOW, "a", "b")
+    scene.sync()
+
+    told(scene, NOW + 1, "a", "c")
+
+    assert scene.metrics.label(job("c")) == job("c")
+    assert scene.metrics.label(job("d")) == job("_other"), "nobody heard of it"
+    assert scene.metrics.label(job("a")) == job("a")
+    assert scene.names(job_name="b") == set()
+
+
+def test_a_removed_job_keeps_its_series_while_there_is_room(new_scene: Callable[..., Scene]) -> None:
+    scene = new_scene(job_budget=3)
+    told(scene, NOW, "a", "b")
+    scene.sync()
+
+    told(scene, NOW + 1, "a", "c")
+    scene.sync(NOW + 1)
+
+    assert scene.names(job_name="b") == scene.names(job_name="c") != set()
+
+
+def test_after_a_restart_living_jobs_have_their_series_whatever_else_is_remembered(
+    new_scene: Callable[..., Scene],
+) -> None:
+    scene = new_scene(job_budget=10)
+    remembered = [f"old {number}" for number in range(10_500)]
+    scene.live.restore({job(name): JobState(first_seen=1.0) for name in [*remembered[:30], "a", "b"]})
+    scene.metrics.restore({job(name): counted(success=77) for name in ["a", "b", *remembered]})
+    scene.sync()
+
+    told(scene, NOW, "a", "b")
+    scene.sync()
+
+    of = {"scheduler": "main", "job_name": "a"}
+    assert scene.value("runs_total", **of, status="success") == 77
+    assert scene.value("run_failures_total", **of, exception="ValueError") == 1
+    assert scene.value("run_duration_seconds_count", **of) == 78
+    assert scene.names(job_name="a") == scene.names(job_name="b")
+    assert scene.value("trigger_events_total", scheduler="main", event="fired") == 10_502 * 78
+
+
+def test_a_run_makes_a_remembered_job_a_living_one(new_scene: Callable[..., Scene]) -> None:
+    scene = new_scene(job_budget=1)
+    scene.know("a", "b")
+    assert scene.names(job_name="a")
+
+    scene.live.fold([Fact(scheduler="main", job="b", native="1", status="started", at=NOW)])
+
+    assert scene.metrics.label(job("b")) == job("b")
+    scene.sync()
+    assert scene.value("runs_in_progress", scheduler="main", job_name="b") == 1
+
+
+def test_what_is_beyond_the_core_of_jobs_that_are_gone_makes_room_for_that_of_living_ones(
+    new_scene: Callable[..., Scene],
+) -> None:
+    scene = new_scene(series_budget=130, job_budget=4)
+    told(scene, NOW, "a", "b", "c")
+    scene.sync()
+    scene.publish("a", "b", "c")
+    scene.sync()
+    assert "taskscope_run_duration_seconds_count" not in scene.names(job_name="c")
+
+    told(scene, NOW + 1, "c")
+    scene.publish("c", counts=counted(success=6))
+    scene.sync(NOW + 1)
+
+    assert "taskscope_run_duration_seconds_count" in scene.names(job_name="c")
+    assert "taskscope_runs_total" in scene.names(job_name="a")
+    assert run_series(scene) == scene.value("series") <= 130
 
 
 def test_the_number_of_series_is_that_of_the_page(scene: Scene) -> None:

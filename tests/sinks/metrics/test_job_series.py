@@ -4,7 +4,7 @@ import pytest
 from metrics_scene import NOW, Scene, counted, job
 
 from taskscope.counts import Counts, Histogram, JobState
-from taskscope.events import Fact, Job, Jobs, Trigger
+from taskscope.events import Fact, Job, Jobs, Trigger, TriggerState
 from taskscope.settings import JobRule
 from taskscope.sinks.metrics.jobs import CORE
 
@@ -180,6 +180,76 @@ def test_a_job_that_comes_back_goes_on_where_it_was(scene: Scene) -> None:
 
     assert scene.value("runs_total", scheduler="main", job_name="a", status="success") == 6
     assert scene.value("trigger_events_total", scheduler="main", event="fired") == 7
+    assert scene.value("run_duration_seconds_count", scheduler="main", job_name="a") == 7
+
+    scene.publish("a", counts=counted(success=7))
+    assert scene.value("trigger_events_total", scheduler="main", event="fired") == 8
+
+
+def test_a_job_that_comes_back_has_its_histograms_exceptions_and_reasons_at_once(scene: Scene) -> None:
+    scene.know("a")
+    scene.publish("a")
+    before = scene.samples()
+    del scene.live.jobs[job("a")]
+    scene.sync()
+
+    scene.know("a")
+
+    ours = {key for key in before if dict(key[1]).get("job_name") == "a"}
+    assert {key: scene.samples()[key].value for key in ours} == {key: before[key].value for key in ours}
+
+
+def test_a_forgotten_job_that_comes_back_adds_nothing_twice_and_jumps_from_no_0(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskscope.sinks.metrics.jobs._REMEMBERED", 2)
+    names = ["a", "b", "c", "d"]
+    scene.know(*names)
+    scene.publish(*names)
+    for name in names:
+        del scene.live.jobs[job(name)]
+        scene.sync()
+
+    scene.know("a")
+    assert "taskscope_runs_total" not in scene.names(job_name="a")
+    scene.publish("a", counts=counted(success=6))
+
+    assert scene.value("runs_total", scheduler="main", job_name="a", status="success") == 6
+    assert scene.value("trigger_events_total", scheduler="main", event="fired") == 25
+
+
+def test_no_more_is_counted_of_triggers_than_happened_however_many_jobs_are_forgotten(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskscope.sinks.metrics.jobs._HEARD", 2)
+    scene.publish("a", "b", "c")
+
+    scene.publish("a")
+    scene.publish("a", counts=counted(success=6))
+
+    assert scene.value("trigger_events_total", scheduler="main", event="fired") == 19
+
+
+def test_a_trigger_in_a_wrong_state_is_told_with_its_beginning_until_it_is_right(scene: Scene) -> None:
+    of = {"scheduler": "main", "job_name": "a"}
+
+    def since(state: str) -> float | None:
+        return scene.value("trigger_abnormal_since_timestamp_seconds", **of, state=state)
+
+    def job_in(*states: TriggerState) -> Job:
+        triggers = tuple(Trigger(key=state, state=state) for state in states)
+        return Job(name="a", key="a", triggers=triggers)
+
+    for _ in range(3):
+        told(scene, job_in("WAITING"))
+        assert "taskscope_trigger_abnormal_since_timestamp_seconds" not in scene.names()
+        quiet = scene.metrics._guard.used
+
+        told(scene, job_in("ERROR", "BLOCKED"), at=NOW + 1)
+        told(scene, job_in("ERROR"), at=NOW + 2)
+
+        assert (since("ERROR"), since("BLOCKED")) == (NOW + 1, None)
+        assert scene.metrics._guard.used == quiet + 1
 
 
 def test_counts_of_a_job_that_is_no_longer_known_leave_with_the_next_sync(scene: Scene) -> None:

@@ -150,6 +150,13 @@ CATALOG: tuple[Metric, ...] = (
         "limit",
         job=True,
     ),
+    _gauge(
+        "trigger_abnormal_since_timestamp_seconds",
+        "Since when a trigger of the job is in such a state (ERROR, BLOCKED); absent while none is.",
+        *_JOB,
+        "state",
+        job=True,
+    ),
     # Schedulers: readings, gone past their time to live.
     _gauge("triggers", "Triggers by state.", "scheduler", "state"),
     _counter("trigger_events_total", "What triggers did.", "scheduler", split=("event", TRIGGER_EVENTS)),

@@ -22,10 +22,6 @@ class Guard:
         self.used = 0
         """Series that are held."""
 
-    def label(self, key: JobKey) -> JobKey:
-        """The name under which a job is counted: its own, or that of all others."""
-        return key if self.admit(key) else (key[0], OTHER)
-
     def admit(self, key: JobKey) -> bool:
         """May this job have series of its own? From then on it has, until it leaves."""
         with self._lock:
@@ -49,6 +45,12 @@ class Guard:
             self._held[key] += series
             self.used += series
             return True
+
+    def shrink(self, key: JobKey, series: int) -> None:
+        """An admitted job gives so many back."""
+        with self._lock:
+            self._held[key] -= series
+            self.used -= series
 
     def leave(self, key: JobKey) -> None:
         """The job is gone, and what it held is free."""

@@ -1,20 +1,21 @@
 """The series of jobs: what was counted of them, and what is true of them now."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import msgspec
 
 from taskscope.counts import OTHER, Counts, Exemplar, Histogram
 from taskscope.events import Job, JobKey
-from taskscope.live import LiveJob
+from taskscope.live import Live, LiveJob
 from taskscope.rules import rule_for
 from taskscope.settings import JobRule, Settings
 from taskscope.sinks.metrics.catalog import CATALOG, STATUSES, TRIGGER_EVENTS
 from taskscope.sinks.metrics.form import Labels
 from taskscope.sinks.metrics.guard import Guard
 from taskscope.sinks.metrics.series import Family
+from taskscope.sinks.metrics.spare import Spare
 
 CORE = sum(len(metric.split[1]) if metric.split else 1 for metric in CATALOG if metric.core)
 """Series that every known job has."""
@@ -24,7 +25,8 @@ _HISTOGRAMS = {
     "wait": "run_queue_wait_seconds",
     "delay": "run_start_delay_seconds",
 }
-_REMEMBERED = 10_000  # jobs that left, so that one which comes back goes on where it was
+_REMEMBERED = 10_000  # jobs without series whose counts are kept: one that comes back goes on where it was
+_HEARD = 100_000  # jobs of which is kept what their triggers did: it must not be added to the sum again
 
 Held: TypeAlias = tuple[Family, Labels]
 
@@ -35,13 +37,8 @@ class View(msgspec.Struct, frozen=True):
     gauges: dict[str, float]
     """By name; those that are missing are not exported."""
     definition: Job | None
-
-
-class Past(msgspec.Struct, frozen=True):
-    """What was counted of a job that has no series now."""
-
-    statuses: tuple[float, ...]
-    triggers: dict[str, int]
+    abnormal: dict[str, float]
+    """Since when a trigger is in a state that it should not be in."""
 
 
 def view(job: LiveJob) -> View:
@@ -61,7 +58,7 @@ def view(job: LiveJob) -> View:
     }
     if not state.paused:
         gauges["job_next_run_timestamp_seconds"] = state.next_run
-    return View(gauges, job.definition)
+    return View(gauges, job.definition, job.abnormal)
 
 
 class JobSeries:
@@ -74,9 +71,23 @@ class JobSeries:
         self._info: dict[JobKey, Labels] = {}
         self._rules: dict[JobKey, JobRule | None] = {}
         self._held: dict[JobKey, list[Held]] = {}
-        self._fired: dict[JobKey, dict[str, int]] = {}
-        self._past: OrderedDict[JobKey, Past] = OrderedDict()
+        self._counted: dict[JobKey, Counts] = {}
+        self._past: OrderedDict[JobKey, Counts] = OrderedDict()
+        self._fired: OrderedDict[JobKey, list[float]] = OrderedDict()
+        self._forgot = False
         self._counting = False
+        self._live: Live | None = None
+        self._admitted, self._extended = Spare(guard.jobs), Spare(self._held.keys)
+
+    def follow(self, live: Live) -> None:
+        """From now on jobs that are not alive give way to those that are, and those that left get no series."""
+        self._live = live
+        self._admitted.look_again()
+        self._extended.look_again()
+
+    def admit(self, key: JobKey) -> bool:
+        """May this job have series of its own? For one that is alive those that are not make room."""
+        return self._find_room(key, lambda: self._guard.admit(key), self._admitted, self.leave)
 
     def begin(self) -> None:
         """From now on counters are exported: what was committed before is known.
@@ -93,21 +104,21 @@ class JobSeries:
         if self._counting and (scheduler,) not in self._triggers.rows:
             self._triggers.put((scheduler,), *(0 for _ in TRIGGER_EVENTS))
 
+    def rank(self, key: JobKey) -> int:
+        """Who comes later when room is given and memories are kept: the gone, the remembered, the living."""
+        return 0 if self._live is None else (key in self._live.jobs) + self._live.alive(key)
+
     def count(self, key: JobKey, counts: Counts) -> None:
         """Export these committed counts of a job; no number falls."""
         self._fire(key, counts.triggers)
-        if not self._guard.admit(key):
+        if self._left(key):
+            self._retire(key, counts)
+        elif self.admit(key):
+            self._bear(key)
+            self._export(key, counts)
+        else:
             self._limited("runs_total")
-            self._retire(key, Past(_statuses(counts), counts.triggers))
-            return
-        self._bear(key)
-        self._runs.raise_to(key, *_statuses(counts))
-        for name, count in counts.exceptions.items():
-            self._raise(key, "run_failures_total", (*key, name), count)
-        for name, count in counts.reasons.items():
-            self._raise(key, "runs_skipped_total", (*key, name), count)
-        for name, histogram in counts.histograms.items():
-            self._raise(key, _HISTOGRAMS[name], key, *_cumulative(histogram))
+            self._retire(key, counts)
 
     def point(self, key: JobKey, histogram: str, bucket: int, exemplar: Exemplar) -> None:
         """Let a bucket point to a run."""
@@ -118,7 +129,7 @@ class JobSeries:
 
     def show(self, key: JobKey, seen: View) -> None:
         """Export what is true of a job now."""
-        if key[1] == OTHER or not self._guard.admit(key):
+        if key[1] == OTHER or not self.admit(key):
             return
         if self._counting:
             self._bear(key)
@@ -129,47 +140,72 @@ class JobSeries:
             elif name in _LEAVING:
                 self._families[name].drop(key)
         self._describe(key, seen.definition)
+        self._warn(key, seen.abnormal)
 
     def leave(self, key: JobKey) -> None:
         """Take all series of a job away; what was counted of it is remembered for a while."""
         if key[1] == OTHER:
             return
-        if statuses := self._runs.get(key):
-            self._retire(key, Past(tuple(statuses), self._fired.get(key, {})))
-        self._fired.pop(key, None)
-        self._rules.pop(key, None)
+        if counts := self._counted.pop(key, None):
+            self._retire(key, counts)
+        self._trim(key)
         for name in ("runs_total", *self._gauges):
             self._families[name].drop(key)
         if key in self._info:
             self._families["job_info"].drop(self._info.pop(key))
-        for family, labels in self._held.pop(key, ()):
-            family.drop(labels)
         self._guard.leave(key)
 
+    def _left(self, key: JobKey) -> bool:
+        return self._live is not None and key[1] != OTHER and key not in self._live.jobs
+
+    def _find_room(
+        self, key: JobKey, ask: Callable[[], bool], spare: Spare, yield_room: Callable[[JobKey], None]
+    ) -> bool:
+        """Ask the guard; while it refuses a living job, one that is not makes room."""
+        while not ask():
+            other = spare.next(self._live) if self._live and self._live.alive(key) else None
+            if other is None:
+                return False
+            yield_room(other)
+        return True
+
     def _bear(self, key: JobKey) -> None:
-        """A job's counters, at what was counted before it left, else at 0."""
-        if key not in self._runs.rows:
-            past = self._past.pop(key, None)
-            self._runs.put(key, *(past.statuses if past else (0 for _ in STATUSES)))
-            if past:
-                self._fired[key] = past.triggers
+        """A job's counters, at what was counted before it left, else at 0; if that is forgotten they wait."""
+        past = self._past.pop(key, None)
+        if key not in self._runs.rows and (past or key not in self._fired):
+            self._runs.put(key, *(0 for _ in STATUSES))
+        if past:
+            self._export(key, past)
 
-    def _fire(self, key: JobKey, triggers: dict[str, int]) -> None:
+    def _export(self, key: JobKey, counts: Counts) -> None:
+        old = self._counted.get(key)
+        if old is None or sum(counts.statuses.values()) >= sum(old.statuses.values()):
+            self._counted[key] = counts
+        self._runs.raise_to(key, *_statuses(counts))
+        for name, count in counts.exceptions.items():
+            self._raise(key, "run_failures_total", (*key, name), count)
+        for name, count in counts.reasons.items():
+            self._raise(key, "runs_skipped_total", (*key, name), count)
+        for name, histogram in counts.histograms.items():
+            self._raise(key, _HISTOGRAMS[name], key, *_cumulative(histogram))
+
+    def _fire(self, key: JobKey, triggers: Mapping[str, int]) -> None:
         """Triggers are counted by scheduler: add what is new of this job."""
-        past = self._past.get(key)
-        before = self._fired.get(key) or (past.triggers if past else {})
-        if triggers == before:
-            return
-        labels = (key[0],)
-        old = self._triggers.get(labels) or [0.0] * len(TRIGGER_EVENTS)
-        new = [max(0, triggers.get(event, 0) - before.get(event, 0)) for event in TRIGGER_EVENTS]
-        self._triggers.put(labels, *map(float.__add__, old, map(float, new)))
-        self._fired[key] = triggers
+        told = [float(triggers.get(event, 0)) for event in TRIGGER_EVENTS]
+        before = self._fired.pop(key, None)
+        if before is None:  # of one that may be forgotten nothing is added: better too little than twice
+            before = told if self._forgot else [0.0] * len(told)
+        now = self._fired[key] = list(map(max, before, told))
+        if now != before:
+            old = self._triggers.get((key[0],)) or [0.0] * len(told)
+            self._triggers.put((key[0],), *(o + n - b for o, n, b in zip(old, now, before, strict=True)))
+        if len(self._fired) > _HEARD:
+            self._fired.popitem(last=False)
+            self._forgot = True
 
-    def _retire(self, key: JobKey, past: Past) -> None:
-        self._past[key] = past
+    def _retire(self, key: JobKey, counts: Counts) -> None:
+        self._past[key] = counts
         self._past.move_to_end(key)
-        self._fired.pop(key, None)
         if len(self._past) > _REMEMBERED:
             self._past.popitem(last=False)
 
@@ -179,11 +215,21 @@ class JobSeries:
         if len(values) != family.width:
             return  # saved under other bounds: the next observation begins anew
         if labels not in family.rows:
-            if not self._guard.extend(key, family.width):
+            if not self._extend(key, family.width):
                 self._limited(name)
                 return
             self._held.setdefault(key, []).append((family, labels))
         family.raise_to(labels, *values)
+
+    def _extend(self, key: JobKey, series: int) -> bool:
+        return self._find_room(key, lambda: self._guard.extend(key, series), self._extended, self._trim)
+
+    def _trim(self, key: JobKey) -> None:
+        """Leave a job its core alone."""
+        self._rules.pop(key, None)
+        for family, labels in self._held.pop(key, ()):
+            family.drop(labels)
+            self._guard.shrink(key, family.width)
 
     def _limited(self, name: str) -> None:
         limited = self._families["series_limited_total"]
@@ -202,6 +248,16 @@ class JobSeries:
         else:
             family.rename(old, labels)
         self._info[key] = labels
+
+    def _warn(self, key: JobKey, abnormal: Mapping[str, float]) -> None:
+        name = "trigger_abnormal_since_timestamp_seconds"
+        family, held = self._families[name], self._held.get(key, [])
+        for one in [one for one in held if one[0] is family and one[1][-1] not in abnormal]:
+            held.remove(one)
+            family.drop(one[1])
+            self._guard.shrink(key, family.width)
+        for state, since in abnormal.items():
+            self._raise(key, name, (*key, state), since)
 
     def _promise(self, key: JobKey) -> None:
         if rule := self._rules[key]:

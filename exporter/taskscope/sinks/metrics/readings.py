@@ -34,6 +34,10 @@ class ReadingSeries:
         self._triggers: Counter[Labels] = Counter()
         self._read_at: dict[Labels, float] = {}
 
+    def jobs(self) -> set[JobKey]:
+        """The jobs that have triggers."""
+        return set(self._states)
+
     def define(self, key: JobKey, definition: Job | None) -> None:
         """A job's triggers are these now; None when it has left."""
         new = tuple(trigger.state for trigger in definition.triggers) if definition else ()

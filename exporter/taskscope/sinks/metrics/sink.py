@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from operator import itemgetter
 from threading import Lock
 
-from taskscope.counts import Bounds, Counts, Exemplar
+from taskscope.counts import OTHER, Bounds, Counts, Exemplar
 from taskscope.errors import BadArgument
 from taskscope.events import JobKey
 from taskscope.live import Live
@@ -55,10 +55,13 @@ class Metrics:
 
     def label(self, key: JobKey) -> JobKey:
         """The name under which a job is counted: its own, or `_other` when the budget is used up."""
-        label = self._guard.label(key)
-        if label != key:
-            self.add("series_limited_total", 1, "runs_total")
-        return label
+        if self._guard.admit(key):
+            return key
+        with self._lock:
+            if self._jobs.admit(key):
+                return key
+        self.add("series_limited_total", 1, "runs_total")
+        return (key[0], OTHER)
 
     def restore(self, totals: Mapping[JobKey, Counts]) -> None:
         """Take up what was committed before this process; until then no counter of a job is exported."""
@@ -79,16 +82,18 @@ class Metrics:
     def sync(self, live: Live, now: float) -> None:
         """Export what is true now: the jobs that changed, and the readings that are fresh."""
         with self._sync_lock:
-            self._settle()
             with live.lock:
                 changed = live.changed()
                 views = {key: view(job) for key, job in changed.items() if job}
-                gone = (self._guard.jobs() | changed.keys()) - live.jobs.keys()
+                held = self._guard.jobs() | self._readings.jobs()
+                gone = (held | changed.keys()) - live.jobs.keys()
                 definitions = {key: current(live.jobs.get(key)) for key in changed.keys() | gone}
                 readings = Snapshot(live, now - self._settings.reading_ttl)
             with self._lock:
+                self._jobs.follow(live)
                 for key in gone:  # first: they make room
                     self._jobs.leave(key)
+            self._settle()
             for key, seen in sorted(views.items(), key=itemgetter(0)):
                 with self._lock:
                     self._jobs.show(key, seen)
@@ -107,9 +112,9 @@ class Metrics:
             totals, self._totals = self._totals, {}
             exemplars, self._exemplars = self._exemplars, {}
             published, self._published = self._published, False
-        for key, counts in totals.items():
+        for key in sorted(totals, key=self._jobs.rank):
             with self._lock:
-                self._jobs.count(key, counts)
+                self._jobs.count(key, totals[key])
         with self._lock:
             if published:
                 self._jobs.begin()
