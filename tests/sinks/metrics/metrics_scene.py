@@ -12,12 +12,9 @@ from taskscope.events import JobKey
 from taskscope.live import Live
 from taskscope.settings import Settings
 from taskscope.sinks.metrics import Metrics
-from taskscope.sinks.metrics.catalog import CATALOG
 
 NOW = 1_763_750_000.123
 OPENMETRICS = "application/openmetrics-text"
-OURS = tuple(metric.sample for metric in CATALOG)
-"""The names of all our own metrics: what a page has beside the process metrics."""
 
 
 class Scene:
@@ -44,6 +41,11 @@ class Scene:
     def page(self, accept: str = "", names: tuple[str, ...] = ()) -> str:
         """The page as text."""
         return b"".join(self.metrics.render(accept, names).blocks).decode()
+
+    def ours(self, accept: str = "") -> bytes:
+        """The page without the process metrics."""
+        page = b"".join(self.metrics.render(accept).blocks)
+        return page.replace(self.metrics._process.part(bool(accept)), b"")
 
     def samples(self, openmetrics: bool = False) -> dict[tuple[str, tuple[tuple[str, str], ...]], Sample]:
         """All samples of the page by name and labels, as the standard client's parser reads them."""

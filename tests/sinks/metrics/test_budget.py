@@ -123,19 +123,19 @@ def test_after_a_restart_living_jobs_have_their_series_whatever_else_is_remember
     new_scene: Callable[..., Scene],
 ) -> None:
     scene = new_scene(job_budget=10)
-    remembered = [f"old {number}" for number in range(10_500)]
-    scene.live.restore({job(name): JobState(first_seen=1.0) for name in [*remembered[:30], "a", "b"]})
-    scene.metrics.restore({job(name): counted(success=77) for name in ["a", "b", *remembered]})
+    remembered = [f"a {number}" for number in range(10_500)]  # their names come first
+    scene.live.restore({job(name): JobState(first_seen=1.0) for name in [*remembered[:30], "y", "z"]})
+    scene.metrics.restore({job(name): counted(success=77) for name in ["y", "z", *remembered]})
     scene.sync()
 
-    told(scene, NOW, "a", "b")
+    told(scene, NOW, "y", "z")
     scene.sync()
 
-    of = {"scheduler": "main", "job_name": "a"}
+    of = {"scheduler": "main", "job_name": "y"}
     assert scene.value("runs_total", **of, status="success") == 77
     assert scene.value("run_failures_total", **of, exception="ValueError") == 1
     assert scene.value("run_duration_seconds_count", **of) == 78
-    assert scene.names(job_name="a") == scene.names(job_name="b")
+    assert scene.names(job_name="y") == scene.names(job_name="z")
     assert scene.value("trigger_events_total", scheduler="main", event="fired") == 10_502 * 78
 
 

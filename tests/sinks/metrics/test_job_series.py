@@ -182,7 +182,18 @@ def test_a_job_that_comes_back_goes_on_where_it_was(scene: Scene) -> None:
     assert scene.value("trigger_events_total", scheduler="main", event="fired") == 7
     assert scene.value("run_duration_seconds_count", scheduler="main", job_name="a") == 7
 
-    scene.publish("a", counts=counted(success=7))
+
+def test_what_the_triggers_of_a_job_did_is_added_once_when_counts_bring_it_back(scene: Scene) -> None:
+    scene.know("a")
+    scene.publish("a")
+    del scene.live.jobs[job("a")]
+    scene.sync()
+
+    for success in (6, 7):
+        scene.live.fold([fact("success", NOW, native=f"{success}")])
+        scene.publish("a", counts=counted(success=success))
+        scene.sync()
+
     assert scene.value("trigger_events_total", scheduler="main", event="fired") == 8
 
 

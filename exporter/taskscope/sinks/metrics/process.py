@@ -47,7 +47,7 @@ class Process(Collector):
         return part
 
     def only(self, openmetrics: bool, names: Collection[str]) -> bytes:
-        """The families of these names."""
+        """The samples of these names."""
         return _lines(_Only(self._families, names), openmetrics)
 
 
@@ -57,8 +57,11 @@ class _Only(Collector):
 
     def collect(self) -> Iterable[Metric]:
         for family in self._families:
-            if family.name in self._names or any(sample.name in self._names for sample in family.samples):
-                yield family
+            samples = [sample for sample in family.samples if sample.name in self._names]
+            if samples:
+                restricted = Metric(family.name, family.documentation, family.type)
+                restricted.samples = samples
+                yield restricted
 
 
 def _lines(collector: Collector, openmetrics: bool) -> bytes:

@@ -51,6 +51,13 @@ def parts(family: Family, lock: Lock, openmetrics: bool) -> Iterator[bytes]:
         yield lines
 
 
+def without_unit(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """A family's lines as the standard client restricts it: it keeps help and type alone."""
+    for header in lines:
+        yield header.partition(b"# UNIT ")[0]
+        yield from lines
+
+
 def only(lines: Iterable[bytes], names: Collection[str]) -> Iterator[bytes]:
     """The lines without the samples of other names."""
     starts = tuple(f"{name}{mark}".encode() for name in names for mark in "{ ")

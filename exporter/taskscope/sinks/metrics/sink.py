@@ -30,6 +30,7 @@ from taskscope.sinks.metrics.render import (
     packed,
     parts,
     wants_openmetrics,
+    without_unit,
 )
 from taskscope.sinks.metrics.series import Family
 
@@ -147,7 +148,10 @@ class Metrics:
             family.put(labels, *buckets, count + 1, total + value)
 
     def render(self, accept: str = "", names: Collection[str] = (), compress: bool = False) -> Rendered:
-        """The page in the format that `accept` prefers; with `names` only these families or samples."""
+        """The page in the format that `accept` prefers; with `names` only the samples of these names.
+
+        What names leave is what `restricted_registry` of the standard client leaves.
+        """
         self._settle()
         openmetrics = wants_openmetrics(accept)
         page = self._named(openmetrics, frozenset(names)) if names else self._all(openmetrics)
@@ -171,11 +175,10 @@ class Metrics:
 
     def _named(self, openmetrics: bool, names: frozenset[str]) -> Iterator[bytes]:
         for family in self._families.values():
-            entry = family.metric
-            if names & {entry.sample, entry.family}:
-                yield from parts(family, self._lock, openmetrics)
-            elif names & {entry.sample + suffix for suffix, _ in family.form.endings}:
-                yield from only(parts(family, self._lock, openmetrics), names)
+            samples = {family.metric.sample + suffix for suffix, _ in family.form.endings}
+            if names & samples:
+                lines = without_unit(parts(family, self._lock, openmetrics))
+                yield from lines if names >= samples else only(lines, names)
         yield self._process.only(openmetrics, names)
         if openmetrics:
             yield END
