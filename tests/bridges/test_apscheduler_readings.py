@@ -17,6 +17,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from watching import ended, now, stop
 
 from taskscope.events import Job, Jobs, QueueState, SchedulerState
+from taskscope.failure import VALUE
 
 
 def state(scheduler) -> SchedulerState:
@@ -86,7 +87,7 @@ def test_a_definition_says_everything(make):
     scheduler.add_job(
         recorded.work,
         "cron",
-        ["/dev/null", "x" * 1000],
+        ["/dev/null", "x" * 5000],
         {"seconds": 0.5},
         id="nightly",
         name="the nightly one",
@@ -116,7 +117,7 @@ def test_a_definition_says_everything(make):
     }
     assert job.data["kwargs"] == {"seconds": "0.5"}
     assert job.data["args"][0] == "'/dev/null'"
-    assert len(job.data["args"][1]) <= 200
+    assert len(job.data["args"][1]) <= VALUE
     (trigger,) = job.triggers
     assert (trigger.key, trigger.state, trigger.schedule) == ("nightly", "WAITING", "cron[hour='3']")
     assert (trigger.timezone, trigger.may_fire_again) == ("Europe/Berlin", True)

@@ -13,6 +13,7 @@ from apscheduler.executors.debug import DebugExecutor
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.schedulers.blocking import BlockingScheduler
+from apscheduler.triggers.cron import CronTrigger
 from ledger import NEAR, observed_id
 from watching import ended, now, reasons, stop
 
@@ -149,10 +150,52 @@ def test_missed_runs_that_become_one_are_told_as_coalesced(make, ledger, seen):
 
     scheduler.start()
 
-    ended(seen, 5)
+    ended(seen, 1)
+    list(scheduler.bridge.poll())
     assert reasons(seen) == {("skipped", "coalesced"): 4, ("success", ""): 1}
     last = max(seen.runs().values(), key=lambda facts: facts[0].due)
     ledger.agrees_with({last[0].native: last})
+
+
+def test_years_of_missed_runs_are_computed_by_a_poll_and_not_on_the_schedulers_thread(
+    make, monkeypatch, seen
+):
+    """The first 1,000 are told as coalesced."""
+    scheduler, changes, threads = make(), [], []
+    compute = CronTrigger.get_next_fire_time
+    begin = datetime(2020, 1, 1, tzinfo=UTC)
+    trigger = CronTrigger(minute=0, timezone="Europe/Berlin")
+    scheduler.start(paused=True)
+    job = scheduler.add_job(int, trigger, next_run_time=begin, id="job")
+    monkeypatch.setattr(
+        CronTrigger,
+        "get_next_fire_time",
+        lambda *args: threads.append(threading.current_thread().name) or compute(*args),
+    )
+    scheduler.bridge.on_change = lambda: changes.append(1)
+
+    scheduler._executors["default"].submit_job(job, [now()])
+    ended(seen, 1)
+    assert (threads, len(changes), len(seen.runs())) == ([], 1, 1)
+    list(scheduler.bridge.poll())
+
+    coalesced = [fact for fact in seen.facts if fact.reason == "coalesced"]
+    assert [fact.due for fact in coalesced] == [begin.timestamp() + 3600 * hour for hour in range(1000)]
+    assert len({fact.native for fact in coalesced}) == 1000
+    list(scheduler.bridge.poll())
+    assert len(seen.runs()) == 1001
+
+
+def test_missed_runs_that_are_not_told_yet_are_told_by_the_detach(make, seen):
+    scheduler = make()
+    scheduler.start(paused=True)
+    job = scheduler.add_job(int, "interval", hours=1, next_run_time=now() - timedelta(hours=2.5), id="job")
+    scheduler._executors["default"].submit_job(job, [now()])
+    ended(seen, 1)
+
+    scheduler.bridge.detach()
+
+    assert reasons(seen) == {("skipped", "coalesced"): 3, ("success", ""): 1}
 
 
 def test_a_run_that_is_too_late_is_a_misfire(make, ledger, seen):
@@ -411,6 +454,7 @@ def test_a_job_that_still_runs_when_several_of_its_runs_are_due_leaves_each_of_t
     seen.wait_for(lambda: reasons(seen)["skipped", "overlap"])
     gate.touch()
     seen.wait_for(lambda: reasons(seen)["success", ""])
+    list(scheduler.bridge.poll())
     assert reasons(seen) == {("success", ""): 1, ("skipped", "coalesced"): 2, ("skipped", "overlap"): 1}
 
 

@@ -9,13 +9,11 @@ from apscheduler.executors.debug import DebugExecutor
 from apscheduler.executors.pool import BasePoolExecutor
 
 from taskscope.bridges._apscheduler_child import SubmissionId
-from taskscope.bridges._apscheduler_jobs import missed_times
+from taskscope.bridges._apscheduler_jobs import gap_before
 from taskscope.bridges._apscheduler_runs import Given, Submission, Watch
 from taskscope.bridges._quiet import quiet
 
 logger = logging.getLogger("taskscope")
-
-_COALESCED = 1_000  # run times left out by one submission that are told
 
 
 class Tap:
@@ -85,8 +83,8 @@ class Tap:
         return submission
 
     def _merge(self, job: Any, run_times: list[datetime]) -> None:
-        if missed := missed_times(job, run_times, _COALESCED):
-            self.watch.skip(job, missed, "coalesced")
+        if gap := gap_before(job, run_times):
+            self.watch.merge(job, gap)
 
     def _leave_out(self, job: Any, run_times: list[datetime]) -> None:
         if not self.watch.active:

@@ -42,17 +42,28 @@ def function_of(job: Any) -> str:
     return f"{getattr(func, '__module__', '?')}:{getattr(func, '__qualname__', type(func).__qualname__)}"
 
 
-def missed_times(job: Any, times: Sequence[datetime], limit: int) -> list[datetime]:
-    """The due times that a coalescing job leaves out in favour of `times`; the first `limit` of them."""
+class Gap(NamedTuple):
+    """Due times that a coalescing job leaves out in favour of a later one."""
+
+    trigger: Any
+    first: datetime
+    end: datetime
+
+    def times(self, limit: int) -> Iterator[datetime]:
+        """The first of them. Each may take 100 µs to compute."""
+        trigger, due = _steady(self.trigger), self.first
+        while due is not None and due < self.end and limit:
+            yield due
+            limit -= 1
+            due = trigger.get_next_fire_time(due, self.end)
+
+
+def gap_before(job: Any, times: Sequence[datetime]) -> Gap | None:
+    """What the job leaves out in favour of `times`, if anything. Computes nothing yet."""
     due = getattr(job, "next_run_time", None)
     if not job.coalesce or due is None or due >= times[0] or not _is_pure(job.trigger):
-        return []
-    trigger = _steady(job.trigger)
-    missed: list[datetime] = []
-    while due is not None and due < times[0] and len(missed) < limit:
-        missed.append(due)
-        due = trigger.get_next_fire_time(due, times[0])
-    return missed
+        return None
+    return Gap(job.trigger, due, times[0])
 
 
 class Situation(NamedTuple):

@@ -1,8 +1,10 @@
 """Follows every run of an APScheduler, from its submission to its end."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor
+from contextlib import suppress
 from contextvars import Token
 from datetime import datetime
 from functools import partial
@@ -17,7 +19,7 @@ from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED
 from apscheduler.util import iscoroutinefunction_partial
 
 from taskscope.bridges._apscheduler_child import Report, RunTimes, StandIn, in_child
-from taskscope.bridges._apscheduler_jobs import job_name
+from taskscope.bridges._apscheduler_jobs import Gap, job_name
 from taskscope.bridges._apscheduler_starts import Starts
 from taskscope.bridges._quiet import quiet
 from taskscope.contracts import Emit
@@ -27,6 +29,10 @@ from taskscope.instance import instance
 from taskscope.run import Making, Run, enter, leave
 
 _LATE = 600.0  # seconds
+_MERGED, _COALESCED = (
+    1_000,
+    1_000,
+)  # submissions that others were merged into; merged runs of one that are told
 
 
 class Tapped(Protocol):
@@ -43,14 +49,16 @@ class Tapped(Protocol):
 class Watch:
     """What the hooks on one scheduler share."""
 
-    def __init__(self, scheduler: str, emit: Emit, instance: str) -> None:
-        self.scheduler, self.emit, self._given = scheduler, quiet(emit), instance
+    def __init__(self, scheduler: str, emit: Emit, instance: str, changed: Callable[[], None]) -> None:
+        self.scheduler, self.emit, self._given, self._changed = scheduler, quiet(emit), instance, changed
         self.active = True
         self.submitted = 0
         self.previous: dict[tuple[str, str], datetime] = {}
         """When each job (job store, id) was last due."""
         self.refused: dict[tuple[str, str], datetime] = {}
         """When a due job was last left out because it still ran."""
+        self._merged: deque[tuple[Any, Gap, float]] = deque(maxlen=_MERGED)
+        self.catch_up = quiet(self._catch_up)
         self.lock = RLock()
         """Held while a run in a process pool changes: two threads of ours hear of it."""
         self.starts = Starts(quiet(self._heard))
@@ -64,25 +72,39 @@ class Watch:
             self._pid, self._prefix, self.instance = getpid(), uuid4().hex, self._given or instance()
         return Tracked(self._prefix, job, next(self._numbers), due, now)
 
-    def skip(self, job: Any, times: Iterable[datetime], reason: str) -> None:
-        """Tell runs that will not be."""
-        now, name = time.time(), job_name(job)
+    def skip(self, job: Any, times: Iterable[datetime], reason: str, at: float | None = None) -> None:
+        """Tell runs that will not be, by default as of now."""
+        now, name = at or time.time(), job_name(job)
         for due in times:
-            run = self.known(job, due, now)
-            self.emit(
-                Fact(
-                    scheduler=self.scheduler,
-                    native=run.native,
-                    status="skipped",
-                    at=now,
-                    anchor=run.anchor,
-                    job=name,
-                    due=run.due,
-                    reason=reason,
-                    queue=job.executor,
-                    instance=self.instance,
-                )
-            )
+            if not self.active:
+                return
+            self.emit(partial(self._skipped, self.known(job, due, now), name, job.executor, reason))
+
+    def merge(self, job: Any, gap: Gap) -> None:
+        """Take note that these runs will not be; `catch_up` tells them, soon and on a thread of ours."""
+        self._merged.append((job, gap, time.time()))
+        self._changed()
+
+    def _catch_up(self) -> None:
+        """Tell the runs that were left out in favour of later ones, the first 1,000 of each time."""
+        with suppress(IndexError):  # all are told, perhaps by another thread
+            while True:
+                job, gap, at = self._merged.popleft()
+                self.skip(job, gap.times(_COALESCED), "coalesced", at)
+
+    def _skipped(self, run: "Tracked", name: str, queue: str, reason: str) -> Fact:
+        return Fact(
+            scheduler=self.scheduler,
+            native=run.native,
+            status="skipped",
+            at=run.submitted,
+            anchor=run.anchor,
+            job=name,
+            due=run.due,
+            reason=reason,
+            queue=queue,
+            instance=self.instance,
+        )
 
     def send_away(self, submission: "Submission") -> int:
         """A number by which a process-pool child can speak of this submission."""

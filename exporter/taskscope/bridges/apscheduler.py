@@ -43,7 +43,7 @@ class APSchedulerBridge(Bridge):
                 f"the scheduler given as {self._name!r} is being watched already; close that Exporter before"
             )
         with self._lock:
-            self._watch = Watch(self._name, emit, self.instance)
+            self._watch = Watch(self._name, emit, self.instance, self._changed)
             self._scheduler.add_listener(self._happened, _interesting())
             self._tap_executors()
 
@@ -53,6 +53,7 @@ class APSchedulerBridge(Bridge):
             watch, self._watch = self._watch, None
             if watch is None:
                 return
+            watch.catch_up()
             watch.active = False
             self._scheduler.remove_listener(self._happened)
             while self._taps:
@@ -81,6 +82,7 @@ class APSchedulerBridge(Bridge):
         if watch is None:
             return []
         self._tap_executors()
+        watch.catch_up()
         at = time.time()
         readings: list[Reading] = [self._state(watch, at)]
         if self._scheduler.running or not self._was_up:
@@ -104,6 +106,9 @@ class APSchedulerBridge(Bridge):
             self._tap_executors()
         elif event.code == events.EVENT_SCHEDULER_STARTED:
             self._was_up = True
+        self._changed()
+
+    def _changed(self) -> None:
         if self.on_change is not None:
             self.on_change()
 
