@@ -30,6 +30,12 @@ class Scene:
         self.live.restore({(scheduler, job): JobState(first_seen=NOW) for job in jobs})
         self.sync()
 
+    def lose(self, *jobs: str) -> None:
+        """These left."""
+        for job in jobs:
+            self.live.jobs["main", job].state.removed = 1.0
+        self.live.expire(NOW)
+
     def sync(self, now: float = NOW) -> None:
         """Take over what is live."""
         self.metrics.sync(self.live, now)

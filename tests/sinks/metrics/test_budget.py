@@ -63,7 +63,7 @@ def test_a_job_that_leaves_makes_room_for_the_next(new_scene: Callable[..., Scen
     scene.know("a")
     assert scene.metrics.label(job("b")) == job("_other")
 
-    del scene.live.jobs[job("a")]
+    scene.lose("a")
     scene.know("b")
 
     assert scene.metrics.label(job("b")) == job("b")
@@ -125,7 +125,7 @@ def test_after_a_restart_living_jobs_have_their_series_whatever_else_is_remember
     scene = new_scene(job_budget=10)
     remembered = [f"a {number}" for number in range(10_500)]  # their names come first
     scene.live.restore({job(name): JobState(first_seen=1.0) for name in [*remembered[:30], "y", "z"]})
-    scene.metrics.restore({job(name): counted(success=77) for name in ["y", "z", *remembered]})
+    scene.metrics.restore({job(name): counted(success=77) for name in [*remembered, "y", "z"]})
     scene.sync()
 
     told(scene, NOW, "y", "z")

@@ -170,7 +170,7 @@ def test_all_series_of_a_job_leave_with_it(scene: Scene) -> None:
 def test_a_job_that_comes_back_goes_on_where_it_was(scene: Scene) -> None:
     scene.know("a")
     scene.publish("a")
-    del scene.live.jobs[job("a")]
+    scene.lose("a")
     scene.sync()
     assert scene.names(job_name="a") == set()
 
@@ -186,7 +186,7 @@ def test_a_job_that_comes_back_goes_on_where_it_was(scene: Scene) -> None:
 def test_what_the_triggers_of_a_job_did_is_added_once_when_counts_bring_it_back(scene: Scene) -> None:
     scene.know("a")
     scene.publish("a")
-    del scene.live.jobs[job("a")]
+    scene.lose("a")
     scene.sync()
 
     for success in (6, 7):
@@ -201,7 +201,7 @@ def test_a_job_that_comes_back_has_its_histograms_exceptions_and_reasons_at_once
     scene.know("a")
     scene.publish("a")
     before = scene.samples()
-    del scene.live.jobs[job("a")]
+    scene.lose("a")
     scene.sync()
 
     scene.know("a")
@@ -218,7 +218,7 @@ def test_a_forgotten_job_that_comes_back_adds_nothing_twice_and_jumps_from_no_0(
     scene.know(*names)
     scene.publish(*names)
     for name in names:
-        del scene.live.jobs[job(name)]
+        scene.lose(name)
         scene.sync()
 
     scene.know("a")
@@ -280,9 +280,7 @@ def test_ten_thousand_jobs_that_came_and_went_leave_no_series(new_scene: Callabl
         scene.live.restore({job(name): JobState(first_seen=NOW) for name in names})
         scene.sync()
         scene.publish(*names)
-        for name in names:
-            del scene.live.jobs[job(name)]
-            scene.live._touch(job(name))
+        scene.lose(*names)
         scene.sync()
 
     assert scene.names(scheduler="main") == {"taskscope_trigger_events_total"}

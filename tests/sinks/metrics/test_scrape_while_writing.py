@@ -37,7 +37,7 @@ def test_a_page_is_whole_and_no_counter_falls_while_others_write(scene: Scene) -
         scene.live.fold([comes])
         scene.sync()
         with scene.live.lock:
-            del scene.live.jobs[job(f"short {turn % 20}")]
+            scene.lose(f"short {turn % 20}")
         scene.sync()
 
     def scrape_compressed(turn: int) -> None:

@@ -21,6 +21,8 @@ class Guard:
         self._lock = Lock()
         self.used = 0
         """Series that are held."""
+        self.admissions = 0
+        """How many jobs were ever given series."""
 
     def admit(self, key: JobKey) -> bool:
         """May this job have series of its own? From then on it has, until it leaves."""
@@ -31,6 +33,7 @@ class Guard:
                 return False
             self._held[key] = self._core
             self.used += self._core
+            self.admissions += 1
             if key[1] == OTHER:
                 self._others.add(key)
             return True

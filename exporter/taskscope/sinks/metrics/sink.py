@@ -51,6 +51,7 @@ class Metrics:
         self._totals: dict[JobKey, Counts] = {}
         self._exemplars: dict[tuple[JobKey, str, int], Exemplar] = {}
         self._published = False
+        self._seen = (-1, -1)
         self._deflaters = {False: Deflater(), True: Deflater()}
         self._bear()
 
@@ -86,8 +87,7 @@ class Metrics:
             with live.lock:
                 changed = live.changed()
                 views = {key: view(job) for key, job in changed.items() if job}
-                held = self._guard.jobs() | self._readings.jobs()
-                gone = (held | changed.keys()) - live.jobs.keys()
+                gone = self._gone(live)
                 definitions = {key: current(live.jobs.get(key)) for key in changed.keys() | gone}
                 readings = Snapshot(live, now - self._settings.reading_ttl)
             with self._lock:
@@ -106,6 +106,14 @@ class Metrics:
                 self._readings.show(readings)
             self.set("series", sum(len(family) for family in self._families.values() if family.metric.job))
             self._process.refresh(now)
+
+    def _gone(self, live: Live) -> set[JobKey]:
+        """The jobs that left; looked for only when some did, or others were given series."""
+        seen = (live.departures, self._guard.admissions)
+        if seen == self._seen:
+            return set()
+        self._seen = seen
+        return (self._guard.jobs() | self._readings.jobs()) - live.jobs.keys()
 
     def _settle(self) -> None:
         """Write what was published into the series: once a page, not once a transaction, of which there are many."""
