@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import recorded
 from apscheduler.executors.pool import ProcessPoolExecutor, ThreadPoolExecutor
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.jobstores.redis import RedisJobStore
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
@@ -151,13 +152,37 @@ def test_watching_deletes_no_job_that_cannot_be_restored_here(make, store, tmp_p
     assert len(scheduler.get_jobs()) == 3
 
 
+def test_a_store_that_removes_jobs_while_it_is_read_keeps_them(make):
+    """As those in ZooKeeper and etcd do with a job that they cannot even unpickle."""
+
+    class Tidy(MemoryJobStore):
+        def get_all_jobs(self):
+            for job in super().get_all_jobs():
+                self.remove_job(job.id)
+            return super().get_all_jobs()
+
+    scheduler = make(jobstores={"default": Tidy()})
+    scheduler.start(paused=True)
+    scheduler.add_job(print, "interval", hours=1, id="job")
+
+    assert read(scheduler).keys() == {"job"}
+    assert scheduler.get_job("job")
+    scheduler.remove_job("job")
+    assert read(scheduler) == {}
+
+
 def test_only_our_own_reading_is_spared(tmp_path):
     """For other threads, also those of the scheduler, the store is as it always was; afterwards it is for all."""
     store = SQLAlchemyJobStore(f"sqlite:///{tmp_path / 'jobs.db'}")
+    store.jobs_t.create(store.engine)
+    before = dict(vars(store))
     with PlainPool(1) as other, sparing([store]):
         assert isinstance(store._reconstitute_job(b"no pickle"), Unrestored)
+        store.remove_job("none")
         with pytest.raises(pickle.UnpicklingError):
             other.submit(store._reconstitute_job, b"no pickle").result()
+        with pytest.raises(JobLookupError):
+            other.submit(store.remove_job, "none").result()
 
-    assert "_reconstitute_job" not in vars(store)
+    assert vars(store) == before
     store.engine.dispose()

@@ -24,31 +24,38 @@ class Unrestored:
 
 @contextmanager
 def sparing(stores: Iterable[Any]) -> Iterator[None]:
-    """While this lasts, what a store cannot restore for the present thread it gives as `Unrestored`, and keeps."""
+    """While this lasts, the present thread removes nothing: what cannot be restored it gets as `Unrestored`."""
+    ours = threading.local()
+    ours.reading = True  # an attribute of this thread, which no other has, not even one of a forked child
     with ExitStack() as stack:
         for store in stores:
-            if hasattr(store, "_reconstitute_job"):
-                stack.callback(_shadow(store))
+            _shadow(stack, store, "remove_job", partial(_remove, store.remove_job, ours))
+            if restore := getattr(store, "_reconstitute_job", None):
+                _shadow(stack, store, "_reconstitute_job", partial(_restore, restore, ours, store))
         yield
 
 
-def _shadow(store: Any) -> Callable[[], None]:
-    """Takes the place of its `_reconstitute_job`; returns what undoes that."""
-    restore, before, ours = store._reconstitute_job, dict(vars(store)), threading.local()
-    ours.reading = True  # an attribute of this thread, which no other has, not even one of a forked child
+def _shadow(stack: ExitStack, store: Any, name: str, instead: Callable[..., Any]) -> None:
+    """Takes the place of the store's method, until the stack unwinds."""
+    if name in vars(store):
+        stack.callback(setattr, store, name, vars(store)[name])
+    else:
+        stack.callback(delattr, store, name)
+    setattr(store, name, instead)
 
-    def reconstitute(state: Any) -> Any:
-        try:
-            return restore(state)
-        except BaseException as error:  # the store, too, deletes after any of them
-            if not hasattr(ours, "reading"):
-                raise
-            return Unrestored(store, state, error)
 
-    store._reconstitute_job = reconstitute
-    if "_reconstitute_job" in before:
-        return partial(setattr, store, "_reconstitute_job", restore)
-    return partial(delattr, store, "_reconstitute_job")
+def _remove(remove: Callable[[str], None], ours: threading.local, job_id: str) -> None:
+    if not hasattr(ours, "reading"):
+        remove(job_id)
+
+
+def _restore(restore: Callable[[Any], Any], ours: threading.local, store: Any, state: Any) -> Any:
+    try:
+        return restore(state)
+    except BaseException as error:  # the store, too, deletes after any of them
+        if not hasattr(ours, "reading"):
+            raise
+        return Unrestored(store, state, error)
 
 
 def _who(state: Any) -> tuple[str, str]:
