@@ -1,5 +1,8 @@
 """What may come in."""
 
+from datetime import UTC, datetime
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +10,7 @@ from hypothesis import strategies as st
 from taskscope.admission import Admission, clean
 from taskscope.errors import BadEvent
 from taskscope.events import Error, Fact, Job, Jobs
+from taskscope.facts import row_of
 from taskscope.settings import JobRule, Limits, Settings
 
 NOW = 1_700_000_000.0
@@ -77,3 +81,85 @@ def test_the_memory_of_known_names_is_bounded():
         admission.admit(fact(job=f"job-{number}"), NOW)
 
     assert len(admission._known) <= 10_000
+
+
+@pytest.mark.parametrize("field", ["at", "due", "enqueued", "started", "duration"])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), -float("inf"), 32_503_680_000.0])
+def test_a_number_that_is_no_time_is_refused_by_its_name(field, value):
+    with pytest.raises(BadEvent, match=f"^{field}="):
+        Admission(Settings()).admit(fact(**{"anchor": NOW, field: value}), NOW)
+
+
+@pytest.mark.parametrize("attempt", [-1, 2**31])
+def test_an_attempt_that_is_no_count_is_refused(attempt):
+    with pytest.raises(BadEvent, match=r"^attempt="):
+        Admission(Settings()).admit(fact(attempt=attempt), NOW)
+
+
+def test_the_greatest_numbers_are_admitted():
+    event = fact(attempt=2**31 - 1, due=0.0, duration=32_503_679_999.0)
+
+    assert Admission(Settings()).admit(event, NOW) is event
+
+
+def test_details_are_admitted_as_they_are():
+    details = {"rows": 3, "tables": ["a", "b"], "nested": {"x": None, "y": 1.5}}
+
+    assert Admission(Settings()).admit(fact(details=details), NOW).details == details
+
+
+def test_details_that_are_too_large_show_their_beginning():
+    settings = Settings(limits=Limits(details=1_000))
+    details = {"text": '"' * 5_000}
+
+    admitted = Admission(settings).admit(fact(details=details), NOW).details
+
+    assert (admitted["truncated"], admitted["bytes"]) == (True, 10_011)
+    assert admitted["beginning"].startswith('{"text":"')
+    assert len(msgspec.json.encode(admitted)) <= 1_000
+
+
+class Broken:
+    def __repr__(self):
+        raise RuntimeError
+
+
+def looped():
+    loop = {}
+    loop["self"] = loop
+    return loop
+
+
+def nested(depth):
+    value = "bottom"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "lone \ud800",
+        {"key \ud800": 1},
+        2**5_000,
+        10**5_000,
+        float("nan"),
+        nested(5_000),
+        looped(),
+        Broken(),
+        {1: 2, None: 3, ("a", Broken()): 4},
+        {1, 2},
+        b"\xff",
+        datetime(2025, 1, 1, tzinfo=UTC),
+        object,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_details_of_any_kind_can_be_stored(value):
+    details = Admission(Settings()).admit(fact(details={"value": value, "rows": 3}), NOW).details
+
+    stored = row_of(fact(details=details), b"id").detail.details
+    assert "value" in details
+    assert details["rows"] == 3
+    assert msgspec.json.decode(stored) == msgspec.json.decode(msgspec.json.encode(details))

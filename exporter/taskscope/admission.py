@@ -1,18 +1,23 @@
-"""What may come in: every text bounded and printable, the user's rules about jobs applied."""
+"""What may come in: every text bounded, printable and without secrets, the user's rules about jobs applied."""
 
 import math
 from functools import lru_cache
-from typing import Any
+from itertools import islice
+from typing import Any, cast
 
 import msgspec
 
 from taskscope.errors import BadEvent
-from taskscope.events import Error, Event, Fact, Job, Jobs
-from taskscope.failure import cut
+from taskscope.events import Error, Event, Fact, Job, Jobs, Trigger
+from taskscope.failure import cut, plain, repr_of
+from taskscope.redaction import Redaction
 from taskscope.rules import rule_for
 from taskscope.settings import Limits, Settings
 
 _FUTURE = 86_400.0  # a clock may be wrong by a day, not more
+_LATEST = 32_503_680_000.0  # the year 3000, in seconds
+_ATTEMPTS = 2**31
+_TIMES = ("at", "due", "enqueued", "started", "duration")
 _NAMES = ("native", "job", "queue", "worker", "instance", "entity", "reason", "trace_id")
 
 
@@ -21,9 +26,12 @@ class Admission:
 
     def __init__(self, settings: Settings) -> None:
         self._limits = settings.limits
+        self._redaction = Redaction(settings.redact)
         self._max_age = settings.retention.max_age or math.inf
         self._known: set[tuple[str, ...]] = set()
         self._renames = any(rule.name or rule.ignore for rule in settings.jobs)
+        self._read: dict[str, dict[int, tuple[Job, Job | None]]] = {}
+        """By scheduler, the jobs of its last reading and what became of them: most are the same objects again."""
         self._name_of = lru_cache(maxsize=10_000)(lambda scheduler, job: _renamed(settings, scheduler, job))
 
     def admit(self, event: Event, now: float) -> Event | None:
@@ -31,11 +39,11 @@ class Admission:
         if isinstance(event, Fact):
             return self._fact(event, now)
         if isinstance(event, Jobs):
-            jobs = (self._job(event.scheduler, job) for job in event.jobs)
-            return msgspec.structs.replace(event, jobs=tuple(job for job in jobs if job))
+            return msgspec.structs.replace(event, jobs=self._jobs(event))
         return event
 
     def _fact(self, fact: Fact, now: float) -> Fact | None:
+        _check_numbers(fact)
         anchor = fact.at if fact.anchor is None else fact.anchor
         if not now - self._max_age <= anchor <= now + _FUTURE:
             raise BadEvent(
@@ -50,7 +58,9 @@ class Admission:
             if name != job:
                 changes["job"] = name
         if fact.error is not None:
-            changes["error"] = bounded_error(fact.error, self._limits)
+            changes["error"] = bounded_error(fact.error, self._limits, self._redaction)
+        if fact.details:
+            changes["details"] = bounded_details(fact.details, self._limits, self._redaction)
         return msgspec.structs.replace(fact, **changes) if changes else fact
 
     def _texts(self, fact: Fact) -> dict[str, Any]:
@@ -69,12 +79,32 @@ class Admission:
             self._known.add(names)
         return changed
 
+    def _jobs(self, reading: Jobs) -> tuple[Job, ...]:
+        before, now = self._read.get(reading.scheduler, {}), {}
+        for job in reading.jobs:
+            now[id(job)] = before.get(id(job)) or (job, self._job(reading.scheduler, job))
+        self._read[reading.scheduler] = now
+        return tuple(job for _, job in now.values() if job)
+
     def _job(self, scheduler: str, job: Job) -> Job | None:
         cleaned = clean(job.name, self._limits.name)
         name = self._name_of(scheduler, cleaned) if self._renames else cleaned
         if name is None:
             return None
-        return job if name == job.name else msgspec.structs.replace(job, name=name)
+        hide = self._redaction
+        return msgspec.structs.replace(
+            job,
+            name=name,
+            description=hide.text(job.description),
+            properties=hide.value(sanitised(job.properties)),
+            data=hide.value(sanitised(job.data)),
+            triggers=tuple(self._trigger(trigger) for trigger in job.triggers),
+        )
+
+    def _trigger(self, trigger: Trigger) -> Trigger:
+        data = self._redaction.value(sanitised(trigger.data))
+        description = self._redaction.text(trigger.description)
+        return msgspec.structs.replace(trigger, description=description, data=data)
 
 
 def _renamed(settings: Settings, scheduler: str, job: str) -> str | None:
@@ -93,11 +123,52 @@ def clean(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def bounded_error(error: Error, limits: Limits) -> Error:
-    """The error within its bounds."""
+def bounded_error(error: Error, limits: Limits, redaction: Redaction) -> Error:
+    """The error within its bounds, without secrets."""
+    data = redaction.value(dict(islice(error.data.items(), 50)))
     return Error(
         kind=clean(error.kind, limits.name),
-        message=clean(error.message, limits.message),
-        stack=clean(cut(error.stack, limits.stack), limits.stack),
-        data={clean(key, 200): clean(value, limits.args) for key, value in list(error.data.items())[:50]},
+        message=clean(redaction.text(error.message), limits.message),
+        stack=clean(cut(redaction.text(error.stack), limits.stack), limits.stack),
+        data={clean(key, 200): clean(value, limits.args) for key, value in data.items()},
     )
+
+
+def bounded_details(details: dict[str, Any], limits: Limits, redaction: Redaction) -> dict[str, Any]:
+    """The details as plain data without secrets; their beginning alone where their JSON has too many bytes."""
+    told = redaction.value(sanitised(details))
+    text = msgspec.json.encode(told)
+    if len(text) <= limits.details:
+        return cast(dict[str, Any], told)
+    room = max(0, limits.details // 2 - 64)  # inside a text of JSON a quote takes two bytes
+    return {"truncated": True, "bytes": len(text), "beginning": text[:room].decode(errors="ignore")}
+
+
+def sanitised(value: Any) -> Any:
+    """The value as JSON would give it back; what JSON cannot hold, by repr."""
+    if not value:
+        return value
+    try:
+        return msgspec.json.decode(msgspec.json.encode(value, enc_hook=repr_of))
+    except Exception:  # noqa: BLE001 - whatever a foreign object, or its change meanwhile, brings about
+        return plain(value)
+
+
+def _check_numbers(fact: Fact) -> None:
+    if not (
+        0 <= fact.at < _LATEST
+        and (fact.due is None or 0 <= fact.due < _LATEST)
+        and (fact.enqueued is None or 0 <= fact.enqueued < _LATEST)
+        and (fact.started is None or 0 <= fact.started < _LATEST)
+        and (fact.duration is None or 0 <= fact.duration < _LATEST)
+        and 0 <= fact.attempt < _ATTEMPTS
+    ):
+        raise BadEvent(_wrong_number(fact))
+
+
+def _wrong_number(fact: Fact) -> str:
+    for field in _TIMES:
+        value = getattr(fact, field)
+        if value is not None and not 0 <= value < _LATEST:
+            return f"{field}={value!r} is no time or duration in seconds before the year 3000"
+    return f"attempt={fact.attempt!r} is no count from 0 to {_ATTEMPTS - 1}"

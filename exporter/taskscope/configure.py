@@ -15,6 +15,7 @@ import msgspec
 import yaml
 
 from taskscope.errors import BadArgument
+from taskscope.redaction import HIDDEN, Redaction
 from taskscope.settings import Settings
 from taskscope.values import bare, masked, members, parse, read, unknown, written
 
@@ -53,7 +54,9 @@ def load(
 def describe(settings: Settings) -> str:
     """The settings in force as YAML, without secrets."""
     plain = written(settings, Settings)
-    return str(yaml.safe_dump(_redacted(plain, settings.redact), sort_keys=False, allow_unicode=True))
+    return str(
+        yaml.safe_dump(_redacted(plain, Redaction(settings.redact)), sort_keys=False, allow_unicode=True)
+    )
 
 
 def check(settings: Settings) -> Settings:
@@ -220,17 +223,15 @@ def _buckets(settings: Settings) -> Iterator[str]:
             yield f"buckets.{name} must be numbers above 0 in ascending order, such as 0.1, 1, 10"
 
 
-def _redacted(plain: Any, words: tuple[str, ...]) -> Any:
-    """Without the values of keys that sound secret: options of schedulers may hold anything."""
+def _redacted(plain: Any, redaction: Redaction) -> Any:
+    """Without the texts of keys that sound secret; `tokens` itself is a list, and is shown."""
     if isinstance(plain, list):
-        return [_redacted(item, words) for item in plain]
+        return [_redacted(item, redaction) for item in plain]
     if not isinstance(plain, dict):
         return plain
     return {
-        name: "***" if isinstance(value, str) and _sounds_secret(name, words) else _redacted(value, words)
+        name: HIDDEN
+        if isinstance(value, str) and redaction.sounds_secret(name)
+        else _redacted(value, redaction)
         for name, value in plain.items()
     }
-
-
-def _sounds_secret(name: object, words: tuple[str, ...]) -> bool:
-    return any(word.lower() in str(name).lower() for word in words)

@@ -1,13 +1,15 @@
-"""What a run failed with, taken from the live exception.
+"""What a run failed with, taken from the live exception; foreign values as text and as plain data.
 
 Nothing here raises, whatever the exception's own `__str__`, `__repr__` or properties do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from reprlib import Repr
 from traceback import format_exception
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import msgspec
 
 from taskscope.events import Error
 
@@ -18,6 +20,8 @@ MESSAGE, STACK = 4_096, 65_536
 KEYS, VALUE = 20, 200
 """Most attributes of an exception that are kept, and characters of each."""
 
+_LARGEST = 2**63  # of the integers that JSON's readers know
+_LONGEST = 2_048  # characters of a foreign object among plain data
 _MARK = 40  # room for saying what was cut
 _CANCELLED = ("asyncio.exceptions.CancelledError", "concurrent.futures._base.CancelledError", "GeneratorExit")
 
@@ -45,7 +49,38 @@ def kind_of(error: BaseException) -> str:
 
 def short_repr(value: object) -> str:
     """The value as Python shows it, at most `VALUE` characters; large containers are cut beforehand."""
-    return cut(_exact(_attempt(lambda: _short.repr(value), "<cannot be shown>")), VALUE)
+    return _beginning(_exact(_attempt(lambda: _short.repr(value), "<cannot be shown>")))
+
+
+def plain(value: Any, depth: int = 20) -> Any:
+    """The value made of what JSON knows; the rest, and what is nested deeper than `depth`, by repr."""
+    match value:
+        case None | bool():
+            return value
+        case float():
+            return float(value)
+        case int():
+            return int(value) if abs(value) < _LARGEST else repr_of(value)
+        case str():
+            return str(value).encode("utf-8", "backslashreplace").decode()
+        case _ if depth <= 0:
+            return repr_of(value)
+        case dict():
+            return {plain(_key(key)): plain(item, depth - 1) for key, item in list(value.items())}
+        case list() | tuple() | set() | frozenset():
+            return [plain(item, depth - 1) for item in list(value)]
+        case msgspec.Struct():
+            return {name: plain(item, depth - 1) for name, item in _fields(value)}
+    return repr_of(value)
+
+
+def repr_of(value: Any) -> str:
+    """Its repr as valid text, bounded; the class alone where repr itself fails."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - anybody's __repr__
+        text = object.__repr__(value)
+    return text[:_LONGEST].encode("utf-8", "backslashreplace").decode()
 
 
 def cut(text: str, limit: int) -> str:
@@ -91,13 +126,35 @@ def _exact(text: str) -> str:
     return str.__str__(text)
 
 
+def _key(key: Any) -> str:
+    return key if isinstance(key, str) else repr_of(key)
+
+
+def _fields(struct: msgspec.Struct) -> Iterable[tuple[str, Any]]:
+    for field in msgspec.structs.fields(struct):
+        yield field.encode_name, getattr(struct, field.name)
+
+
+def _beginning(text: str) -> str:
+    """Its first `VALUE` characters: from what follows a cut nobody could tell whether it belongs to a secret."""
+    return text if len(text) <= VALUE else text[: VALUE - 1] + "…"
+
+
 class _Short(Repr):
     """`repr` within bounds."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.maxstring = self.maxother = self.maxlong = VALUE
+        self.maxlong, self.maxother = VALUE, 2**31
         self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = self.maxdeque = KEYS
+
+    def repr_str(self, x: str, level: int) -> str:
+        """The beginning of a text."""
+        return _beginning(repr(x[:VALUE]))
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        """The beginning of anything else."""
+        return _beginning(super().repr_instance(x, level))
 
 
 _short = _Short()

@@ -20,7 +20,7 @@ from taskscope.errors import BadArgument
 
 _UNITS = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}  # milliseconds
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[wdhms])")
-_PASSWORD = re.compile(r"://([^:/@\s]*):\S*@|\b(password=)[^&\s]*")
+_PASSWORD = re.compile(r"""://([^:/@\s]*):[^\s'"]{0,512}@|\b(password=)[^&\s]*""")
 _HIDDEN = "***"
 _NOUNS: dict[Any, str] = {bool: "true or false", str: "text", int: "a whole number", float: "a number"}
 

@@ -1,11 +1,12 @@
 """How values are written: JSON, UTC times with milliseconds, durations in milliseconds."""
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+
+from taskscope.failure import plain, repr_of
 
 Moment = Annotated[
     str,
@@ -47,48 +48,6 @@ def decode(text: str) -> Any:
         return text
 
 
-def plain(value: Any, depth: int = 20) -> Any:
-    """The value made of what JSON knows; the rest, and what is nested deeper than `depth`, by repr."""
-    match value:
-        case None | bool():
-            return value
-        case float():
-            return float(value)
-        case int():
-            return int(value) if abs(value) < _LARGEST else repr_of(value)
-        case str():
-            return str(value).encode("utf-8", "backslashreplace").decode()
-        case _ if depth <= 0:
-            return repr_of(value)
-        case dict():
-            return {plain(_key(key)): plain(item, depth - 1) for key, item in value.items()}
-        case list() | tuple() | set() | frozenset():
-            return [plain(item, depth - 1) for item in value]
-        case msgspec.Struct():
-            return {name: plain(item, depth - 1) for name, item in _fields(value)}
-    return repr_of(value)
-
-
-def repr_of(value: Any) -> str:
-    """Its repr as valid text, bounded; the class alone where repr itself fails."""
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 - anybody's __repr__
-        text = object.__repr__(value)
-    return text[:_LONGEST].encode("utf-8", "backslashreplace").decode()
-
-
-def _key(key: Any) -> str:
-    return key if isinstance(key, str) else repr_of(key)
-
-
-def _fields(struct: msgspec.Struct) -> Iterable[tuple[str, Any]]:
-    for field in msgspec.structs.fields(struct):
-        yield field.encode_name, getattr(struct, field.name)
-
-
 _EPOCH = datetime(1970, 1, 1)
 _LATEST = 253_402_300_799.0  # the last second of the year 9999
-_LARGEST = 2**63
-_LONGEST = 2_048
 _ENCODER = msgspec.json.Encoder(enc_hook=repr_of)

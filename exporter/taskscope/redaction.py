@@ -1,0 +1,124 @@
+"""Takes secrets out of what is told: by the names of their keys, and by the shapes that credentials have in text.
+
+What has no name (a bare positional argument) cannot be known for a secret. In doubt too much is hidden.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from taskscope.values import masked
+
+HIDDEN = "***"
+
+_MARK = r"\n… \d+ characters cut …\n"  # what `failure.cut` leaves: the value goes on behind it
+_QUOTED = re.compile(
+    rf"""(?:b|r|u|f|br|rb)?(\\*(?:\"\"\"|'''|["']))(?:(?!(?<!\\)\1)(?:[^\n]|{_MARK}))*(?:(?<!\\)\1)?""",
+    re.IGNORECASE,
+)
+"""It ends at a quote behind as many backslashes as the first: others belong to the text, however often quoted."""
+_OPENING = re.compile(r"[\w.]*[\[({<]")
+_INSIDE = re.compile(rf"{_QUOTED.pattern}|[\[({{<]|[\])}}>]|\n")
+_BARE = re.compile(
+    r"""(?:(?:bearer|basic|digest|token)[ \t]+)?[^\s,;&)}\]'"<]+(?:;[ \t]*[^\s=;,'"]+=[^\s;,'"]+)*""",
+    re.IGNORECASE,
+)
+_BEARER = re.compile(r"\b(bearer)(\s+|%20)[\w.~+/=-]+", re.IGNORECASE)
+_USER = re.compile(r"(https?://)[^\s/@:'\"]{1,512}@", re.IGNORECASE)  # a token in place of a name
+_FAR = 8_192  # characters within which a bracket is closed, or not at all
+
+
+class Redaction:
+    """Hides the values of keys that contain one of these words, case-insensitive; `-` and `_` are the same."""
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self._words = tuple(_folded(word) for word in words if word)
+        word = "|".join(re.escape(word).replace("_", "[_-]") for word in self._words) or r"(?!)"
+        key = rf"(?:{word})(?![\w.]{{0,64}}(?:error|exception|warning)\b)[\w.-]{{0,64}}"
+        self._told = re.compile(
+            rf"""{key}(?:\\*["'])?\]?[ \t]{{0,8}}[:=][=>]?[ \t]{{0,8}}"""  # key: value, x['key'] = value
+            rf"""|{key}>"""  # <key>value</key>
+            rf"""|{key}\\*["'],[ \t]{{0,8}}(?=b?\\*["'])"""  # ('key', 'value')
+            rf"""|(?<![\w-])--?[\w-]{{0,32}}{key}[ \t]{{1,8}}(?=[^\s-])""",  # --key value
+            re.IGNORECASE,
+        )
+
+    def sounds_secret(self, name: object) -> bool:
+        """Is this the name of something that must not be shown?"""
+        folded = _folded(str(name))
+        return any(word in folded for word in self._words)
+
+    def text(self, text: str) -> str:
+        """The text without the credentials in it."""
+        if "://" in text:
+            text = _USER.sub(rf"\g<1>{HIDDEN}@", masked(text))
+        if self.sounds_secret(text):
+            text = self._without_values(text)
+        return _BEARER.sub(rf"\g<1>\g<2>{HIDDEN}", text) if "earer" in text or "EARER" in text else text
+
+    def value(self, value: Any) -> Any:
+        """Plain data without the secrets in its texts and under its keys."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {
+                self.text(key) if isinstance(key, str) else key: self._of_key(key, item)
+                for key, item in value.items()
+            }
+        if isinstance(value, list | tuple):
+            before = [None, *value]  # ["--password", "…"] and ("Authorization", "…") are told in pairs
+            return [
+                self._of_key(name, item) if self._is_key(name) else self.value(item)
+                for name, item in zip(before, value, strict=False)
+            ]
+        return value
+
+    def _of_key(self, key: object, value: Any) -> Any:
+        if value is None or isinstance(value, bool) or not self.sounds_secret(key):
+            return self.value(value)
+        return HIDDEN
+
+    def _is_key(self, value: object) -> bool:
+        """Is it a text that can only be a name?"""
+        return isinstance(value, str) and len(value) <= 64 and bool(_NAME.fullmatch(value))
+
+    def _without_values(self, text: str) -> str:
+        parts: list[str] = []
+        position = 0
+        while found := self._told.search(text, position):
+            end, hidden = _hidden(text, found.end())
+            parts += (text[position : found.end()], hidden)
+            position = max(end, found.end())
+        return "".join((*parts, text[position:]))
+
+
+_NAME = re.compile(r"""["']?[\w-]+["']?""")
+
+
+def _hidden(text: str, start: int) -> tuple[int, str]:
+    """Where the value that begins here ends, and what stands in its place."""
+    if quoted := _QUOTED.match(text, start):
+        return quoted.end(), f"{quoted[1]}{HIDDEN}{quoted[1]}"
+    if _OPENING.match(text, start):
+        return _closing(text, start), HIDDEN
+    bare = _BARE.match(text, start)
+    return (bare.end(), HIDDEN) if bare else (start, "")
+
+
+def _closing(text: str, start: int) -> int:
+    """The end of the bracket that opens here; of the line, where it is never closed."""
+    depth, line = 0, 0
+    for found in _INSIDE.finditer(text, start, start + _FAR):
+        if found[0] == "\n":
+            line = line or found.start()
+        elif found[0] in "[({<":
+            depth += 1
+        elif found[0] in "])}>":
+            depth -= 1
+            if depth == 0:
+                return found.end()
+    return line or len(text)
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("-", "_")

@@ -1,0 +1,232 @@
+"""No secret leaves the program."""
+
+import json
+import time
+from datetime import UTC, datetime
+from urllib.request import urlopen
+
+import pytest
+from apscheduler.schedulers.background import BackgroundScheduler
+
+import taskscope
+from services.process import until
+from taskscope.admission import Admission
+from taskscope.events import Error, Fact, Job, Jobs, Trigger
+from taskscope.failure import describe, short_repr
+from taskscope.redaction import Redaction
+from taskscope.settings import Settings
+
+NOW = 1_700_000_000.0
+CANARY = "hunter2-canary"
+HIDE = Redaction(Settings().redact)
+
+TEXTS = {
+    "a dict by repr": f"{{'Authorization': 'Bearer {CANARY}', 'x': 1}}",
+    "another scheme": f"{{'Authorization': 'Basic {CANARY}'}}",
+    "a header": f"GET / HTTP/1.1\nAuthorization: Basic {CANARY}\nAccept: *",
+    "a cookie": f"Cookie: a=1; session={CANARY}; b=2",
+    "JSON": json.dumps({"password": f"it's \"{CANARY}", "b": 2}),
+    "JSON by repr": repr(json.dumps({"password": f"it's {CANARY}"})),
+    "JSON by repr twice": repr(repr(json.dumps({"api_key": CANARY}))),
+    "bytes": f"{{b'passwd': b'{CANARY}'}}",
+    "a nested value": f"{{'credentials': {{'user': ['a', ')', '{CANARY}']}}, 'z': 1}}",
+    "an object": f"password=SecretBox('{CANARY}')",
+    "an object in angles": f"password=<Secret value={CANARY}>",
+    "an assignment": f"DB_PASSWORD={CANARY} is wrong",
+    "a comparison": f"assert token == '{CANARY}'",
+    "an item": f"config['api-key'] = '{CANARY}'",
+    "source in a stack": f'  File "a.py", line 3\n    login(password="{CANARY}", user="u")\n',
+    "a query": f"https://host/path?a=1&access_token={CANARY}&b=2",
+    "a URL": f"could not reach postgresql://me:{CANARY}@db:5432/x",
+    "a URL with odd characters": f"amqp://me:a@b/{CANARY}@mq/",
+    "a URL without a user": f"redis://:{CANARY}@cache/0",
+    "a URL with a token": f"https://{CANARY}@github.com/a/b",
+    "a bearer": f"sent bearer {CANARY} in vain",
+    "XML": f"<password>{CANARY}</password>",
+    "a pair": f"[('X-Api-Key', '{CANARY}')]",
+    "a command line": f"mysql --password {CANARY} -h db",
+    "a list of arguments": f"['mysql', '--password', '{CANARY}']",
+    "a cut text": f"{{'secret': 'aaa\n… 500 characters cut …\n{CANARY}'}}",
+    "an open quote": f"{{'secret': '{CANARY}",
+    "upper case": f"AUTHORIZATION: BEARER {CANARY}",
+}
+VALUES = {
+    "a kwarg": {"password": CANARY},
+    "deep inside": {"a": [{"b": ({"Client-Secret": [CANARY]},)}]},
+    "a number": {"password": 4711_4711_4711},
+    "a pair": {"headers": [["Authorization", CANARY]]},
+    "a command line": {"args": ["--token", CANARY]},
+    "a key": {f"redis://:{CANARY}@h": 1},
+    "an object": {"client": type("Client", (), {"__repr__": lambda self: f"Client(token='{CANARY}')"})()},
+}
+
+
+def leaks(told):
+    return CANARY in repr(told) or "471147114711" in repr(told)
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_no_shape_of_a_text_shows_a_secret(text):
+    assert not leaks(HIDE.text(text))
+    assert "***" in HIDE.text(text)
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_no_text_of_a_fact_shows_a_secret(text):
+    error = Error(kind="E", message=text, stack=f"Traceback\n{text}\nE: {text}", data={"note": text})
+    fact = Fact(
+        scheduler="s",
+        native="n",
+        status="failed",
+        at=NOW,
+        error=error,
+        details={"a": [{"b": text}], "text": text},
+    )
+
+    assert not leaks(Admission(Settings()).admit(fact, NOW))
+
+
+@pytest.mark.parametrize("value", [*VALUES.values(), *({"x": text} for text in TEXTS.values())])
+def test_no_value_of_a_job_or_of_details_shows_a_secret(value):
+    trigger = Trigger(key="t", state="WAITING", data=value)
+    by_repr = {
+        "args": [short_repr(value)],
+        "kwargs": {name: short_repr(item) for name, item in value.items()},
+    }
+    jobs = tuple(
+        Job(name=name, key=name, properties=value, data=data, triggers=(trigger,))
+        for name, data in (("a", value), ("b", by_repr))
+    )
+    admission = Admission(Settings())
+    fact = Fact(scheduler="s", native="n", status="success", at=NOW, details=value)
+
+    assert not leaks(admission.admit(Jobs(scheduler="s", at=NOW, jobs=jobs), NOW))
+    assert not leaks(admission.admit(fact, NOW))
+
+
+@pytest.mark.parametrize("filler", [0, 100, 2_000, 2_040, 10_000])
+def test_a_secret_that_a_cut_parts_from_its_name_is_not_shown(filler):
+    error = ValueError("x")
+    error.body = "x" * filler + json.dumps({"password": "a" * 3_000 + CANARY})
+    error.token = CANARY
+    fact = Fact(scheduler="s", native="n", status="failed", at=NOW, error=describe(error))
+
+    assert not leaks(Admission(Settings()).admit(fact, NOW))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nothing to hide",
+        "jwt.exceptions.InvalidTokenError: Signature has expired",
+        "https://host:8080/path?page=2",
+        "<Task name='refresh'> failed at 10:00",
+        "me@example.org",
+        "the token was refused",
+    ],
+)
+def test_what_is_no_secret_stays(text):
+    assert HIDE.text(text) == text
+
+
+def test_only_the_value_goes():
+    assert (
+        HIDE.text("{'user': 'u', 'password': 'p', 'host': 'h'}")
+        == "{'user': 'u', 'password': '***', 'host': 'h'}"
+    )
+    assert HIDE.text("password=p; it failed") == "password=***; it failed"
+    assert HIDE.text("token = load(\nnext line") == "token = ***\nnext line"
+
+
+def test_the_words_are_the_users():
+    hide = Redaction(("pin", "Geheim-Wort"))
+
+    assert hide.text("pin=1234 password=p geheim_wort='x'") == "pin=*** password=p geheim_wort='***'"
+    assert Redaction(()).text("password=p") == "password=p"
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["password", "token: ", "://a:", "'token': {", "--token", "a", "'token':'", "\\'secret", "Bearer "],
+)
+def test_no_text_takes_long(unit):
+    text = (unit * 65_536)[:65_536]
+    begin = time.perf_counter()
+
+    HIDE.text(text)
+
+    assert time.perf_counter() - begin < 2.0
+
+
+def test_a_job_that_did_not_change_is_looked_at_once():
+    admission = Admission(Settings())
+    job = Job(name="j", key="j", data={"password": CANARY})
+
+    first, second = (
+        admission.admit(Jobs(scheduler="s", at=NOW + n, jobs=(job,)), NOW).jobs[0] for n in range(2)
+    )
+
+    assert first is second
+    assert first.data == {"password": "***"}
+
+
+class Refused(Exception):
+    def __init__(self, password, request):
+        super().__init__(f"refused: Authorization: Bearer {CANARY} at redis://:{CANARY}@cache")
+        self.password, self.request = password, request
+
+
+def connect(address, password, headers):
+    raise Refused(password, {"headers": headers, "url": address})
+
+
+def told(url):
+    """What every page says that tells of jobs or runs."""
+    run = json.loads(get(f"{url}/api/task/"))["data"][0]["id"]
+    paths = (
+        "/api/task/",
+        f"/api/task/{run}",
+        "/api/task/info",
+        "/api/job/",
+        "/api/job/apscheduler/connect",
+        "/metrics",
+    )
+    return {path: get(url + path) for path in paths} | {"run": get(f"{url}/api/task/{run}")}
+
+
+def get(url):
+    with urlopen(url, timeout=10) as answer:
+        return answer.read().decode()
+
+
+def test_no_secret_of_a_job_reaches_a_page_or_the_file(tmp_path):
+    file = tmp_path / "runs.db"
+    scheduler = BackgroundScheduler(timezone="UTC")
+    scheduler.add_job(
+        connect,
+        "interval",
+        hours=1,
+        id="connect",
+        args=[f"amqp://me:{CANARY}@mq/"],
+        kwargs={"password": CANARY, "headers": {"Authorization": f"Bearer {CANARY}"}},
+        next_run_time=datetime.now(UTC),
+        misfire_grace_time=None,
+    )
+    try:
+        with taskscope.Exporter(
+            scheduler, history=f"sqlite:///{file}", port=0, poll_interval=0.1
+        ) as exporter:
+            scheduler.start()
+            until(lambda: "Refused" in get(f"{exporter.url}/api/task/"))
+            until(lambda: "connect" in get(f"{exporter.url}/api/job/"))
+            pages = told(exporter.url)
+    finally:
+        scheduler.shutdown()
+
+    stored = b"".join(part.read_bytes() for part in tmp_path.iterdir())
+    assert "Refused" in pages["run"]
+    assert "***" in pages["run"]
+    assert "kwargs" in "".join(pages.values())
+    assert b"Refused" in stored
+    assert [name for name, page in pages.items() if CANARY in page] == []
+    assert CANARY.encode() not in stored
