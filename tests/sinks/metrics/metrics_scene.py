@@ -34,6 +34,7 @@ class Scene:
         """These left."""
         for job in jobs:
             self.live.jobs["main", job].state.removed = 1.0
+            self.live.jobs["main", job].running.clear()
         self.live.expire(NOW)
 
     def sync(self, now: float = NOW) -> None:

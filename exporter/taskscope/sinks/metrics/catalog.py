@@ -255,8 +255,8 @@ prefers. Times are Unix timestamps in seconds, durations are seconds; 0 as a tim
   `worker_…`, `triggers`) disappear when they are older than the setting `reading_ttl`;
   `taskscope_reading_timestamp_seconds` says how old they are.
 * Beyond the settings `series_budget` and `job_budget` new histograms and exceptions are left out first, then
-  new jobs are counted as `job_name="_other"`; `taskscope_series_limited_total` says so. History and API
-  stay complete.
+  new jobs are counted as `job_name="_other"`; `taskscope_series_limited_total` says so. Jobs that were
+  removed, or not heard of since the start, give way to those that were. History and API stay complete.
 * Histogram buckets carry exemplars (`run_id`, and `trace_id` where it is known) in OpenMetrics.
 * `process_…` and `python_…` metrics are those of the standard Python client, under their usual names.
 
