@@ -1,10 +1,11 @@
 """What is counted of a job."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskscope.counts import OTHER, Bounds, Counts, Histogram, fold
+from taskscope.counts import OTHER, Bounds, Counts, Histogram, checksum, fold
 from taskscope.events import Error, Fact
 from taskscope.facts import Change, row_of
 from taskscope.identity import run_id
@@ -53,8 +54,8 @@ def test_a_duration_falls_into_the_bucket_whose_bound_it_does_not_exceed():
 def test_wait_and_delay_are_never_negative():
     delta = fold([change("started", started=NOW, enqueued=NOW + 5, due=NOW + 5)], BOUNDS)
 
-    assert delta.counts["s", "j"].histograms["wait"] == Histogram(buckets=[1, 0], sum=0.0)
-    assert delta.counts["s", "j"].histograms["delay"] == Histogram(buckets=[1, 0], sum=0.0)
+    assert delta.counts["s", "j"].histograms["wait"] == Histogram(buckets=[1, 0], sum=0.0, bounds=checksum((1.0,)))
+    assert delta.counts["s", "j"].histograms["delay"] == Histogram(buckets=[1, 0], sum=0.0, bounds=checksum((1.0,)))
 
 
 def test_failures_are_counted_by_exception_and_skips_by_reason():
@@ -104,3 +105,21 @@ def test_a_histogram_whose_bounds_were_changed_begins_again():
     new = Counts(histograms={"wait": Histogram(buckets=[1, 0], sum=1)})
 
     assert old.plus(new).histograms == new.histograms
+
+
+def waited(bound):
+    started = change("started", started=NOW + 3, enqueued=NOW)
+    return fold([started], Bounds(wait=(bound,))).counts["s", "j"]
+
+
+def test_a_histogram_with_as_many_but_other_bounds_begins_again():
+    assert waited(1.0).plus(waited(5.0)).histograms["wait"] == waited(5.0).histograms["wait"]
+    assert waited(5).plus(waited(5.0)).histograms["wait"].buckets == [2, 0]
+
+
+def test_a_histogram_that_an_older_version_stored_goes_on():
+    old = msgspec.msgpack.decode(msgspec.msgpack.encode([[4, 1], 9.0]), type=Histogram)
+
+    total = Counts(histograms={"wait": old}).plus(waited(5.0)).histograms["wait"]
+
+    assert (total.buckets, total.sum, total.bounds) == ([5, 1], 12.0, checksum((5.0,)))

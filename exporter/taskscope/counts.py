@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from zlib import crc32
 
 import msgspec
 
@@ -18,6 +19,8 @@ class Histogram(msgspec.Struct, kw_only=True, array_like=True):
 
     buckets: list[int]
     sum: float = 0.0
+    bounds: int = 0
+    """Checksum of the bounds; 0 where they are not known, as in what older versions stored."""
 
     @property
     def count(self) -> int:
@@ -29,7 +32,13 @@ class Histogram(msgspec.Struct, kw_only=True, array_like=True):
         return Histogram(
             buckets=[a + b for a, b in zip(self.buckets, other.buckets, strict=True)],
             sum=self.sum + other.sum,
+            bounds=other.bounds or self.bounds,
         )
+
+    def matches(self, other: "Histogram") -> bool:
+        """Have both the same bounds, as far as is known?"""
+        known = self.bounds and other.bounds
+        return len(self.buckets) == len(other.buckets) and (not known or self.bounds == other.bounds)
 
 
 class Counts(msgspec.Struct, kw_only=True):
@@ -151,7 +160,7 @@ class _Observed:
 
     def __init__(self, name: str, bounds: tuple[float, ...]) -> None:
         self.name, self._bounds = name, bounds
-        self.histogram = Histogram(buckets=[0] * (len(bounds) + 1))
+        self.histogram = Histogram(buckets=[0] * (len(bounds) + 1), bounds=checksum(bounds))
         self.latest: dict[int, tuple[float, Row]] = {}
 
     def observe(self, value: float, row: Row) -> None:
@@ -160,6 +169,12 @@ class _Observed:
         self.histogram.buckets[bucket] += 1
         self.histogram.sum += value
         self.latest[bucket] = (value, row)
+
+
+@lru_cache(maxsize=16)
+def checksum(bounds: tuple[float, ...]) -> int:
+    """A small number above 0 that is another one for other bounds."""
+    return crc32(repr(tuple(map(float, bounds))).encode()) or 1
 
 
 @lru_cache(maxsize=1024)
@@ -198,7 +213,7 @@ def _histograms(a: dict[str, Histogram], b: dict[str, Histogram]) -> dict[str, H
     total = dict(a)
     for name, new in b.items():
         old = total.get(name)
-        total[name] = old.plus(new) if old and len(old.buckets) == len(new.buckets) else new
+        total[name] = old.plus(new) if old and old.matches(new) else new
     return total
 
 
