@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from taskscope.configure import check, describe, keys, load, name_in_environment
@@ -79,7 +80,7 @@ def test_everything_can_be_set_in_the_file(write: Write) -> None:
     text = f"""
         tokens: [{{name: grafana, sha256: {HASH}, scopes: [metrics, monitoring]}}]
         jobs: [{{match: "nightly-*", team: finance, grace: 5m}}]
-        schedulers: {{main: {{system: rq, target: redis://h/0, options: {{prefix: x}}}}}}
+        schedulers: {{main: {{system: rq, target: redis://h/0}}}}
         buckets: {{wait: [1, 2.5]}}
     """
 
@@ -87,7 +88,7 @@ def test_everything_can_be_set_in_the_file(write: Write) -> None:
 
     assert settings.tokens == (Token(name="grafana", sha256=HASH, scopes=("metrics", "monitoring")),)
     assert settings.jobs == (JobRule(match="nightly-*", team="finance", grace=300.0),)
-    assert settings.schedulers == {"main": Source(system="rq", target="redis://h/0", options={"prefix": "x"})}
+    assert settings.schedulers == {"main": Source(system="rq", target="redis://h/0")}
     assert settings.buckets.wait == (1.0, 2.5)
 
 
@@ -301,17 +302,30 @@ def test_no_secret_is_in_the_description() -> None:
         environ={},
         history="postgresql://me:hunter2@host/db",
         tokens=[{"name": "grafana", "sha256": HASH, "scopes": ["metrics"]}],
-        schedulers={
-            "main": {"system": "rq", "target": "redis://:hunter2@h/0", "options": {"api_key": "hunter2"}}
-        },
+        schedulers={"main": {"system": "rq", "target": "redis://:hunter2@h/0"}},
     )
+    odd = Source(system="rq", options={"api_key": "hunter2"})
 
-    said = describe(settings)
+    said = describe(msgspec.structs.replace(settings, schedulers=settings.schedulers | {"odd": odd}))
 
     assert "hunter2" not in said
     assert HASH not in said
     assert "postgresql://me:***@host/db" in said
     assert "max_age: 30d" in said
+
+
+def test_options_that_no_system_takes_are_refused() -> None:
+    source = {"system": "rq", "options": {"prefix": "x"}}
+
+    with pytest.raises(BadArgument, match=r"schedulers\.main\.options must be left out: .* takes no options"):
+        load(environ={}, schedulers={"main": source})
+
+
+@pytest.mark.parametrize(("limit", "most"), [("message", 4_096), ("stack", 65_536), ("args", 200)])
+def test_a_limit_that_could_not_be_kept_is_refused(limit: str, most: int) -> None:
+    assert getattr(load(environ={}, limits={limit: most}).limits, limit) == most
+    with pytest.raises(BadArgument, match=f"from 1 to {most}"):
+        load(environ={}, limits={limit: most + 1})
 
 
 def test_the_description_of_settings_can_be_given_back(write: Write) -> None:

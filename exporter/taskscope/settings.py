@@ -38,7 +38,7 @@ class JobRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A bearer token that may do what its scopes say."""
 
-    name: Annotated[str, Meta(description="Shown in logs in place of the token.")]
+    name: Annotated[str, Meta(description="What the token is called in the debug log when it is used.")]
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="SHA-256 of the token, as hex.")]
     scopes: Annotated[
         tuple[str, ...], Meta(min_length=1, description="Of `metrics`, `monitoring`, `manage`, `ingest`.")
@@ -67,10 +67,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Bounds on what one event and one request may hold."""
 
     name: Annotated[Count, Meta(description="Characters of a job, queue or worker name.")] = 16_384
-    message: Annotated[Count, Meta(description="Characters of an error message.")] = 4_096
-    stack: Annotated[Count, Meta(description="Characters of a stack trace; the middle is cut.")] = 65_536
-    args: Annotated[Count, Meta(description="Characters of arguments and data, by repr.")] = 2_048
-    details: Annotated[Count, Meta(description="Bytes of a run's details as JSON.")] = 16_384
+    message: Annotated[int, Meta(ge=1, le=4_096, description="Characters of an error message.")] = 4_096
+    stack: Annotated[
+        int, Meta(ge=1, le=65_536, description="Characters of a stack trace; the middle is cut.")
+    ] = 65_536
+    args: Annotated[
+        int, Meta(ge=1, le=200, description="Characters of each attribute of an exception, by repr.")
+    ] = 200
+    details: Annotated[
+        Count, Meta(description="Bytes of a run's details as JSON; of longer ones the beginning is kept.")
+    ] = 16_384
     body: Annotated[Count, Meta(description="Bytes of a request body.")] = 4 * 2**20
     page: Annotated[Count, Meta(description="Rows of one page of the API.")] = 1_000
     connections: Annotated[Count, Meta(description="Connections the HTTP server keeps open.")] = 256
@@ -81,7 +87,9 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     system: Annotated[str, Meta(description="Its kind: a name that `taskscope bridges` lists.")]
     target: Annotated[str, Meta(description="Where it is: a URL, or `module:attribute`.")] = ""
-    options: Annotated[dict[str, Any], Meta(description="Options of that bridge.")] = {}
+    options: Annotated[
+        dict[str, Any], Meta(description="Options of that system; none of today's takes any.")
+    ] = {}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,7 +121,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         0.05
     )
     poll_interval: Annotated[Seconds, Meta(description="How often bridges are asked for readings.")] = 10.0
-    poll_timeout: Annotated[Seconds, Meta(description="Deadline of one such question.")] = 5.0
+    poll_timeout: Annotated[
+        Seconds, Meta(description="After it an unanswered question is reported; it is not interrupted.")
+    ] = 5.0
     reading_ttl: Annotated[Seconds, Meta(description="Age at which a reading disappears.")] = 60.0
     job_ttl: Annotated[Seconds, Meta(description="How long a removed job is still exported.")] = 3_600.0
     dedup_window: Annotated[Seconds, Meta(description="Youngest runs that retention never removes.")] = (

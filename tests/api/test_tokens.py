@@ -1,5 +1,6 @@
 """Who may ask."""
 
+import logging
 from hashlib import sha256
 
 import pytest
@@ -88,3 +89,15 @@ def test_listening_beyond_this_host_needs_tokens_or_insecure(host):
         refuse_open(Settings(), host)
     refuse_open(Settings(insecure=True), host)
     refuse_open(SETTINGS, host)
+
+
+def test_the_log_tells_tokens_apart_by_their_names_only(serve, caplog):
+    caplog.set_level(logging.DEBUG, logger="taskscope")
+    client = serve(SETTINGS, token="scraper")
+
+    client.ask("/metrics")
+    client.ask("/api/job/")
+
+    assert "token scraper asked for metrics: granted" in caplog.messages
+    assert "token scraper asked for monitoring: refused" in caplog.messages
+    assert "Bearer" not in caplog.text

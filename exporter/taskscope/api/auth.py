@@ -1,6 +1,7 @@
 """Who may ask: bearer tokens with scopes, or, without tokens, whoever is on this host."""
 
 import hmac
+import logging
 from collections.abc import Mapping
 from hashlib import sha256
 from ipaddress import ip_address
@@ -12,6 +13,8 @@ from taskscope.api.errors import ApiError
 from taskscope.errors import BadArgument
 from taskscope.settings import Settings, Token
 
+logger = logging.getLogger("taskscope")
+
 _IMPLIED: Mapping[str, tuple[str, ...]] = {"manage": ("monitoring",)}
 """Who may pause a job may see it. No other scope holds another."""
 
@@ -20,7 +23,7 @@ class Gate:
     """Decides whether a request may do what a scope covers."""
 
     def __init__(self, settings: Settings, host: str) -> None:
-        self._tokens = [(bytes.fromhex(token.sha256), allowed(token)) for token in settings.tokens]
+        self._tokens = [(bytes.fromhex(token.sha256), token) for token in settings.tokens]
         self._settings = settings
         self._hosts_checked = not settings.tokens and is_loopback(host)
 
@@ -30,19 +33,21 @@ class Gate:
             self._check_host(request.headers.get("Host"))
         if not guarded(self._settings, scope):
             return
-        scopes = self._scopes(request.headers.get("Authorization", ""))
-        if scope not in scopes:
+        token = self._token(request.headers.get("Authorization", ""))
+        granted = scope in allowed(token)
+        logger.debug("token %s asked for %s: %s", token.name, scope, "granted" if granted else "refused")
+        if not granted:
             raise ApiError(403, f"This token lacks the scope {scope}.")
 
-    def _scopes(self, header: str) -> frozenset[str]:
+    def _token(self, header: str) -> Token:
         kind, _, token = header.partition(" ")
         if kind.lower() != "bearer" or not token.strip():
             raise _unknown("Send a token: Authorization: Bearer …")
         digest = sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
-        found: frozenset[str] | None = None
-        for known, scopes in self._tokens:  # all of them, so that the time taken does not tell which one
+        found: Token | None = None
+        for known, candidate in self._tokens:  # all of them, so that the time taken does not tell which one
             if hmac.compare_digest(known, digest):
-                found = scopes
+                found = candidate
         if found is None:
             raise _unknown("This token is not known.", ', error="invalid_token"')
         return found
