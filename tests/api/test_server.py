@@ -13,6 +13,7 @@ import threading
 import time
 import urllib.request
 
+import msgspec
 import pytest
 from asking import NOW, Client
 
@@ -42,6 +43,7 @@ def test_a_server_leaves_no_thread_and_no_port_behind(backend):
     server = Server(backend)
     port = server.start("127.0.0.1", 0)
     assert Client(port).ask("/-/healthy").status == 200
+    assert Client(port).ask("/metrics").status == 200
 
     server.stop()
     server.stop()
@@ -283,3 +285,24 @@ def _until(holds, seconds=10.0):
     while not holds():
         assert time.monotonic() < end, "it did not come true in time"
         time.sleep(0.01)
+
+
+def test_a_slow_page_of_metrics_leaves_the_loop_free(backend):
+    rendering, go_on = threading.Event(), threading.Event()
+
+    def refresh():
+        rendering.set()
+        assert go_on.wait(10)
+
+    async def scenario():
+        listener = Listener(msgspec.structs.replace(backend, refresh=refresh))
+        port = await listener.open("127.0.0.1", 0)
+        scrape = asyncio.create_task(asyncio.to_thread(Client(port).ask, "/metrics"))
+        assert await asyncio.to_thread(rendering.wait, 10)
+        healthy = await asyncio.to_thread(Client(port).ask, "/-/healthy")
+        go_on.set()
+        page = await scrape
+        await listener.close()
+        return healthy.status, page.status
+
+    assert asyncio.run(asyncio.wait_for(scenario(), 30)) == (200, 200)

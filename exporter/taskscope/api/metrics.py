@@ -1,11 +1,14 @@
 """`/metrics`: what Prometheus scrapes; memory only, whatever the store does."""
 
+import asyncio
+from collections.abc import Collection
 from typing import Annotated
 
 import msgspec
 from aiohttp import web
 from msgspec import Meta
 
+from taskscope.api.backend import Backend, Rendered
 from taskscope.api.endpoint import Call, get
 from taskscope.api.params import Texts
 
@@ -27,9 +30,12 @@ async def metrics(call: Call, query: MetricsQuery) -> web.StreamResponse:
     It reads memory only and never waits for the history.
     """
     request = call.request
-    call.backend.refresh()
-    page = call.backend.metrics.render(
-        request.headers.get("Accept", ""), query.names, "gzip" in request.headers.get("Accept-Encoding", "")
+    page = await asyncio.to_thread(  # many series take long, and the loop may be that of the user's program
+        _render,
+        call.backend,
+        request.headers.get("Accept", ""),
+        query.names,
+        "gzip" in request.headers.get("Accept-Encoding", ""),
     )
     headers = {"Content-Type": page.content_type, "Vary": "Accept, Accept-Encoding"}
     if page.encoding:
@@ -42,3 +48,8 @@ async def metrics(call: Call, query: MetricsQuery) -> web.StreamResponse:
     for block in page.blocks if request.method == "GET" else ():
         await response.write(block)
     return response
+
+
+def _render(backend: Backend, accept: str, names: Collection[str], compress: bool) -> Rendered:
+    backend.refresh()
+    return backend.metrics.render(accept, names, compress)
