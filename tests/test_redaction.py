@@ -123,6 +123,7 @@ def test_a_secret_that_a_cut_parts_from_its_name_is_not_shown(filler):
         "<Task name='refresh'> failed at 10:00",
         "me@example.org",
         "the token was refused",
+        "the auth-token given was refused",
     ],
 )
 def test_what_is_no_secret_stays(text):

@@ -36,10 +36,10 @@ class Redaction:
         word = "|".join(re.escape(word).replace("_", "[_-]") for word in self._words) or r"(?!)"
         key = rf"(?:{word})(?![\w.]{{0,64}}(?:error|exception|warning)\b)[\w.-]{{0,64}}"
         self._told = re.compile(
-            rf"""{key}(?:\\*["'])?\]?[ \t]{{0,8}}[:=][=>]?[ \t]{{0,8}}"""  # key: value, x['key'] = value
-            rf"""|{key}>"""  # <key>value</key>
-            rf"""|{key}\\*["'],[ \t]{{0,8}}(?=b?\\*["'])"""  # ('key', 'value')
-            rf"""|(?<![\w-])--?[\w-]{{0,32}}{key}[ \t]{{1,8}}(?=[^\s-])""",  # --key value
+            rf"""{key}(?:(?:\\*["'])?\]?[ \t]{{0,8}}[:=][=>]?[ \t]{{0,8}}"""  # key: value, x['key'] = value
+            r"""|>"""  # <key>value</key>
+            rf"""|\\*["'],[ \t]{{0,8}}(?=b?\\*["']))"""  # ('key', 'value')
+            rf"""|(?<![\w-])--?\b[\w-]{{0,32}}{key}[ \t]{{1,8}}(?=[^\s-])""",  # --key value
             re.IGNORECASE,
         )
 
