@@ -19,7 +19,7 @@ def reorder() -> None:
     logger.info("looking for empty shelves")
     time.sleep(0.3)
     run = taskscope.current_run()
-    logger.info("ordered 12 boxes, reference %s", run.run_id[:8] if run else "none")
+    logger.info("ordered 12 boxes, reference %s", run.run_id[-8:] if run else "none")
 
 
 if __name__ == "__main__":

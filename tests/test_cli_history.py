@@ -65,8 +65,8 @@ def objects(text: str) -> list[dict[str, object]]:
 def test_runs_are_shown_newest_first(say: Say):
     rows = lines(say("runs"))
     assert [row["job"] for row in rows] == ["late", "good", "good", "good", "bad", "bad"]
-    assert rows[1] | {"started": "", "id": ""} == {
-        "started": "",
+    assert rows[1] | {"when": "", "id": ""} == {
+        "when": "",
         "scheduler": "script",
         "job": "good",
         "status": "success",

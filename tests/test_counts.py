@@ -54,8 +54,12 @@ def test_a_duration_falls_into_the_bucket_whose_bound_it_does_not_exceed():
 def test_wait_and_delay_are_never_negative():
     delta = fold([change("started", started=NOW, enqueued=NOW + 5, due=NOW + 5)], BOUNDS)
 
-    assert delta.counts["s", "j"].histograms["wait"] == Histogram(buckets=[1, 0], sum=0.0, bounds=checksum((1.0,)))
-    assert delta.counts["s", "j"].histograms["delay"] == Histogram(buckets=[1, 0], sum=0.0, bounds=checksum((1.0,)))
+    assert delta.counts["s", "j"].histograms["wait"] == Histogram(
+        buckets=[1, 0], sum=0.0, bounds=checksum((1.0,))
+    )
+    assert delta.counts["s", "j"].histograms["delay"] == Histogram(
+        buckets=[1, 0], sum=0.0, bounds=checksum((1.0,))
+    )
 
 
 def test_failures_are_counted_by_exception_and_skips_by_reason():

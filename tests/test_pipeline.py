@@ -10,6 +10,7 @@ from services.process import until
 from taskscope import Exporter, Sink
 from taskscope.events import Fact
 from taskscope.settings import Retention
+from taskscope.sinks.history.records import Filter
 from taskscope.testing import FakeScheduler, Recorder
 
 
@@ -57,9 +58,9 @@ def test_while_the_store_is_away_gauges_go_on_counters_stand_still_and_catch_up(
         job.run()
         in_progress = job.start()
         until(lambda: exporter.degraded.get("store"), what="a sentence about the store")
-        seen = counters(exporter)
-        assert seen["taskscope_store_up"] == 0
-        assert seen['taskscope_runs_in_progress{job_name="nightly",scheduler="fake"}'] == 1
+        running = 'taskscope_runs_in_progress{job_name="nightly",scheduler="fake"}'
+        until(lambda: counters(exporter)[running] == 1, what="the run in progress")
+        assert counters(exporter)["taskscope_store_up"] == 0
         assert runs_total(exporter) == 1
         assert counters(exporter)["taskscope_pipeline_lag_seconds"] > 0
 
@@ -302,3 +303,19 @@ def test_without_scrapes_jobs_that_left_make_room(tmp_path, monkeypatch):
         scheduler.job("nightly").run()
 
         until(lambda: ("fake", "nightly") in exporter.store.totals())
+
+
+def test_a_lost_run_says_so_in_the_history(scheduler, tmp_path):
+    history = f"sqlite:///{tmp_path}/runs.db"
+    with Exporter(scheduler, history=history, port=None):
+        scheduler.job("j").start()
+        scheduler.job("k").run(fails=ValueError("no"))
+
+    quick = {"heartbeat": 0.1, "lost_after": 0.3}
+    with Exporter(history=history, port=None, **quick) as exporter:
+        until(lambda: exporter.queries.runs(Filter(status=("unknown",)), limit=9).runs)
+        [run] = exporter.queries.runs(Filter(reason=("lost",)), limit=9).runs
+        both = exporter.queries.runs(Filter(reason=("lost", "error")), limit=9).runs
+
+    assert (run.job, run.status, run.reason, run.ended) == ("j", "unknown", "lost", None)
+    assert {run.job for run in both} == {"j", "k"}

@@ -123,6 +123,10 @@ class Exporter:
         store = Component(name="history", kind="store", ready=away is None, message=str(away or ""))
         return [store, *(_component(poller, self.settings) for poller in self._pollers)]
 
+    def __repr__(self) -> str:
+        where = self.url or "no port"
+        return f"<taskscope.Exporter of {', '.join(self._bridges) or 'nothing'}, {self._state}, {where}>"
+
     def __enter__(self) -> Self:
         return self.start()
 
@@ -179,6 +183,8 @@ class Exporter:
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         self.url = f"{scheme}://{host}:{port}"
         self._failures.pop("port", None)
+        watched = ", ".join(self._bridges) or "no scheduler"
+        logger.info("taskscope watches %s and serves on %s", watched, self.url)
 
     def _attach(self, bridge: Bridge) -> None:
         try:

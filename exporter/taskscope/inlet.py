@@ -20,7 +20,7 @@ class Inlet:
         self._limit, self._admission = limit, admission
         self._lock = threading.Lock()
         self._dropped: dict[str, int] = {}
-        self._warned = self._forked = False
+        self._warned = False
         self.accepting = True
         """False while this process is not the owner of its history: events are dropped and counted."""
 
@@ -30,7 +30,7 @@ class Inlet:
     def emit(self, event: Told) -> None:
         """Take one event. Never blocks, never raises, never grows beyond its bound."""
         if not self.accepting:
-            self._turn_away()
+            self.drop("member")
         elif len(self._queue) < self._limit:
             self._queue.append(event)
         else:
@@ -74,14 +74,5 @@ class Inlet:
 
     def abandon(self) -> None:
         """In a forked child: what waits belongs to the parent, and a lock may be held by a thread that is not here."""
-        self.accepting, self._warned, self._forked = False, False, True
+        self.accepting = False
         self._queue, self._lock = deque(), threading.Lock()
-
-    def _turn_away(self) -> None:
-        """Another process owns the history. Who did not try to own it, a forked child, is told at its first event."""
-        self.drop("member")
-        if self._forked and not self._warned:
-            self._warned = True
-            logger.warning(
-                "taskscope: this process was forked from the one that is watched; its runs are only counted"
-            )

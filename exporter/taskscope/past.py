@@ -27,7 +27,7 @@ from taskscope.sinks.history.sql import SqlStore
 from taskscope.values import masked
 
 COLUMNS = (
-    show.Column("started"),
+    show.Column("when"),
     show.Column("scheduler", from_width=100, cut=True),
     show.Column("job", cut=True),
     show.Column("status"),
@@ -190,10 +190,17 @@ def _url(settings: Settings) -> str:
         raise BadArgument("no history is kept, because `history` is null; name one with --history")
     file = file_of(url)
     if file and not file.exists():
-        raise BadArgument(
-            f"there is no history in {file}; name another with --history, --service or --config"
-        )
+        return _only_one(file)
     return url
+
+
+def _only_one(file: Path) -> str:
+    """The one history that is there where `file` would be. Raises `BadArgument` naming those that are."""
+    found = sorted(file.parent.glob("*.db"))
+    if len(found) == 1:
+        return f"sqlite:///{found[0]}"
+    there = f"; there are {', '.join(other.stem for other in found)}" if found else ""
+    raise BadArgument(f"there is no history {file}{there}: name one with --service, --history or --config")
 
 
 def file_of(url: str) -> Path | None:

@@ -197,6 +197,7 @@ class Pipeline:
         self._live.restore(self._store.states())
         self._metrics.restore(self._store.totals())
         self._live.changed("store")
+        self._metrics.sync(self._live, self._clock())
         late = self.failure is not None
         self.opened = self._inlet.accepting = True
         self._back()
@@ -292,7 +293,8 @@ class Pipeline:
 
     def _back(self) -> None:
         if self.failure is not None:
-            logger.info("taskscope: the history is there again")
+            whose = "is ours now" if isinstance(self.failure, NotOwner) else "is there again"
+            logger.info("taskscope: the history %s", whose)
         self.failure, self._retry_after = None, _FIRST_RETRY
 
     def _call(self, sink: Sink, what: str, call: Callable[[], None]) -> None:

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterable
 from html import escape
+from urllib.parse import quote
 
 from aiohttp import web
 
 from taskscope import __version__
 from taskscope.api.endpoint import Call, Endpoint, get
-from taskscope.events import SchedulerState
+from taskscope.api.wire import moment_of
+from taskscope.events import JobKey, SchedulerState
+from taskscope.live import LiveJob
 
-_MOST = 50  # schedulers named on the page
+_MOST = 50  # schedulers, and jobs, named on the page
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -18,10 +21,10 @@ _PAGE = """<!doctype html>
 <title>taskscope</title>
 <style>
 :root {{ color-scheme: light dark }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
 table {{ border-collapse: collapse; width: 100% }}
-th, td {{ text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8884 }}
-td {{ overflow-wrap: anywhere }}
+th, td {{ text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8884; white-space: nowrap }}
+td:first-child, td:last-child {{ white-space: normal; overflow-wrap: break-word }}
 code {{ font: .9em ui-monospace, monospace }}
 small {{ opacity: .7 }}
 </style>
@@ -30,6 +33,11 @@ small {{ opacity: .7 }}
 <h2>Watched</h2>
 <table><tr><th>Scheduler</th><th>Kind</th><th>State</th><th>Jobs</th><th>Running now</th></tr>
 {schedulers}
+</table>
+<h2>Jobs <small>times in UTC</small></h2>
+<table><tr><th>Job</th><th>Last run</th><th>Last success</th><th>Failures in a row</th><th>Running</th>
+<th>Next run</th></tr>
+{jobs}
 </table>
 <h2>Where to go on</h2>
 <table>
@@ -45,6 +53,8 @@ async def landing(call: Call) -> web.StreamResponse:
     live = call.backend.live
     with live.lock:
         states = sorted(live.schedulers.values(), key=lambda state: state.scheduler)
+        jobs = sorted(live.jobs.items(), key=_first_what_fails)[:_MOST]
+        rows = "\n".join(_job(key, job) for key, job in jobs if not job.state.removed)
         counts = _counts(
             (key[0], len(job.running)) for key, job in live.jobs.items() if not job.state.removed
         )
@@ -52,6 +62,7 @@ async def landing(call: Call) -> web.StreamResponse:
         version=escape(__version__),
         summary=_summary(counts, call.backend.settings.service),
         schedulers="\n".join(_line(state, counts) for state in states[:_MOST]) or _NOTHING,
+        jobs=rows or "<tr><td colspan=6>None is known yet.</td></tr>",
         links="\n".join(_link(endpoint) for endpoint in call.endpoints),
     )
     body = page.encode("utf-8", "replace")
@@ -85,6 +96,26 @@ def _line(state: SchedulerState, counts: dict[str, tuple[int, int]]) -> str:
     does = "running" if state.running else "not running" if state.up else "down"
     cells = (state.scheduler, state.system, does, str(jobs), str(runs))
     return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+
+
+def _first_what_fails(item: tuple[JobKey, LiveJob]) -> tuple[int, JobKey]:
+    return -item[1].state.consecutive_failures, item[0]
+
+
+def _job(key: JobKey, job: LiveJob) -> str:
+    scheduler, name = key
+    path = f"/api/job/{quote(scheduler, safe='')}/{quote(name, safe='', errors='replace')}"
+    state = job.state
+    due = "paused" if state.paused else _moment(state.next_run)
+    cells = (_moment(state.last_run), _moment(state.last_success), str(state.consecutive_failures))
+    running = (str(len(job.running)), due)
+    linked = f'<td><a href="{escape(path)}">{escape(name)}</a></td>'
+    return f"<tr>{linked}{''.join(f'<td>{escape(cell)}</td>' for cell in (*cells, *running))}</tr>"
+
+
+def _moment(seconds: float) -> str:
+    """In UTC, to the second."""
+    return (moment_of(seconds) or "never").replace("T", " ").partition(".")[0]
 
 
 def _link(endpoint: Endpoint) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import ssl
 import threading
@@ -167,7 +168,7 @@ def bound(host: str, port: int) -> socket.socket:
         )[0]
         return socket.create_server(address[:2], family=family, backlog=128)
     except OSError as error:
-        why = error.strerror or str(error)
+        why = os.strerror(error.errno) if error.errno else str(error)
         raise Unavailable(
             f"cannot listen on {host}:{port}: {why}; set another port (0 takes a free one) or host"
         ) from error

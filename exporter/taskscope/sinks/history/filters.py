@@ -32,7 +32,8 @@ class Conditions(msgspec.Struct):
 def conditions(connection: Connection, filter: Filter) -> Conditions | None:
     """The conditions of the filter; None where no run can fulfil them, as a name was never seen."""
     others = [*_times(filter), *_durations(connection, filter), *_texts(connection, filter)]
-    for column in ("queue", "worker", "entity", "reason", "error"):
+    others += _reasons(connection, filter.reason)
+    for column in ("queue", "worker", "entity", "error"):
         if wanted := getattr(filter, column):
             ids = name_ids(connection, wanted)
             if not ids:
@@ -44,6 +45,14 @@ def conditions(connection: Connection, filter: Filter) -> Conditions | None:
         if not jobs:
             return None
     return Conditions(others, jobs, sorted({RANK[status] for status in filter.status}) or None)
+
+
+def _reasons(connection: Connection, wanted: Sequence[str]) -> list[Condition]:
+    """`lost` is the reason of every run of which nothing else is known; it is not stored."""
+    if not wanted:
+        return []
+    stored = run.c.reason.in_(name_ids(connection, wanted)) & (run.c.rank != RANK["unknown"])
+    return [stored | (run.c.rank == RANK["unknown"])] if schema.LOST in wanted else [stored]
 
 
 def branches(conditions: Conditions) -> list[list[Condition]]:

@@ -4,6 +4,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from taskscope.errors import NotOwner, Unavailable
@@ -44,6 +45,7 @@ class Owner:
         os.ftruncate(handle, 0)
         os.write(handle, f" {os.getpid()}\n".encode())  # the first byte is what Windows locks
         self._handle, self._pid = handle, os.getpid()
+        self._make_private()
         if hasattr(os, "register_at_fork") and not self._hooked:
             self._hooked = True
             os.register_at_fork(after_in_child=_disown(weakref.ref(self)))
@@ -67,6 +69,11 @@ class Owner:
         except OSError as error:
             why = error.strerror or error
             raise Unavailable(f"the history {self._file} cannot be locked: {self.path}: {why}") from error
+
+    def _make_private(self) -> None:
+        """A new history is for its user alone: stack traces tell a lot."""
+        with suppress(OSError):  # the database will say it better
+            os.close(os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600))
 
     def _refuse_network(self) -> None:
         kind = file_system(self.path)

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Select
 
-from taskscope.facts import RANKED, Bit
+from taskscope.facts import RANK, RANKED, Bit
 from taskscope.identity import anchor_ms
 from taskscope.sinks.history import schema
 from taskscope.sinks.history.filters import Conditions, branches, everything
@@ -137,6 +137,11 @@ def _names(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
 
 def _run(row: Sequence[Any], names: dict[int, str], texts: Sequence[str]) -> Run:
     scheduler, job_name, id, rank, facts, attempt, due, enqueued, started, ended, duration, trace_id, *_ = row
+    known = {column: names[number] for column, number in zip(_INTERNED, row[_NAMED], strict=True)}
+    if rank == RANK["unknown"]:
+        known["reason"] = (
+            schema.LOST
+        )  # never stored: the reason of a real ending that may still come must hold
     return Run(
         id=bytes(id),
         scheduler=scheduler,
@@ -149,7 +154,7 @@ def _run(row: Sequence[Any], names: dict[int, str], texts: Sequence[str]) -> Run
         ended=ended or None,
         duration=duration if facts & Bit.HAS_DURATION else None,
         trace_id=trace_id,
-        **{column: names[number] for column, number in zip(_INTERNED, row[_NAMED], strict=True)},
+        **known,
         **{text: value or "" for text, value in zip(texts, row[_NAMED.stop :], strict=True)},
     )
 

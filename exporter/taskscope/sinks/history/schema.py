@@ -71,6 +71,8 @@ run = sa.Table(
 `added` holds the bits which the last merge added, `changed` the seconds of the store's clock at that merge.
 """
 
+LOST = "lost"
+"""The reason of a run whose process is gone: its rank says so, and a real ending may still come."""
 OPEN = f"rank < {RANK['unknown']}"
 """SQL: runs that have not ended."""
 UNSUCCESSFUL = f"rank <> {RANK['success']}"
