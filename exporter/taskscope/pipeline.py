@@ -30,6 +30,7 @@ from taskscope.waiting import Waiting
 logger = logging.getLogger("taskscope")
 
 _FIRST_RETRY, _LAST_RETRY = 0.5, 30.0  # seconds between attempts to reach the store
+_REST = 4.0  # while little waits, the pipeline rests that many times as long as a batch took
 _SYNC = 60.0  # seconds; without a scrape, too, jobs that left must leave the metrics
 _SLICE, _PAUSE = (
     250,
@@ -118,12 +119,12 @@ class Pipeline:
             if not more:
                 self._stop.wait(self._settings.flush_interval)
             elif self._polite:
-                self._stop.wait(time.monotonic() - begin)
+                self._stop.wait(_REST * (time.monotonic() - begin))
         self._finish()
 
     @property
     def _polite(self) -> bool:
-        """While little waits, the program that is watched comes first: at most every other moment is ours."""
+        """While little waits, the program that is watched comes first: small batches, and rests between them."""
         return self.backlog < self._settings.queue_size // 20
 
     def _finish(self) -> None:
@@ -158,7 +159,7 @@ class Pipeline:
 
     def _arrive(self, now: float) -> bool:
         """Take in what was told, slice by slice; True when more waits."""
-        left = self._settings.batch_size
+        left = 4 * _SLICE if self._polite else self._settings.batch_size
         while left > 0 and self._carry(min(_SLICE, left), now):
             left -= _SLICE
             if self._polite:
