@@ -36,7 +36,6 @@ class LiveJob(msgspec.Struct):
     """States (ERROR, BLOCKED) that a trigger of the job is in, and the first reading that said so."""
     heard: bool = False
     """Heard of since this process began; one that is only remembered gives way where there is no room."""
-    last_status: str = ""
 
 
 class Live:

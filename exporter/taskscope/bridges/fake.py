@@ -11,7 +11,17 @@ import msgspec
 
 from taskscope.bridges._quiet import quiet
 from taskscope.contracts import Bridge, Emit
-from taskscope.events import Fact, Job, Jobs, QueueState, Reading, SchedulerState, Status, Trigger
+from taskscope.events import (
+    Fact,
+    Job,
+    Jobs,
+    QueueState,
+    Reading,
+    SchedulerState,
+    Status,
+    Trigger,
+    TriggerState,
+)
 from taskscope.failure import describe, reason_of
 from taskscope.instance import instance
 
@@ -226,8 +236,8 @@ class FakeBridge(Bridge):
         )
 
     def _defined(self, job: Job) -> Job:
-        state = "PAUSED" if job.paused else "WAITING"
-        triggers = (Trigger(key=job.key, state=state, next_run=job.next_run),)  # type: ignore[arg-type]
+        state: TriggerState = "PAUSED" if job.paused else "WAITING"
+        triggers = (Trigger(key=job.key, state=state, next_run=job.next_run),)
         return job if job.triggers else msgspec.structs.replace(job, triggers=triggers)
 
     def _tell(self, run: FakeRun, status: Status, known: dict[str, Any]) -> None:
