@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from taskscope.facts import RANK, RANKED
+from taskscope.facts import RANK
 
 HEAD = "0001"
 """The revision that this code reads and writes: the newest file in migrations/versions."""
@@ -163,9 +163,6 @@ removed = sa.Table(
     sa.Column("id", sa.LargeBinary(16), nullable=False),
 )
 """The highest run id that retention removed: overall (job 0), and of a job under a rule of its own."""
-
-STATUS_OF = dict(enumerate(RANKED))
-"""`run.rank` to status."""
 
 
 def digest(*texts: str) -> bytes:
