@@ -9,6 +9,7 @@ while read -r program package; do
 done <<'PACKAGES'
 initdb postgresql
 promtool prometheus
+amtool prometheus-alertmanager
 redis-server redis-server
 PACKAGES
 
