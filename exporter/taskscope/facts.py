@@ -31,6 +31,8 @@ class Bit:
     HAS_ENQUEUED = 512
     HAS_STARTED = 1024
     HAS_DURATION = 2048
+    UNANCHORED = 4096
+    """Its id was chosen by the fact that came first, and the store finds it again for the others."""
 
 
 TERMINAL = Bit.SUCCESS | Bit.FAILED | Bit.RETRIED | Bit.SKIPPED
@@ -117,7 +119,10 @@ def row_of_all(facts: Sequence[Fact], run_id: bytes) -> Row:
 
     Raises `BadEvent` for a number that is no time or no duration.
     """
-    row = Row(id=run_id, scheduler=facts[0].scheduler, facts=0, rank=0)
+    first = facts[0]
+    row = Row(
+        id=run_id, scheduler=first.scheduler, facts=Bit.UNANCHORED if first.anchor is None else 0, rank=0
+    )
     due = enqueued = started = ended = duration = 0.0
     for fact in facts:
         bit = BIT_OF[fact.status]
