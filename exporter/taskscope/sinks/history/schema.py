@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from taskscope.facts import RANK
 
-HEAD = "0001"
+HEAD = "0002"
 """The revision that this code reads and writes: the newest file in migrations/versions."""
 
 NAMESPACE = "taskscope"
@@ -163,6 +163,27 @@ removed = sa.Table(
     sa.Column("id", sa.LargeBinary(16), nullable=False),
 )
 """The highest run id that retention removed: overall (job 0), and of a job under a rule of its own."""
+
+alert = sa.Table(
+    "alert",
+    metadata,
+    sa.Column("id", sa.LargeBinary(16), primary_key=True),
+    sa.Column("fingerprint", _TEXT, nullable=False),
+    sa.Column("started", sa.BigInteger, nullable=False),
+    sa.Column("ended", sa.BigInteger, nullable=False),
+    sa.Column("fired", sa.BigInteger, nullable=False),
+    sa.Column("resolved", sa.BigInteger, nullable=False),
+    sa.Column("name", _TEXT, nullable=False),
+    sa.Column("severity", _TEXT, nullable=False),
+    sa.Column("scheduler", _TEXT, nullable=False),
+    sa.Column("job", _TEXT, nullable=False),
+    sa.Column("labels", _TEXT, nullable=False),
+    sa.Column("annotations", _TEXT, nullable=False),
+    sa.Column("generator", _TEXT, nullable=False),
+)
+"""What Alertmanager told of alerts: a records.Alert for each (fingerprint, started); JSON in `labels`, `annotations`."""
+
+sa.Index("alert_by_fingerprint", alert.c.fingerprint, alert.c.id)
 
 
 def digest(*texts: str) -> bytes:
