@@ -41,8 +41,9 @@ check: $(VENV)/installed  ## ruff, mypy and the import rules
 bench: $(VENV)/installed  ## the benchmarks, side by side with peers
 	@$(BIN)/python -m benchmarks
 
-generate: $(VENV)/installed  ## refresh the generated docs
+generate: $(VENV)/installed  ## refresh the generated docs and dashboards
 	@$(BIN)/python -m taskscope.generate
+	@$(BIN)/python -m dashboards
 
 format: $(VENV)/installed  ## format the code and sort its imports
 	@$(BIN)/ruff check --fix --quiet

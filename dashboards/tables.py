@@ -1,0 +1,140 @@
+"""Tables: each is a list of columns, which are labels or numbers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from grafana_foundation_sdk.builders import common as build
+from grafana_foundation_sdk.builders import table as tables
+from grafana_foundation_sdk.models import common
+from grafana_foundation_sdk.models import dashboard as model
+
+from dashboards.panels import Levels, Query, Texts, furnished, mappings, properties, rows_at_end, thresholds
+
+
+class Column(msgspec.Struct, frozen=True, kw_only=True):
+    """One column: a field of what the queries find, and how it is shown."""
+
+    title: str
+    field: str
+    """What Grafana calls it before it is renamed: a label, or `Value #A` of the query A."""
+    expr: str = ""
+    """Where it is a number of Prometheus: the query for it."""
+    unit: str = ""
+    width: int = 0
+    levels: Levels | None = None
+    texts: Texts | None = None
+    link: str = ""
+    """Where a click on a cell leads."""
+    no_value: str = ""
+    hidden: bool = False
+
+    def overrides(self) -> dict[str, Any]:
+        """What Grafana sets for the fields of this column."""
+        wanted: dict[str, Any] = {
+            "unit": self.unit,
+            "custom.width": self.width,
+            "noValue": self.no_value,
+            "custom.hidden": self.hidden,
+            "mappings": mappings(self.texts or {}),
+            "links": [{"title": f"Show {self.title.lower()}", "url": self.link}] if self.link else [],
+        }
+        if self.levels is not None:
+            wanted["thresholds"] = thresholds(self.levels).build()
+        if self.levels is not None or self.texts:
+            wanted["custom.cellOptions"] = {"type": "color-text"}
+        return {name: value for name, value in wanted.items() if value}
+
+
+def label(name: str, title: str = "", **more: Any) -> Column:
+    """A column with the values of a label."""
+    return Column(title=title or name, field=name, **more)
+
+
+def number(title: str, expr: str, unit: str = "short", **more: Any) -> Column:
+    """A column with what a query finds for each row."""
+    return Column(title=title, field="", expr=expr, unit=unit, **more)
+
+
+def table(
+    title: str,
+    description: str,
+    *columns: Column,
+    sort: str,
+    descending: bool = False,
+    width: int = 24,
+    height: int = 8,
+    no_value: str = "no data",
+) -> tables.Panel:
+    """A row for each set of labels that the numbers have in common, sorted by the column titled `sort`.
+
+    Labels that are no column are left out; a number without a value leaves its cell empty.
+    """
+    named = _named(columns)
+    queries = [rows_at_end(column.expr) for column in named if column.expr]
+    return table_of(
+        title,
+        description,
+        queries,
+        named,
+        transformations=[transformation("merge"), _organised(named)],
+        sort=sort,
+        descending=descending,
+        width=width,
+        height=height,
+        no_value=no_value,
+    )
+
+
+def table_of(
+    title: str,
+    description: str,
+    queries: Sequence[Query],
+    columns: Sequence[Column],
+    *,
+    transformations: Sequence[model.DataTransformerConfig] = (),
+    sort: str = "",
+    descending: bool = False,
+    width: int = 24,
+    height: int = 8,
+    no_value: str = "no data",
+) -> tables.Panel:
+    """A table of any queries, whose columns are already called as they shall be."""
+    panel = (
+        furnished(tables.Panel(), title, description, queries, "short", width, height, no_value)
+        .transformations(list(transformations))
+        .cell_height(common.TableCellHeight.SM)
+        .show_header(True)
+    )
+    for column in columns:
+        panel.override_by_name(column.title, properties(column.overrides()))
+    order = [build.TableSortByFieldState().display_name(sort).desc(descending)] if sort else []
+    return panel.sort_by(list(order))
+
+
+def transformation(name: str, options: Mapping[str, Any] | None = None) -> model.DataTransformerConfig:
+    """One of Grafana's transformations."""
+    return model.DataTransformerConfig(id_val=name, options=dict(options or {}))
+
+
+def _named(columns: Sequence[Column]) -> list[Column]:
+    """The columns with the names that Grafana gives to the values of their queries."""
+    refs = iter("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    alone = sum(bool(column.expr) for column in columns) == 1
+    return [
+        msgspec.structs.replace(column, field="Value" if alone else f"Value #{next(refs)}")
+        if column.expr
+        else column
+        for column in columns
+    ]
+
+
+def _organised(columns: Sequence[Column]) -> model.DataTransformerConfig:
+    return transformation(
+        "organize",
+        {
+            "includeByName": {column.field: True for column in columns},
+            "indexByName": {column.field: place for place, column in enumerate(columns)},
+            "renameByName": {column.field: column.title for column in columns},
+        },
+    )
