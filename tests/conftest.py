@@ -1,10 +1,15 @@
 """The real servers that tests use. Fixtures of one part of the package are in its folder's own conftest."""
 
+from services.alertmanager import alertmanager, amtool
+from day.fixture import day
 from services.postgres import postgres, postgres_server, postgres_url
 from services.prometheus import prometheus, promtool
 from services.redis import redis, redis_server, redis_url
 
 __all__ = [
+    "day",
+    "alertmanager",
+    "amtool",
     "postgres",
     "postgres_server",
     "postgres_url",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlencode
@@ -21,15 +22,27 @@ class Prometheus(Server):
         super().__init__("prometheus")
         self.base = f"http://127.0.0.1:{self.port}"
 
-    def scrape(self, targets: Sequence[str], scrape_interval: float = 0.5, **job: Any) -> str:
+    def scrape(
+        self,
+        targets: Sequence[str],
+        scrape_interval: float = 0.5,
+        rule_files: Sequence[Path] = (),
+        alertmanagers: Sequence[str] = (),
+        **job: Any,
+    ) -> str:
         """Scrape these `host:port` every `scrape_interval` seconds; returns the base URL when it answers.
 
+        The rules are evaluated as often, and their alerts go to the `host:port` of `alertmanagers`.
         `job` goes into the scrape configuration: `metrics_path`, `bearer_token`, `scheme` …; its name is `test`.
         The first scrape comes after 5 seconds: so long Prometheus waits for targets, whatever one sets.
         """
         every = f"{round(scrape_interval * 1000)}ms"
-        scrape = {"job_name": "test", "static_configs": [{"targets": list(targets)}], **job}
-        settings = {"global": {"scrape_interval": every, "scrape_timeout": every}, "scrape_configs": [scrape]}
+        settings = {
+            "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every},
+            "scrape_configs": [{"job_name": "test", "static_configs": [{"targets": list(targets)}], **job}],
+            "rule_files": [str(path) for path in rule_files],
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": list(alertmanagers)}]}]},
+        }
         (self.directory / "prometheus.yml").write_text(yaml.safe_dump(settings))
         self.start()
         return self.base
