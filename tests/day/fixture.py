@@ -1,0 +1,87 @@
+"""The fixture `day`: a scripted day as Prometheus and the API know it. Nothing in it is made up but the jobs."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from day.prometheus import DayPrometheus
+from day.replica import Replica
+from day.script import HOUR, LENGTH, MINUTE, Play, mailbox, reports, shop, sibling
+from taskscope.bridges.fake import Clock
+from taskscope.settings import JobRule, Settings
+
+SCRAPE = 60.0
+"""Seconds between two scrapes of the day's last hours; before, where only trends are seen, twice as long."""
+
+RULES = (
+    JobRule(match="render_*", team="media", severity="warning", slow_after=MINUTE),
+    JobRule(match="export_*", team="shop", slow_after=10 * MINUTE),
+    JobRule(match="nightly_*", team="finance", severity="critical", grace=HOUR, expect_every=26 * HOUR),
+    JobRule(match="rebuild_*", team="search", max_duration=HOUR, slow_after=HOUR),
+    JobRule(match="*", slow_after=MINUTE),
+)
+_DENSE = 6 * HOUR
+_DIED = 20 * MINUTE  # before the end
+
+
+class Day:
+    """What the day left behind; `begin` and `end` are seconds since the epoch."""
+
+    def __init__(self, directory: Path, prometheus: DayPrometheus) -> None:
+        self.prometheus, self._directory = prometheus, directory
+        self.end = time.time() // SCRAPE * SCRAPE
+        self.begin = self.end - LENGTH
+        self.clock = Clock(self.begin)
+        self.play = Play(self.clock)
+        self.replica = self._replica("web-1", "shop", "reports", "mailbox")
+        self.sibling = self._replica("web-2", "shop")
+        self.api = ""
+        """The URL of the API, which `replica` serves."""
+
+    def happen(self, **more: Any) -> None:
+        """Play the day, have it scraped, and serve what is left; `more` goes into Prometheus' configuration."""
+        self.prometheus.remember(self._pages())
+        self.api = self.replica.serve()
+        self.prometheus.follow(self.api.removeprefix("http://"), self.replica.name, **more)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.replica.close()
+        self.sibling.close()
+
+    def _replica(self, name: str, *schedulers: str) -> Replica:
+        settings = Settings(history=f"sqlite:///{self._directory / name}.db", jobs=RULES)
+        return Replica(f"{name}:9750", schedulers, settings, self.clock)
+
+    def _pages(self) -> Iterator[bytes]:
+        watched, tell = self.replica.schedulers, self.replica.pipeline.emit
+        shop(self.play, watched["shop"], tell)
+        reports(self.play, watched["reports"])
+        mailbox(self.play, watched["mailbox"])
+        sibling(self.play, self.sibling.schedulers["shop"])
+        for at in self._scrapes():
+            self.play.go_on(at)
+            yield self.replica.page()
+            yield self.sibling.page() if at < self.end - _DIED else self.sibling.no_page()
+
+    def _scrapes(self) -> Iterator[float]:
+        at = self.begin
+        while at < self.end:
+            at += SCRAPE if at >= self.end - _DENSE else 2 * SCRAPE
+            yield at
+
+
+@pytest.fixture(scope="session")
+def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
+    """The day, whose last minute is now."""
+    prometheus = DayPrometheus()
+    past = Day(tmp_path_factory.mktemp("day"), prometheus)
+    try:
+        past.happen()
+        yield past
+    finally:
+        past.close()
+        prometheus.remove()

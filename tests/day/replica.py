@@ -1,0 +1,114 @@
+"""One taskscope whose time goes only when told to: the real pipeline, store, metrics and API around fake schedulers."""
+
+from collections.abc import Sequence
+
+from taskscope.api.backend import Backend, Component
+from taskscope.api.server import Server
+from taskscope.bridges.fake import Clock, FakeBridge, FakeScheduler
+from taskscope.instance import new_instance
+from taskscope.live import Live
+from taskscope.pipeline import Pipeline
+from taskscope.poller import Poller
+from taskscope.settings import Settings
+from taskscope.sinks.history.queries import Queries
+from taskscope.sinks.history.sql import SqlStore
+from taskscope.sinks.metrics import Metrics
+from taskscope.upkeep import Upkeep
+
+
+class Replica:
+    """Watches fake schedulers of these names; `name` is what Prometheus calls it."""
+
+    def __init__(self, name: str, schedulers: Sequence[str], settings: Settings, clock: Clock) -> None:
+        self.name, self.settings, self.clock = name, settings, clock
+        self.schedulers = {each: FakeScheduler(clock) for each in schedulers}
+        self.live = Live(settings.job_ttl, settings.reading_ttl)
+        self.metrics = Metrics(settings, clock)
+        self.queries = Queries(str(settings.history), settings)
+        self.pipeline = self._pipeline()
+        self._pollers = [self._poller(name) for name in self.schedulers]
+        self._server: Server | None = None
+        self._known: dict[bytes, bytes] = {}
+
+    def page(self) -> bytes:
+        """What a scrape finds now: samples with the labels and the time that Prometheus gives them."""
+        self.carry()
+        lines = b"".join(self.metrics.render().blocks).splitlines()
+        return self._samples([b"up 1", *(line for line in lines if not line.startswith(b"#"))])
+
+    def no_page(self) -> bytes:
+        """What a scrape finds when this process is dead."""
+        return self._samples([b"up 0"])
+
+    def carry(self) -> None:
+        """Bring history and metrics up to now."""
+        for poller in self._pollers:
+            poller.poll()
+        while self.pipeline._step():  # its thread would go by the clock on the wall
+            pass
+        self._refresh()
+
+    def serve(self) -> str:
+        """Serve the history and the metrics; returns the URL."""
+        backend = Backend(
+            settings=self.settings,
+            live=self.live,
+            metrics=self.metrics,
+            queries=self.queries,
+            ready=self._ready,
+            refresh=self._refresh,
+            clock=self.clock,
+        )
+        self._server = Server(backend)
+        return f"http://127.0.0.1:{self._server.start('127.0.0.1', 0)}"
+
+    def close(self) -> None:
+        """Stop serving, let go of the history."""
+        if self._server is not None:
+            self._server.stop()
+        self.pipeline._finish()
+        self.queries.close()
+
+    def _pipeline(self) -> Pipeline:
+        store = SqlStore(str(self.settings.history), self.settings)
+        upkeep = Upkeep(store, self.metrics, self.settings.retention.interval)
+        return Pipeline(
+            store,
+            self.live,
+            self.metrics,
+            self.settings,
+            new_instance(),
+            sinks=[upkeep],
+            upkeep=[upkeep.step],
+            clock=self.clock,
+        )
+
+    def _poller(self, name: str) -> Poller:
+        bridge = FakeBridge(self.schedulers[name], name)
+        bridge.instance = self.pipeline._instance
+        bridge.attach(self.pipeline.emit)
+        return Poller(bridge, name, self.pipeline.emit, self.settings.poll_interval, self.clock)
+
+    def _refresh(self) -> None:
+        self.pipeline.report()
+        self.metrics.sync(self.live, self.clock())
+
+    def _ready(self) -> list[Component]:
+        return [
+            Component(name=poller.name, kind="bridge", ready=not poller.failure, message=poller.failure)
+            for poller in self._pollers
+        ]
+
+    def _samples(self, lines: Sequence[bytes]) -> bytes:
+        at = b" %.3f\n" % self.clock()
+        parts = (line.rpartition(b" ") for line in lines)
+        return b"".join(self._series(series) + value + at for series, _, value in parts)
+
+    def _series(self, series: bytes) -> bytes:
+        """The series with the labels of its target, and a space."""
+        known = self._known.get(series)
+        if known is None:
+            name, _, labels = series.partition(b"{")
+            own = f'job="taskscope",instance="{self.name}"'.encode()
+            known = self._known[series] = name + b"{" + own + (b"," + labels if labels else b"}") + b" "
+        return known
