@@ -16,6 +16,7 @@ from functools import partial
 from taskscope.admission import Admission
 from taskscope.contracts import Sink
 from taskscope.counts import JobState
+from taskscope.errands import Errands
 from taskscope.errors import NotOwner, TaskscopeError, Unavailable
 from taskscope.events import Fact, JobKey
 from taskscope.facts import Row
@@ -62,6 +63,8 @@ class Pipeline:
         self._sinks, self._upkeep, self._on_open = list(sinks), list(upkeep), on_open
         self._inlet = Inlet(settings.queue_size, Admission(settings))
         self.emit = self._inlet.emit
+        self._errands = Errands()
+        self.do = self._errands.do
         self._waiting = Waiting(settings.queue_size, self._inlet.refuse)
         self._states: dict[JobKey, JobState] = {}
         self._broken: set[str] = set()
@@ -89,6 +92,7 @@ class Pipeline:
     def abandon(self) -> None:
         """In a forked child: this pipeline's thread lives in the parent, nothing here may be carried twice."""
         self._inlet.abandon()
+        self._errands.abandon()
 
     @property
     def lag(self) -> float:
@@ -135,6 +139,7 @@ class Pipeline:
         if unsaved := self.backlog:
             self._inlet.drop("unsaved", unsaved)
             logger.warning("taskscope: %d events were not saved: %s", unsaved, self.failure)
+        self._errands.suspend(Unavailable("taskscope is ending"))
         for sink in self._sinks:
             self._call(sink, "close", sink.close)
         self._store.close()
@@ -254,17 +259,19 @@ class Pipeline:
                 self._call(sink, "committed", partial(sink.committed, applied.changes))
 
     def _maintain(self, now: float) -> bool:
-        """Heartbeat, lost runs, and short steps of upkeep; True when one of these has more to do."""
+        """Heartbeat, lost runs, errands, and short steps of upkeep; True when one of these has more to do."""
         try:
             if now >= self._beat_at:
                 self._beat_at = now + self._settings.heartbeat
                 self._store.beat(self._instance, now)
                 self._lose(now)
-            more = [step(now) for step in self._upkeep]
-            return any(more)
+            more = [step(now) for step in (self._errands.step, *self._upkeep)]
         except Unavailable as error:
             self._away(error, now)
             return False
+        if self.failure is not None:
+            self._back()
+        return any(more)
 
     def _lose(self, now: float) -> None:
         """Runs whose process is gone end as unknown/lost."""
@@ -288,7 +295,8 @@ class Pipeline:
             logger.warning(
                 "taskscope: %s; it is tried again", error
             )  # else whoever started it hears an exception
-        self.failure = error
+        self.failure, self._beat_at = error, 0.0  # the heartbeat tells whether it is back when no events come
+        self._errands.suspend(error)
         self._retry_at = now + self._retry_after * random.uniform(0.5, 1.0)
         self._retry_after = min(self._retry_after * 2, _LAST_RETRY)
 
@@ -297,6 +305,7 @@ class Pipeline:
             whose = "is ours now" if isinstance(self.failure, NotOwner) else "is there again"
             logger.info("taskscope: the history %s", whose)
         self.failure, self._retry_after = None, _FIRST_RETRY
+        self._errands.resume()
 
     def _call(self, sink: Sink, what: str, call: Callable[[], None]) -> None:
         try:
