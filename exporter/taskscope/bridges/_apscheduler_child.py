@@ -7,12 +7,12 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from contextvars import Token
 from functools import partial
 from operator import attrgetter
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from taskscope.run import Making, Run, enter, leave
 
@@ -49,6 +49,8 @@ class Report(NamedTuple):
 class SubmissionId(str):
     """A job's id that knows of which submission it speaks, since APScheduler's own does not."""
 
+    __slots__ = ("carries",)
+
     carries: Any
     """The submission itself; in a process-pool child, and from there back home, the list of its reports."""
 
@@ -63,25 +65,12 @@ def carrying(job_id: str, carries: Any) -> SubmissionId:
     return carrier
 
 
-class Follower(Protocol):
-    """Is told when a run of a submission begins and ends, by its place in the submission. Never raises."""
+class Likeness:
+    """Looks like a job to an executor: what it is asked the job answers, except for `id` and `func`."""
 
-    def begin(self, place: int) -> Token[Making | None]:
-        """It begins; the token is for `leave`."""
+    __slots__ = ("job",)
 
-    def end(self, place: int, error: BaseException | None) -> None:
-        """It has ended, well or with this exception."""
-
-
-class StandIn:
-    """Stands in for a job in an executor: what it is asked the job answers, except for `id` and `func`."""
-
-    __slots__ = ("_follower", "_id", "job", "many", "times")
-
-    def __init__(self, job: Any, times: Any, follower: Follower, carries: Any) -> None:
-        self.job, self.times, self._follower = job, times, follower
-        self.many = len(times) > 1
-        self._id = carrying(job.id, carries)
+    job: Any
 
     args = property(attrgetter("job.args"))
     kwargs = property(attrgetter("job.kwargs"))
@@ -94,26 +83,28 @@ class StandIn:
     def __str__(self) -> str:
         return str(self.job)
 
-    @property
-    def id(self) -> str:
-        """The job's id, and more."""
-        return self._id
 
-    @property
-    def func(self) -> Callable[..., Any]:
+class StandIn(Likeness):
+    """Stands in for a job in a process-pool child, and has its runs measured."""
+
+    __slots__ = ("_many", "_reporter", "_times", "id")
+
+    def __init__(self, job: Any, times: Any, reporter: "Reporter", reports: list[Report]) -> None:
+        self.job, self._times, self._reporter = job, times, reporter
+        self._many = len(times) > 1
+        self.id = carrying(job.id, reports)
+
+    def func(self, *args: Any, **kwargs: Any) -> Any:
         """The job's function, followed."""
-        return self._call
-
-    def _call(self, *args: Any, **kwargs: Any) -> Any:
-        place = self.times.current if self.many else 0
-        token = self._follower.begin(place)
+        place = self._times.current if self._many else 0
+        token = self._reporter.begin(place)
         try:
             result = self.job.func(*args, **kwargs)
         except BaseException as error:
-            self._follower.end(place, error)
+            self._reporter.end(place, error)
             raise
         else:
-            self._follower.end(place, None)
+            self._reporter.end(place, None)
             return result
         finally:
             leave(token)

@@ -7,10 +7,11 @@ from typing import Any
 from apscheduler.executors.base import MaxInstancesReachedError
 from apscheduler.executors.debug import DebugExecutor
 from apscheduler.executors.pool import BasePoolExecutor
+from apscheduler.util import iscoroutinefunction_partial
 
 from taskscope.bridges._apscheduler_child import SubmissionId
 from taskscope.bridges._apscheduler_jobs import gap_before
-from taskscope.bridges._apscheduler_runs import Given, Submission, Watch
+from taskscope.bridges._apscheduler_runs import Awaited, Submission, Watch
 from taskscope.bridges._quiet import quiet
 
 logger = logging.getLogger("taskscope")
@@ -44,7 +45,8 @@ class Tap:
                 del vars(self.executor)[name]
                 if name in self._shadowed:
                     vars(self.executor)[name] = self._shadowed[name]
-        self.open.clear()
+        for submission in list(self.open):
+            submission.close()
 
     def _submit_job(self, job: Any, run_times: list[datetime]) -> None:
         try:
@@ -54,16 +56,12 @@ class Tap:
             raise
 
     def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
-        if not self.watch.active:
-            self._found["_do_submit_job"](job, run_times)
-            return
-        submission = self._opened(job, run_times)
+        submission = self._opened(job, run_times) if self.watch.active else None
         if submission is None:
             self._found["_do_submit_job"](job, run_times)
             return
         try:
-            given = Given(submission, run_times)
-            self._found["_do_submit_job"](given, given.times)
+            self._found["_do_submit_job"](submission, submission.times)
         except BaseException as error:
             self._abandon(submission, error)
             raise
@@ -71,10 +69,11 @@ class Tap:
     def _opened(self, job: Any, run_times: list[datetime]) -> Submission | None:
         """What follows these runs; None where trouble of ours keeps us from it."""
         try:
-            submission, watch = Submission(self, job, run_times), self.watch
+            awaited = self.awaits and iscoroutinefunction_partial(job.func)
+            submission, watch = (Awaited if awaited else Submission)(self, job, run_times), self.watch
             self._merge(job, run_times)
-            watch.submitted += len(submission.runs)
-            watch.previous[submission.key] = run_times[-1]
+            watch.submitted += len(run_times)
+            watch.previous[job._jobstore_alias, job.id] = run_times[-1]
         except Exception:
             logger.exception("taskscope cannot follow job %s; it runs unwatched", job.id)
             return None

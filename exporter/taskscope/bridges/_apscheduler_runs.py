@@ -15,17 +15,17 @@ from typing import Any, Protocol
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
+import msgspec
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED
-from apscheduler.util import iscoroutinefunction_partial
 
-from taskscope.bridges._apscheduler_child import Report, RunTimes, StandIn, in_child
+from taskscope.bridges._apscheduler_child import Likeness, Report, RunTimes, carrying, in_child
 from taskscope.bridges._apscheduler_jobs import Gap, job_name
 from taskscope.bridges._apscheduler_starts import Starts
 from taskscope.bridges._quiet import quiet
-from taskscope.contracts import Emit
+from taskscope.contracts import Emit, Told
 from taskscope.events import Error, Fact, Status
 from taskscope.failure import describe, reason_of
-from taskscope.instance import instance
+from taskscope.instance import instance as this_instance
 from taskscope.run import Making, Run, enter, leave
 
 _LATE = 600.0  # seconds
@@ -50,8 +50,8 @@ class Watch:
     """What the hooks on one scheduler share."""
 
     def __init__(self, scheduler: str, emit: Emit, instance: str, changed: Callable[[], None]) -> None:
-        self.scheduler, self.emit, self._given, self._changed = scheduler, quiet(emit), instance, changed
-        self.active = True
+        self.scheduler, self._instance, self._changed = scheduler, instance, changed
+        self.emit, self.active = quiet(emit), True
         self.submitted = 0
         self.previous: dict[tuple[str, str], datetime] = {}
         """When each job (job store, id) was last due."""
@@ -62,23 +62,30 @@ class Watch:
         self.lock = RLock()
         """Held while a run in a process pool changes: two threads of ours hear of it."""
         self.starts = Starts(quiet(self._heard))
-        self.instance = self._prefix = ""
-        self._pid, self._numbers = 0, count()
+        self._numbers = count()
+        self._pid, self._prefix = getpid(), uuid4().hex
         self._away: WeakValueDictionary[int, Submission] = WeakValueDictionary()
 
-    def known(self, job: Any, due: datetime, now: float) -> "Tracked":
-        """A run of this job, under an id that no other run has."""
-        if self._pid != getpid():  # after a fork two processes may submit the same due times
-            self._pid, self._prefix, self.instance = getpid(), uuid4().hex, self._given or instance()
-        return Tracked(self._prefix, job, next(self._numbers), due, now)
+    def known(self, job: Any, queue: str, times: Iterable[datetime], now: float) -> list["Tracked"]:
+        """A run of this job for each due time, under an id that no other run has."""
+        return [Tracked(self, queue, job, due, next(self._numbers), now) for due in times]
+
+    @property
+    def prefix(self) -> str:
+        """What no other scheduler object's ids begin with: after a fork two may submit the same due times."""
+        if self._pid != getpid():
+            self._pid, self._prefix = getpid(), uuid4().hex
+        return self._prefix
+
+    @property
+    def instance(self) -> str:
+        """The process that executes the runs."""
+        return self._instance or this_instance()
 
     def skip(self, job: Any, times: Iterable[datetime], reason: str, at: float | None = None) -> None:
         """Tell runs that will not be, by default as of now."""
-        now, name = at or time.time(), job_name(job)
-        for due in times:
-            if not self.active:
-                return
-            self.emit(partial(self._skipped, self.known(job, due, now), name, job.executor, reason))
+        for run in self.known(job, job.executor, times, at or time.time()):
+            self.emit(partial(_skipped, run, reason))
 
     def merge(self, job: Any, gap: Gap) -> None:
         """Take note that these runs will not be; `catch_up` tells them, soon and on a thread of ours."""
@@ -91,20 +98,6 @@ class Watch:
             while True:
                 job, gap, at = self._merged.popleft()
                 self.skip(job, gap.times(_COALESCED), "coalesced", at)
-
-    def _skipped(self, run: "Tracked", name: str, queue: str, reason: str) -> Fact:
-        return Fact(
-            scheduler=self.scheduler,
-            native=run.native,
-            status="skipped",
-            at=run.submitted,
-            anchor=run.anchor,
-            job=name,
-            due=run.due,
-            reason=reason,
-            queue=queue,
-            instance=self.instance,
-        )
 
     def send_away(self, submission: "Submission") -> int:
         """A number by which a process-pool child can speak of this submission."""
@@ -121,9 +114,14 @@ class Watch:
                 for key in [key for key in list(memory) if job_store in (None, key[0])]:
                     memory.pop(key, None)
 
+    def stop(self) -> None:
+        """Tell nothing more."""
+        self.emit, self.active = _ignore, False
+
     def abandon(self) -> None:
         """In a forked child: tell nothing more, and wait for nobody."""
-        self.active, self.lock = False, RLock()
+        self.stop()
+        self.lock = RLock()
         self.starts.abandon()
 
     def _heard(self, number: int, place: int, started: float, duration: float, pid: int) -> None:
@@ -131,43 +129,39 @@ class Watch:
             submission.hear(place, started, duration, pid)
 
 
-class Tracked:
-    """A run, from its submission to its end. Who it is, is worked out with its first fact, on a thread of ours."""
+class Tracked(msgspec.Struct, gc=False, eq=False):
+    """A run, from its submission to its end. Who it is, is worked out with its first fact, on a thread of ours.
 
-    __slots__ = (
-        "_due",
-        "_job",
-        "_native",
-        "_number",
-        "_prefix",
-        "begun",
-        "ended",
-        "started",
-        "submitted",
-        "worker",
-    )
+    The collector need not know of it (`gc=False`): nothing that it leads to leads back once the run has ended.
+    """
 
-    def __init__(self, prefix: str, job: Any, number: int, due: datetime, now: float) -> None:
-        self._prefix, self._job, self._number, self._due, self.submitted = prefix, job, number, due, now
-        self._native = ""
-        self.started: float | None = None
-        self.begun = 0.0
-        self.ended = False
-        self.worker = ""
+    watch: "Watch"
+    queue: str
+    job: Any
+    due_at: datetime
+    number: int
+    submitted: float
+    started: float | None = None
+    begun: float = 0.0
+    ended: bool = False
+    worker: str = ""
+    known_as: str = ""
 
     @property
     def native(self) -> str:
         """The scheduler object, the job, the due time and a number: no other run has the same."""
-        if not self._native:
-            job_id = self._job.id if self._job.id.isprintable() else ascii(self._job.id)
-            store = self._job._jobstore_alias
-            self._native = f"{self._prefix}:{store}:{job_id[:200]}:{self._due.timestamp()}:{self._number}"
-        return self._native
+        if not self.known_as:
+            job_id = self.job.id if self.job.id.isprintable() else ascii(self.job.id)
+            store = self.job._jobstore_alias
+            self.known_as = (
+                f"{self.watch.prefix}:{store}:{job_id[:200]}:{self.due_at.timestamp()}:{self.number}"
+            )
+        return self.known_as
 
     @property
     def due(self) -> float | None:
         """When it was due, in seconds since the epoch; None for a time before that."""
-        due = self._due.timestamp()
+        due = self.due_at.timestamp()
         return due if due > 0 else None
 
     @property
@@ -176,64 +170,111 @@ class Tracked:
 
         Retention never takes away runs of the last hour, so a younger id can never be among those it took.
         """
-        due = self._due.timestamp()
+        due = self.due_at.timestamp()
         return due if abs(self.submitted - due) < _LATE else self.submitted
 
+    def __call__(self) -> Run:
+        """The run as `current_run` tells it."""
+        return Run(*self.context())
 
-class Given(StandIn):
-    """A job as it is given to an executor."""
+    def context(self) -> tuple[Any, ...]:
+        """What a `Run` is made of."""
+        return self.watch.scheduler, job_name(self.job), self.native, 0, self.due, self.anchor
 
-    __slots__ = ("_submission",)
 
-    def __init__(self, submission: "Submission", times: Sequence[datetime]) -> None:
-        super().__init__(submission.job, RunTimes(times) if len(times) > 1 else times, submission, submission)
-        self._submission = submission
+class Moment(msgspec.Struct, gc=False, eq=False):
+    """Something that happened to a run, which becomes a fact on a thread of ours."""
 
-    @property
-    def id(self) -> str:
-        """The job's id, which leads back to the submission."""
-        return self._id if self._submission.tap.watch.active else self.job.id
+    run: Tracked
+    status: Status
+    at: float
+    started: float | None
+    duration: float | None = None
+    reason: str = ""
+    error: Error | None = None
 
-    @property
-    def func(self) -> Callable[..., Any]:
-        """The job's function, followed; a coroutine function where the executor asks for one."""
-        if self._submission.tap.awaits and iscoroutinefunction_partial(self.job.func):
-            return self._call_coroutine
-        return self._call
+    def __call__(self) -> Fact | None:
+        """The fact; None where the run's end, which says all of it, has been told meanwhile."""
+        run, status = self.run, self.status
+        if run.ended and status in ("queued", "started"):
+            return None
+        watch = run.watch
+        return Fact(
+            scheduler=watch.scheduler,
+            native=run.native,
+            status=status,
+            at=self.at,
+            anchor=run.anchor,
+            job=job_name(run.job),
+            due=run.due,
+            enqueued=run.submitted,
+            started=self.started,
+            duration=self.duration,
+            reason=self.reason,
+            queue=run.queue,
+            worker=run.worker,
+            instance=watch.instance,
+            error=self.error,
+        )
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return in_child, (self.job, self.times, *self._submission.send_away())
 
-    async def _call_coroutine(self, *args: Any, **kwargs: Any) -> Any:
-        place = self.times.current if self.many else 0
-        token = self._follower.begin(place)
+def _ignore(told: Told) -> None:
+    """Nobody wants to know any more."""
+
+
+def _skipped(run: Tracked, reason: str) -> Fact:
+    """The fact of a run that was never submitted."""
+    return Fact(
+        scheduler=run.watch.scheduler,
+        native=run.native,
+        status="skipped",
+        at=run.submitted,
+        anchor=run.anchor,
+        job=job_name(run.job),
+        due=run.due,
+        reason=reason,
+        queue=run.queue,
+        instance=run.watch.instance,
+    )
+
+
+class Submission(Likeness):
+    """A job handed to an executor, for one run or several.
+
+    It stands in for the job there, follows each of the runs and tells what becomes of it.
+    """
+
+    __slots__ = ("__weakref__", "enqueued", "id", "remote", "runs", "tap", "times")
+
+    def __init__(self, tap: Tapped, job: Any, times: Sequence[datetime]) -> None:
+        self.tap, self.job, self.enqueued = tap, job, time.time()
+        self.times = RunTimes(times) if len(times) > 1 else times
+        self.id: str = carrying(job.id, self)
+        """The job's id, which leads back to the submission until the executor has reported it back."""
+        self.remote = False
+        """Has it been sent to another process?"""
+        self.runs = tap.watch.known(job, tap.alias, times, self.enqueued)
+
+    def func(self, *args: Any, **kwargs: Any) -> Any:
+        """The job's function, followed."""
+        run, token = self._begin()
         try:
-            result = await self.job.func(*args, **kwargs)
+            result = self.job.func(*args, **kwargs)
         except BaseException as error:
-            self._follower.end(place, error)
+            self._end(run, error)
             raise
         else:
-            self._follower.end(place, None)
+            self._end(run, None)
             return result
         finally:
             leave(token)
 
-
-class Submission:
-    """A job handed to an executor, for one run or several: follows each of them and tells what becomes of it."""
-
-    __slots__ = ("__weakref__", "enqueued", "job", "remote", "runs", "tap")
-
-    def __init__(self, tap: Tapped, job: Any, times: Sequence[datetime]) -> None:
-        self.tap, self.job, self.enqueued = tap, job, time.time()
-        self.remote = False
-        """Has it been sent to another process?"""
-        self.runs = [tap.watch.known(job, due, self.enqueued) for due in times]
-
-    @property
-    def name(self) -> str:
-        """What the job is called."""
-        return job_name(self.job)
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What a process-pool child needs to follow its runs; from now on they are remote."""
+        self.remote = True
+        watch = self.tap.watch
+        runs = [run.context() for run in self.runs]
+        return in_child, (self.job, self.times, runs, watch.send_away(self), watch.starts.address())
 
     @property
     def key(self) -> tuple[str, str]:
@@ -243,46 +284,43 @@ class Submission:
     def open(self) -> None:
         """Tell that its runs wait."""
         for run in self.runs:
-            self._tell(run, "queued", self.enqueued)
+            self.tap.watch.emit(Moment(run, "queued", self.enqueued, None))
 
-    def begin(self, place: int) -> Token[Making | None]:
+    def close(self) -> None:
+        """The executor has reported it back, or nobody wants to know any more."""
+        self.id = self.job.id
+        self.tap.open.discard(self)
+
+    def _begin(self) -> tuple[Tracked, Token[Making | None]]:
         """A run begins, in this process."""
-        run = self.runs[place]
+        run = self.runs[self.times.current if isinstance(self.times, RunTimes) else 0]
         if not run.ended:
-            run.started = time.time()
-            self._tell(run, "started", run.started)
-        token = enter(partial(self._run, run))
+            run.started = now = time.time()
+            run.watch.emit(Moment(run, "started", now, now))
+        token = enter(run)
         run.begun = time.perf_counter()
-        return token
+        return run, token
 
-    def end(self, place: int, error: BaseException | None) -> None:
+    def _end(self, run: Tracked, error: BaseException | None) -> None:
         """A run has ended, in this process."""
-        run = self.runs[place]
         duration = time.perf_counter() - run.begun
         if run.ended:
             return
         if error is None:
-            self._finish(run, duration, None, "")
+            _finish(run, duration)
         else:
-            self._finish(run, duration, describe(error, skip=1), reason_of(error))
-
-    def send_away(self) -> tuple[Any, ...]:
-        """What a process-pool child needs to follow its runs; from now on they are remote."""
-        self.remote = True
-        watch = self.tap.watch
-        return [self._context(run) for run in self.runs], watch.send_away(self), watch.starts.address()
+            _finish(run, duration, reason_of(error), describe(error, skip=1))
 
     def settle(self, events: Sequence[Any]) -> None:
         """The executor is done with it: tell what is not told yet, give the events their plain id back."""
-        reports = getattr(events[0].job_id, "carries", ()) if self.remote and events else ()
+        if self.remote and events:
+            self._take(getattr(events[0].job_id, "carries", ()))
         for event in events:
             event.job_id = self.job.id
-        if reports:
-            self._take(reports)
         for run, event in zip(self.runs, events, strict=False):
             if not run.ended:
-                self._believe(run, event)
-        self.tap.open.discard(self)
+                _believe(run, event)
+        self.close()
 
     def abandon(self, error: BaseException) -> None:
         """The executor lost it, or never took it: its runs end without having come to their end."""
@@ -292,8 +330,8 @@ class Submission:
             for run in self.runs:
                 # a function that runs on in a thread, though nobody waits for it any more, tells its own end
                 if not run.ended and (run.started is None or self.remote):
-                    self._lose(run, error)
-        self.tap.open.discard(self)
+                    _lose(run, error, self.remote)
+        self.close()
 
     def hear(self, place: int, started: float, duration: float, pid: int) -> None:
         """A process-pool child says that a run has begun, or that it succeeded."""
@@ -302,10 +340,10 @@ class Submission:
             if run.ended:
                 return
             if run.started is None:
-                run.started, run.worker = started, f"{instance().split(':')[0]}:{pid}"
-                self._tell(run, "started", started)
+                run.started, run.worker = started, f"{this_instance().split(':')[0]}:{pid}"
+                run.watch.emit(Moment(run, "started", started, started))
             if duration >= 0:
-                self._finish(run, duration, None, "")
+                _finish(run, duration)
 
     def _take(self, reports: Iterable[Report]) -> None:
         with self.tap.watch.lock:
@@ -313,81 +351,58 @@ class Submission:
                 self.hear(report.place, report.started, -1.0, report.pid)
                 run = self.runs[report.place]
                 if not run.ended:
-                    self._finish(run, report.duration, report.error, report.reason)
+                    _finish(run, report.duration, report.reason, report.error)
 
-    def _believe(self, run: Tracked, event: Any) -> None:
-        """Only the event is known: the run was left out, or the executor has ways of its own to call."""
-        run.ended, now = True, time.time()
-        if event.code == EVENT_JOB_MISSED:
-            self._tell(run, "skipped", now, reason="misfire")
-        elif event.code == EVENT_JOB_ERROR:
-            self._tell(run, "failed", now, reason=reason_of(event.exception), error=describe(event.exception))
+
+class Awaited(Submission):
+    """The same of a coroutine function, in an executor that awaits it."""
+
+    __slots__ = ()
+
+    async def func(self, *args: Any, **kwargs: Any) -> Any:
+        """The job's function, followed."""
+        run, token = self._begin()
+        try:
+            result = await self.job.func(*args, **kwargs)
+        except BaseException as error:
+            self._end(run, error)
+            raise
         else:
-            self._tell(run, "success", now)
+            self._end(run, None)
+            return result
+        finally:
+            leave(token)
 
-    def _lose(self, run: Tracked, error: BaseException) -> None:
-        run.ended, reason = True, reason_of(error)
-        if reason == "cancelled" and run.started is None:
-            self._tell(run, "skipped", time.time(), reason=reason)
-            return
-        if isinstance(error, BrokenExecutor) or (self.remote and run.started is not None):
-            reason = "worker_lost"
-        self._tell(run, "failed", time.time(), reason=reason, error=describe(error))
 
-    def _finish(self, run: Tracked, duration: float, error: Error | None, reason: str) -> None:
-        run.ended, at = True, (run.started or 0.0) + duration
-        if reason:
-            self._tell(run, "failed", at, reason, error, duration)
-        else:
-            self._tell(run, "success", at, "", None, duration)
+def _finish(run: Tracked, duration: float, reason: str = "", error: Error | None = None) -> None:
+    """It ran to its end; `reason` says why it failed."""
+    run.ended, started = True, run.started
+    status: Status = "failed" if reason else "success"
+    run.watch.emit(Moment(run, status, (started or 0.0) + duration, started, duration, reason, error))
 
-    def _run(self, run: Tracked) -> Run:
-        return Run(*self._context(run))
 
-    def _context(self, run: Tracked) -> tuple[Any, ...]:
-        return self.tap.watch.scheduler, self.name, run.native, 0, run.due, run.anchor
+def _believe(run: Tracked, event: Any) -> None:
+    """Only the event is known: the run was left out, or the executor has ways of its own to call."""
+    if event.code == EVENT_JOB_MISSED:
+        _tell_end(run, "skipped", "misfire")
+    elif event.code == EVENT_JOB_ERROR:
+        _tell_end(run, "failed", reason_of(event.exception), describe(event.exception))
+    else:
+        _tell_end(run, "success")
 
-    def _tell(
-        self,
-        run: Tracked,
-        status: Status,
-        at: float,
-        reason: str = "",
-        error: Error | None = None,
-        duration: float | None = None,
-    ) -> None:
-        watch = self.tap.watch
-        if watch.active:
-            watch.emit(partial(self._fact, run, status, at, run.started, reason, error, duration))
 
-    def _fact(
-        self,
-        run: Tracked,
-        status: Status,
-        at: float,
-        started: float | None,
-        reason: str,
-        error: Error | None,
-        duration: float | None,
-    ) -> Fact | None:
-        """The fact; None where the run's end, which says all of it, has been told meanwhile."""
-        if run.ended and status in ("queued", "started"):
-            return None
-        watch = self.tap.watch
-        return Fact(
-            scheduler=watch.scheduler,
-            native=run.native,
-            status=status,
-            at=at,
-            anchor=run.anchor,
-            job=self.name,
-            due=run.due,
-            enqueued=self.enqueued,
-            started=started,
-            duration=duration,
-            reason=reason,
-            queue=self.tap.alias,
-            worker=run.worker,
-            instance=watch.instance,
-            error=error,
-        )
+def _lose(run: Tracked, error: BaseException, remote: bool) -> None:
+    """It will not come to its end."""
+    reason = reason_of(error)
+    if reason == "cancelled" and run.started is None:
+        _tell_end(run, "skipped", reason)
+        return
+    if isinstance(error, BrokenExecutor) or (remote and run.started is not None):
+        reason = "worker_lost"
+    _tell_end(run, "failed", reason, describe(error))
+
+
+def _tell_end(run: Tracked, status: Status, reason: str = "", error: Error | None = None) -> None:
+    """An end of which only this moment is known."""
+    run.ended = True
+    run.watch.emit(Moment(run, status, time.time(), run.started, None, reason, error))

@@ -54,7 +54,7 @@ class APSchedulerBridge(Bridge):
             if watch is None:
                 return
             watch.catch_up()
-            watch.active = False
+            watch.stop()
             self._scheduler.remove_listener(self._happened)
             while self._taps:
                 self._taps.pop().remove()
