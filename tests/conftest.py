@@ -1,15 +1,17 @@
 """The real servers that tests use. Fixtures of one part of the package are in its folder's own conftest."""
 
-from services.alertmanager import alertmanager, amtool
 from day.fixture import day
+from services.alertmanager import alertmanager, amtool
 from services.postgres import postgres, postgres_server, postgres_url
 from services.prometheus import prometheus, promtool
+from services.receivers import inbox
 from services.redis import redis, redis_server, redis_url
 
 __all__ = [
-    "day",
     "alertmanager",
     "amtool",
+    "day",
+    "inbox",
     "postgres",
     "postgres_server",
     "postgres_url",

@@ -59,7 +59,7 @@ class Alertmanager(Server):
 
     def get(self, path: str, **parameters: Any) -> Any:
         """An answer of Alertmanager's API."""
-        with urlopen(f"{self.base}/api/v2/{path}?{urlencode(parameters)}", timeout=10) as answer:
+        with urlopen(f"{self.base}/api/v2/{path}?{urlencode(parameters, doseq=True)}", timeout=10) as answer:
             return json.load(answer)
 
 
