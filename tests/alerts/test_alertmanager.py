@@ -1,0 +1,128 @@
+"""Who is told: routes, groups, muting and business hours of the shipped configuration, decided by Alertmanager."""
+
+import subprocess
+
+import pytest
+import yaml
+
+from services.process import until
+from services.receivers import ALERTS, seconds, shipped
+
+CONFIG = ALERTS / "alertmanager/alertmanager.yml"
+HISTORY, PAGER, TEAM, DIGEST = (f"taskscope-{name}" for name in ("history", "pager", "team", "digest"))
+JOB = {"scheduler": "billing", "job_name": "nightly"}
+
+
+@pytest.fixture
+def settings(inbox, tmp_path):
+    """The shipped configuration, made fast and told to the inbox."""
+    return shipped(inbox, tmp_path)
+
+
+def routes(route):
+    """A route and all below it."""
+    return [route, *(each for child in route.get("routes", ()) for each in routes(child))]
+
+
+def test_amtool_finds_nothing_wrong(amtool):
+    done = subprocess.run([amtool, "check-config", CONFIG], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert "1 templates" in done.stdout
+
+
+def test_alertmanager_loads_it_as_it_is_without_any_secret(alertmanager):
+    settings = yaml.safe_load(CONFIG.read_text())
+
+    alertmanager.configure(settings | {"templates": [str(CONFIG.parent / "templates/*.tmpl")]})
+
+    assert len(alertmanager.get("receivers")) == 5
+
+
+@pytest.mark.parametrize(
+    ("receivers", "labels"),
+    [
+        ([HISTORY, PAGER], {"alertname": "TaskscopeJobFailing", "severity": "critical"}),
+        ([HISTORY, PAGER], {"alertname": "TaskscopeJobOverdue", "severity": "critical", **JOB}),
+        ([HISTORY, PAGER], {"alertname": "TaskscopeDown", "severity": "critical"}),
+        ([HISTORY, TEAM], {"alertname": "TaskscopeJobFailing", "severity": "warning", **JOB}),
+        ([HISTORY, TEAM], {"alertname": "TaskscopeJobOverdue", "severity": "warning", **JOB}),
+        ([HISTORY, DIGEST], {"alertname": "TaskscopeSchedulerPaused", "severity": "info"}),
+        ([HISTORY, TEAM], {"alertname": "TaskscopeJobFailing", "severity": "sev2"}),
+        ([HISTORY, TEAM], {"alertname": "TaskscopeJobFailing"}),
+        (["taskscope-watchdog"], {"alertname": "TaskscopeWatchdog", "severity": "info"}),
+        ([TEAM], {"alertname": "NodeFilesystemFull", "severity": "critical"}),
+    ],
+)
+def test_an_alert_reaches(amtool, receivers, labels):
+    pairs = [f"{name}={value}" for name, value in labels.items()]
+    verify = f"--verify.receivers={','.join(receivers)}"
+
+    command = [amtool, "config", "routes", "test", f"--config.file={CONFIG}", verify, *pairs]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_no_secret_and_no_foreign_address_is_in_it():
+    text = CONFIG.read_text()
+
+    assert not [line for line in text.splitlines() if "password:" in line or "_key:" in line]
+    addresses = [word for word in text.split() if "://" in word]
+    assert all("://localhost:" in one or ".example.org" in one for one in addresses)
+
+
+def test_every_repetition_is_a_multiple_of_the_group_interval():
+    everything = routes(yaml.safe_load(CONFIG.read_text())["route"])[1]
+
+    for route in routes(everything):
+        full = everything | route
+        assert seconds(full["repeat_interval"]) % seconds(full["group_interval"]) == 0
+
+
+def test_the_dead_mans_switch_calls_again_and_again_and_tells_nobody_else(alertmanager, inbox, settings):
+    alertmanager.configure(settings)
+
+    alertmanager.tell([{"labels": {"alertname": "TaskscopeWatchdog", "severity": "info"}}])
+
+    until(lambda: len(inbox.at("/taskscope-watchdog")) >= 3)
+    assert {one.path for one in inbox.notifications} == {"/taskscope-watchdog"}
+
+
+def test_many_overdue_jobs_of_a_scheduler_are_one_page(alertmanager, inbox, settings):
+    alertmanager.configure(settings)
+    overdue = {"alertname": "TaskscopeJobOverdue", "severity": "critical", "scheduler": "billing"}
+
+    alertmanager.tell([{"labels": overdue | {"job_name": f"job-{number}"}} for number in range(50)])
+
+    until(lambda: inbox.at("/pagerduty"))
+    until(lambda: sum(len(one.body["alerts"]) for one in inbox.at("/taskscope-history")) >= 50)
+    assert len({one.body["dedup_key"] for one in inbox.at("/pagerduty")}) == 1
+
+
+def test_failing_jobs_are_a_page_each(alertmanager, inbox, settings):
+    alertmanager.configure(settings)
+    failing = {"alertname": "TaskscopeJobFailing", "severity": "critical", "scheduler": "billing"}
+
+    alertmanager.tell([{"labels": failing | {"job_name": f"job-{number}"}} for number in range(3)])
+
+    until(lambda: len({one.body["dedup_key"] for one in inbox.at("/pagerduty")}) == 3)
+
+
+@pytest.mark.parametrize("severity", ["info", "warning"])
+@pytest.mark.parametrize("open_now", [True, False])
+def test_business_hours_let_through_and_hold_back(alertmanager, inbox, settings, severity, open_now):
+    never = {"years": ["2000"]}
+    settings["time_intervals"][0]["time_intervals"] = [{} if open_now else never]
+    taskscope = settings["route"]["routes"][0]["routes"]
+    taskscope[-1]["active_time_intervals"] = ["business-hours"]  # as the comment there offers
+    alertmanager.configure(settings)
+
+    alertmanager.tell([{"labels": {"alertname": "TaskscopeSchedulerPaused", "severity": severity}}])
+
+    if open_now:
+        until(lambda: inbox.mails)
+    else:
+        until(lambda: inbox.at("/taskscope-history"))
+        with pytest.raises(pytest.fail.Exception, match="did not happen"):
+            until(lambda: inbox.mails, timeout=1)
