@@ -250,4 +250,4 @@ def test_the_shipped_receivers_are_all_told_with_their_secrets(alertmanager, inb
     mail = inbox.mails[0]
     assert mail["Subject"] == "[WARNING] TaskscopeJobFailing: billing/hourly"
     assert [part.get_content_type() for part in mail.iter_parts()] == ["text/plain", "text/html"]
-    assert {one.authorization for one in inbox.at("/taskscope-history")} == {"Bearer secret of taskscope_token"}
+    assert {one.authorization for one in inbox.at("/taskscope-history")} == {"Bearer secret of token"}

@@ -100,7 +100,8 @@ class _Smtp(socketserver.StreamRequestHandler):
 
 def shipped(inbox: Inbox, directory: Path) -> dict[str, Any]:
     """The shipped configuration at `SPEED`, with its receivers at `inbox` and its secrets in `directory`."""
-    settings: dict[str, Any] = yaml.safe_load((ALERTS / "alertmanager/alertmanager.yml").read_text())
+    text = (ALERTS / "alertmanager/alertmanager.yml").read_text()
+    settings: dict[str, Any] = yaml.safe_load(text.replace("# http_config", "http_config"))  # as with a token
     settings["templates"] = [str(ALERTS / "alertmanager/templates/*.tmpl")]
     settings["global"] |= {"smtp_smarthost": inbox.smarthost, "smtp_require_tls": False}
     for receiver in settings["receivers"]:
