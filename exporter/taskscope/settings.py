@@ -46,7 +46,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long runs are kept. Open and recent runs always are."""
+    """How long runs and alerts are kept. Open and recent runs always are, and active alerts."""
 
     max_age: Annotated[Seconds | None, Meta(description="Older runs go; null keeps them.")] = 30 * 86400.0
     max_runs: Annotated[Count | None, Meta(description="Beyond the newest N, runs go; null keeps them.")] = (
@@ -56,6 +56,16 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         dict[str, Seconds], Meta(description="Maximum age by job pattern, where it differs.")
     ] = {}
     max_runs_per_job: Annotated[Count | None, Meta(description="Newest N of every job.")] = None
+    max_alerts: Annotated[
+        Count, Meta(description="Newest N of past alerts, and of active ones; `max_age` holds for past ones.")
+    ] = 10_000
+    alert_silence: Annotated[
+        Seconds,
+        Meta(
+            description="An active alert that Alertmanager did not send again for so long is past; keep it above "
+            "Alertmanager's `repeat_interval`."
+        ),
+    ] = 25 * 3600.0
     rollups: Annotated[Seconds, Meta(description="How long hourly rollups are kept.")] = 400 * 86400.0
     interval: Annotated[Seconds, Meta(description="How often retention looks; also at start.")] = 600.0
     chunk: Annotated[
@@ -141,7 +151,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[Annotated[float, Meta(gt=0, lt=100)], ...], Meta(description="Percentiles that `/stats` gives.")
     ] = (50, 90, 95, 99)
     buckets: Annotated[Bounds, Meta(description="Upper bounds of the histograms, in seconds.")] = Bounds()
-    retention: Annotated[Retention, Meta(description="How long runs are kept.")] = Retention()
+    retention: Annotated[Retention, Meta(description="How long runs and alerts are kept.")] = Retention()
     limits: Annotated[Limits, Meta(description="Bounds on events and requests.")] = Limits()
     jobs: Annotated[tuple[JobRule, ...], Meta(description="What you say about jobs, by pattern.")] = ()
     schedulers: Annotated[

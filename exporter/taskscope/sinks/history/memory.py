@@ -1,4 +1,4 @@
-"""Runs in memory, for `history=None`: the same merging and counting, nothing on disk."""
+"""Runs and alerts in memory, for `history=None`: the same merging and counting, nothing on disk."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,6 +9,8 @@ from taskscope.counts import Counts, JobState, fold
 from taskscope.events import JobKey
 from taskscope.facts import ENDED, Change, Row, merge
 from taskscope.settings import Settings
+from taskscope.sinks.history.alert_log import AlertLog
+from taskscope.sinks.history.records import Alert
 from taskscope.sinks.history.store import Applied, Store
 
 KEPT = 10_000
@@ -26,6 +28,7 @@ class MemoryStore(Store):
         self._open: OrderedDict[bytes, Row] = OrderedDict()
         self._ended: OrderedDict[bytes, Row] = OrderedDict()
         self._totals: dict[JobKey, Counts] = {}
+        self.alert_log = AlertLog()
 
     def open(self) -> None:
         """Nothing to do."""
@@ -60,6 +63,10 @@ class MemoryStore(Store):
     def lost(self, now: float, after: float) -> Iterable[Row]:
         """None: runs of a process that ended are forgotten with it."""
         return ()
+
+    def record(self, alerts: Sequence[Alert]) -> None:
+        """Keep what was told of alerts."""
+        self.alert_log.record(alerts)
 
     def close(self) -> None:
         """Nothing to do."""

@@ -1,4 +1,4 @@
-"""What can be asked of the history: pages of runs, one run, job names, statistics, trends."""
+"""What can be asked of the history: pages of runs, one run, job names, statistics, trends, alerts."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -9,9 +9,18 @@ from taskscope.counts import OTHER
 from taskscope.errors import BadArgument
 from taskscope.events import JobKey
 from taskscope.settings import Settings
-from taskscope.sinks.history import filters, pages, schema, statistics
+from taskscope.sinks.history import alerts, filters, pages, schema, statistics
 from taskscope.sinks.history.reader import Reader
-from taskscope.sinks.history.records import Bucket, Filter, JobStats, Page, Run, SortColumn
+from taskscope.sinks.history.records import (
+    AlertFilter,
+    AlertPage,
+    Bucket,
+    Filter,
+    JobStats,
+    Page,
+    Run,
+    SortColumn,
+)
 from taskscope.sinks.history.statistics import DAY, Window
 
 MAX_OFFSET = 100_000
@@ -153,6 +162,14 @@ class Queries:
         tomorrow = (int(time.time() * 1000) // DAY + 1) * DAY
         stats = self.stats(tomorrow - 31 * DAY, tomorrow, [95], jobs or ())
         return {(job.scheduler, job.job): job.percentiles["p95"] for job in stats[1:] if job.percentiles}
+
+    def alerts(
+        self, filter: AlertFilter, *, limit: int, offset: int = 0, after: bytes | None = None
+    ) -> AlertPage:
+        """One page of what Alertmanager told, newest first, going on `after` a page's last alert."""
+        _check(limit, self._limit, offset, after, None)
+        with self._reader.snapshot() as connection:
+            return alerts.page(connection, filter, limit, offset, after)
 
     def close(self) -> None:
         """Close all connections; questions under way are answered."""

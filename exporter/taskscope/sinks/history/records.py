@@ -1,12 +1,17 @@
-"""What the history is asked, and what it answers. Times are ms since the epoch, durations µs; None = unknown."""
+"""What the history is asked, what it answers, and what it is told of alerts.
+
+Times are ms since the epoch, durations µs; None = unknown.
+"""
 
 from typing import Literal
 
 import msgspec
 
 from taskscope.events import JobKey, Status
+from taskscope.identity import run_id
 
 SortColumn = Literal["started_at", "ended_at", "duration", "task", "status"]
+AlertStatus = Literal["active", "recovered"]
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,3 +106,77 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     mean: float | None
     max: float | None
     percentiles: dict[str, float]
+
+
+AGAIN = 60_000
+"""ms. An alert that is told to fire so long after it was told to be resolved fires again; before, it is old news."""
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """What was told of one alert, from its start on; 0 = never."""
+
+    fingerprint: str
+    started: int
+    ended: int = 0
+    """As it was told with `resolved`."""
+    fired: int = 0
+    """When it was last told to fire, by our clock."""
+    resolved: int = 0
+    """When it was last told to be resolved, by our clock."""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    generator: str = ""
+
+    @property
+    def id(self) -> bytes:
+        """Orders by the start, as a run's does; the same whenever the same alert is told of again."""
+        return run_id("", self.fingerprint, 0, self.started)
+
+    @property
+    def fires(self) -> bool:
+        """Is that the last that was told?"""
+        return self.fired > self.resolved + AGAIN
+
+    def merge(self, other: "Alert") -> "Alert":
+        """What both tell; texts are of the later one."""
+        return msgspec.structs.replace(
+            max(self, other, key=_told),
+            ended=max(self.ended, other.ended),
+            fired=max(self.fired, other.fired),
+            resolved=max(self.resolved, other.resolved),
+        )
+
+
+class AlertFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which alerts; as `Filter`."""
+
+    now: int
+    """ms; decides, with `silence`, which are active."""
+    silence: int
+    """An alert that was not told to fire for so many ms is past."""
+    status: tuple[AlertStatus, ...] = ()
+    severity: tuple[str, ...] = ()
+    name: tuple[str, ...] = ()
+    scheduler: tuple[str, ...] = ()
+    job: tuple[str, ...] = ()
+    since: int | None = None
+    """Active at or after, ms."""
+    until: int | None = None
+    """Started before, ms."""
+
+
+class AlertPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some alerts of many, newest first."""
+
+    alerts: list[tuple[Alert, bool]]
+    """Each, and whether it is active: it was last told to fire, and that was neither long ago nor before the same
+    alert started anew."""
+    total: int
+    after: bytes | None
+    """The last id of this page, from which the next one goes on; None at the end."""
+
+
+def _told(alert: Alert) -> tuple[object, ...]:
+    """A total order, so that it does not matter which of two was told first."""
+    texts = (sorted(alert.annotations.items()), sorted(alert.labels.items()), alert.generator)
+    return (max(alert.fired, alert.resolved), *texts)

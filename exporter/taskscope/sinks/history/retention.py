@@ -17,7 +17,7 @@ from taskscope.events import JobKey
 from taskscope.facts import RANK
 from taskscope.identity import first_id
 from taskscope.settings import Settings
-from taskscope.sinks.history import lost
+from taskscope.sinks.history import alerts, lost
 from taskscope.sinks.history.merge import slices
 from taskscope.sinks.history.removed import removing
 from taskscope.sinks.history.schema import job, rollup, run
@@ -123,7 +123,7 @@ class Retention:
         return rest, len(gone)
 
     def _tidy(self, now: float) -> Iterator[int]:
-        """Forget old rollups, hour by hour, and processes that have been silent for a day."""
+        """Forget old rollups, hour by hour, old alerts, and processes that have been silent for a day."""
         before = int(now - self._rules.rollups) // _HOUR
         for hours in (1, 24):
             old = (rollup.c.hours == hours, rollup.c.at < before - hours)
@@ -131,8 +131,14 @@ class Retention:
                 with self._store.transaction() as connection:
                     connection.execute(sa.delete(rollup).where(rollup.c.hours == hours, rollup.c.at == at))
                 yield 0
+        while self._forget_alerts(now):
+            yield 0
         with self._store.transaction() as connection:
             lost.sweep(connection, now - _DAY)
+
+    def _forget_alerts(self, now: float) -> int:
+        with self._store.transaction() as connection:
+            return alerts.remove(connection, self._rules, now)
 
     def _oldest(self, old: Iterable[Any]) -> int | None:
         with self._store.transaction() as connection:

@@ -181,7 +181,7 @@ alert = sa.Table(
     sa.Column("annotations", _TEXT, nullable=False),
     sa.Column("generator", _TEXT, nullable=False),
 )
-"""What Alertmanager told of alerts: a records.Alert for each (fingerprint, started); JSON in `labels`, `annotations`."""
+"""What Alertmanager told: a records.Alert for each (fingerprint, started); `labels` and `annotations` are JSON."""
 
 sa.Index("alert_by_fingerprint", alert.c.fingerprint, alert.c.id)
 

@@ -13,11 +13,13 @@ from taskscope.errors import NotOwner
 from taskscope.events import JobKey
 from taskscope.facts import Change, Row
 from taskscope.settings import Settings
+from taskscope.sinks.history import alerts as alert_table
 from taskscope.sinks.history import lost, merge, names, replica, rollups, schema
 from taskscope.sinks.history.database import Database
 from taskscope.sinks.history.ledger import Ledger
 from taskscope.sinks.history.migrate import migrate
 from taskscope.sinks.history.owner import Owner
+from taskscope.sinks.history.records import Alert
 from taskscope.sinks.history.removed import Removed
 from taskscope.sinks.history.store import Applied, Store
 
@@ -116,6 +118,11 @@ class SqlStore(Store):
         """Runs in progress whose process is gone or silent, oldest first."""
         with self.transaction() as connection:
             return lost.lost(connection, now, after)
+
+    def record(self, alerts: Sequence[Alert]) -> None:
+        """Keep what was told of alerts."""
+        with self.transaction() as connection:
+            alert_table.record(connection, alerts)
 
     def close(self) -> None:
         """Let go of the connection and the file."""

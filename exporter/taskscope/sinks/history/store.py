@@ -8,6 +8,7 @@ import msgspec
 from taskscope.counts import Counts, Exemplar, JobState
 from taskscope.events import JobKey
 from taskscope.facts import Change, Row
+from taskscope.sinks.history.records import Alert
 
 
 class Applied(msgspec.Struct):
@@ -61,6 +62,10 @@ class Store(ABC):
 
         Each as a row that holds its id, scheduler, job, `started`, `enqueued` and the LOST bit; `apply` them.
         """
+
+    @abstractmethod
+    def record(self, alerts: Sequence[Alert]) -> None:
+        """Keep what was told of alerts, in one transaction; order and repetition do not matter."""
 
     @abstractmethod
     def close(self) -> None:
