@@ -36,6 +36,9 @@ class Bridge(ABC):
     * **Every run is told, each under an id of its own.** `Fact.native` is the same in all facts of a run and different
       for any two runs, also when they overlap, repeat a due time or take no time at all. Every run that started ends
       in a fact: a worker that died is an ending too.
+    * **One anchor, or none.** All facts of a run give the same `Fact.anchor`, or none gives any. Without one the fact
+      that is stored first chooses the run's id by its own time, and the others find it again, in another batch, process
+      or replica, until `dedup_window` after the run has ended; what is told later than that makes another run.
     * **The start is told before the end** where one process sees both; consumers bear any other order all the same.
       An end that says when the run was enqueued and started says that these are facts, too.
     * **Measured, not guessed.** Durations come from the monotonic clock of whoever executes; what a bridge does not

@@ -23,6 +23,11 @@ def anchor_ms(run: bytes) -> int:
     return int.from_bytes(run[:6], "big")
 
 
+def key(run: bytes) -> bytes:
+    """What is left of a run id without its anchor: the same in every id that the run could have."""
+    return run[6:]
+
+
 def first_id(ms: int) -> bytes:
     """The smallest id a run of this moment can have: the border of a range of ids."""
     return max(0, ms).to_bytes(6, "big") + bytes(10)

@@ -8,6 +8,7 @@ from alembic.script import ScriptDirectory
 from histories import done, opened, row, select, stored
 
 from taskscope.errors import TooNew
+from taskscope.facts import Bit
 from taskscope.sinks.history import schema
 from taskscope.sinks.history.migrate import migrate
 
@@ -104,3 +105,20 @@ def test_a_migration_that_is_rolled_back_leaves_nothing_behind(history_url: str)
 
     with engine(history_url).connect() as connection:
         assert sa.inspect(connection).get_table_names() == []
+
+
+def test_a_history_from_before_runs_without_an_anchor_takes_them_in(history_url: str):
+    with opened(history_url) as store:
+        store.apply([done(1)])
+        with store.transaction() as connection:
+            connection.exec_driver_sql("DROP TABLE open_run")
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0002'")
+    before = stored(history_url)
+
+    unanchored = row(2, "started")
+    unanchored.facts |= Bit.UNANCHORED
+    with opened(history_url) as store:
+        store.apply([unanchored])
+
+    assert before.items() <= stored(history_url).items()
+    assert select(history_url, "SELECT count(*) FROM open_run") == [(1,)]

@@ -8,10 +8,12 @@ from msgspec.structs import replace
 from taskscope.counts import Counts, JobState, fold
 from taskscope.events import JobKey
 from taskscope.facts import ENDED, Change, Row, merge
+from taskscope.identity import key
 from taskscope.settings import Settings
 from taskscope.sinks.history.alert_log import AlertLog
 from taskscope.sinks.history.records import Alert
 from taskscope.sinks.history.store import Applied, Store
+from taskscope.sinks.history.unanchored import provisional, settled
 
 KEPT = 10_000
 """Ended runs that are remembered, so that what is told of them twice counts once."""
@@ -27,6 +29,8 @@ class MemoryStore(Store):
         self._kept = kept
         self._open: OrderedDict[bytes, Row] = OrderedDict()
         self._ended: OrderedDict[bytes, Row] = OrderedDict()
+        self._ids: dict[bytes, bytes] = {}
+        """Of the runs without an anchor among them."""
         self._totals: dict[JobKey, Counts] = {}
         self.alert_log = AlertLog()
 
@@ -40,9 +44,9 @@ class MemoryStore(Store):
         label: Callable[[JobKey], JobKey] = lambda key: key,
     ) -> Applied:
         """Merge and count."""
-        changes = [change for row in rows if (change := self._merge(row)).added]
-        _trim(self._ended, self._kept)
-        _trim(self._open, OPEN)
+        changes = [change for row in self._identified(rows) if (change := self._merge(row)).added]
+        self._trim(self._ended, self._kept)
+        self._trim(self._open, OPEN)
         delta = fold(changes, self._settings.buckets, label)
         limit = self._settings.names_per_job
         totals = {job: self._totals.get(job, Counts()).plus(new, limit) for job, new in delta.counts.items()}
@@ -71,6 +75,15 @@ class MemoryStore(Store):
     def close(self) -> None:
         """Nothing to do."""
 
+    def _identified(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows under the ids of their runs."""
+        proposed = provisional(rows)
+        if not proposed:
+            return rows
+        for run, id_ in proposed.items():
+            self._ids.setdefault(run, id_)
+        return settled(rows, self._ids)
+
     def _merge(self, row: Row) -> Change:
         old = self._open.pop(row.id, None) or self._ended.pop(row.id, None)
         new = merge(old, row) if old else row
@@ -78,7 +91,7 @@ class MemoryStore(Store):
         kept[row.id] = replace(new, detail=None) if new.detail else new
         return Change(new, new.facts & ~(old.facts if old else 0))
 
-
-def _trim(rows: OrderedDict[bytes, Row], kept: int) -> None:
-    while len(rows) > kept:
-        rows.popitem(last=False)
+    def _trim(self, rows: OrderedDict[bytes, Row], kept: int) -> None:
+        while len(rows) > kept:
+            run, _ = rows.popitem(last=False)
+            self._ids.pop(key(run), None)

@@ -4,6 +4,7 @@ Open runs stay, and so do runs anchored or changed within `dedup_window`. A SQLi
 shrink: its free pages are used again (`VACUUM` it by hand while nobody owns it, if it must be smaller).
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
@@ -17,7 +18,7 @@ from taskscope.events import JobKey
 from taskscope.facts import RANK
 from taskscope.identity import first_id
 from taskscope.settings import Settings
-from taskscope.sinks.history import alerts, lost
+from taskscope.sinks.history import alerts, lost, open_runs
 from taskscope.sinks.history.merge import slices
 from taskscope.sinks.history.removed import removing
 from taskscope.sinks.history.schema import job, rollup, run
@@ -45,6 +46,7 @@ class Retention:
         self._rules = store.settings.retention
         self._clock = _Clock(monotonic)
         self._pass: Iterator[int] | None = None
+        self._forgot_at = -math.inf
 
     def plan(self, now: float) -> dict[JobKey, int]:
         """How many runs of which job would go now; nothing is removed."""
@@ -75,6 +77,7 @@ class Retention:
         settled = now - self._settings.dedup_window
         for sweep in self._sweeps(jobs, now):
             yield from self._remove(sweep, jobs.get(sweep.job), int(settled)) if sweep else (0,)
+        yield from self._forget(now)
         yield from self._tidy(now)
 
     def _sweeps(self, jobs: Mapping[int, JobKey], now: float) -> Iterator[Sweep | None]:
@@ -121,6 +124,19 @@ class Retention:
             self._store.removed.note(connection, gone[-1], sweep.job, key)
         rest = replace(sweep, after=runs[-1][0]) if len(runs) == chunk else None
         return rest, len(gone)
+
+    def _forget(self, now: float) -> Iterator[int]:
+        """Let go of the ids of runs that ended long ago; once in the while that they are kept: it reads them all."""
+        if now - self._forgot_at < self._settings.dedup_window:
+            return
+        self._forgot_at = now
+        settled = int(now - self._settings.dedup_window)
+        rest: bytes | None = b""
+        while rest is not None:
+            with self._store.transaction() as connection:
+                removing(connection)
+                rest = open_runs.sweep(connection, rest, self._rules.chunk, settled)
+            yield 0
 
     def _tidy(self, now: float) -> Iterator[int]:
         """Forget old rollups, hour by hour, old alerts, and processes that have been silent for a day."""

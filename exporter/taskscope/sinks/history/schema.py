@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from taskscope.facts import RANK
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision that this code reads and writes: the newest file in migrations/versions."""
 
 NAMESPACE = "taskscope"
@@ -104,6 +104,15 @@ detail = sa.Table(
     sqlite_with_rowid=False,
 )
 """The heavy texts of a run, by run id; only runs that have any."""
+
+open_run = sa.Table(
+    "open_run",
+    metadata,
+    sa.Column("key", sa.LargeBinary(10), primary_key=True),
+    sa.Column("id", sa.LargeBinary(16), nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The id that a run without an anchor got by its first fact, by identity.key; until its run has long ended."""
 
 replica = sa.Table(
     "replica",

@@ -18,6 +18,7 @@ from taskscope.sinks.history import lost, merge, names, replica, rollups, schema
 from taskscope.sinks.history.database import Database
 from taskscope.sinks.history.ledger import Ledger
 from taskscope.sinks.history.migrate import migrate
+from taskscope.sinks.history.open_runs import OpenRuns
 from taskscope.sinks.history.owner import Owner
 from taskscope.sinks.history.records import Alert
 from taskscope.sinks.history.removed import Removed
@@ -42,6 +43,7 @@ class SqlStore(Store):
         self._clock = clock
         self._jobs, self._names = names.jobs(), names.names()
         self._merger = merge.Merger(self._jobs, self._names)
+        self._open_runs = OpenRuns()
         self._counters: Ledger[Counts] = Ledger(schema.counter, _decode_counts, _COUNTS_REMEMBERED)
         self._states: Ledger[JobState] = Ledger(schema.job_state, _decode_state, 0)
         self._rollups: Ledger[rollups.Rollup] = Ledger(schema.rollup, rollups.decode, _ROLLUPS_REMEMBERED)
@@ -75,7 +77,8 @@ class SqlStore(Store):
     ) -> Applied:
         """Merge, count and save in one transaction; details in `Store.apply`."""
         with self.transaction() as connection:
-            kept = self._unexpired(connection, rows)
+            runs = self._identified(connection, rows)
+            kept = self._unexpired(connection, runs)
             changes = self._merger.merge(connection, kept, self._clock())
             delta = fold(changes, self.settings.buckets, label)
             totals = self._count(connection, delta.counts)
@@ -85,7 +88,7 @@ class SqlStore(Store):
                 totals = self._all_totals(connection)
         self._uncertain = False
         return Applied(
-            changes=changes, totals=totals, exemplars=delta.exemplars, expired=len(rows) - len(kept)
+            changes=changes, totals=totals, exemplars=delta.exemplars, expired=len(runs) - len(kept)
         )
 
     def totals(self) -> dict[JobKey, Counts]:
@@ -149,13 +152,17 @@ class SqlStore(Store):
 
     def _forget(self) -> None:
         self._uncertain = True
-        for remembered in (self._jobs, self._names, self._counters, self._rollups):
+        for remembered in (self._jobs, self._names, self._open_runs, self._counters, self._rollups):
             remembered.forget()
+
+    def _identified(self, connection: sa.Connection, rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows under the ids of their runs, which nobody removes before this transaction has ended."""
+        if connection.dialect.name == "postgresql":  # another replica may have removed some
+            self.removed.load(connection)
+        return self._open_runs.settle(connection, rows)
 
     def _unexpired(self, connection: sa.Connection, rows: Sequence[Row]) -> Sequence[Row]:
         """The rows but those whose run retention has removed."""
-        if connection.dialect.name == "postgresql":  # another replica may have removed some
-            self.removed.load(connection)
         if not rows or rows[0].id > self.removed.highest:
             return rows
         old = [row.id for row in rows if self.removed.covers(row)]
