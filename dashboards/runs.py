@@ -1,0 +1,153 @@
+"""Runs: the history of every run, filtered, with the way to each of them."""
+
+from grafana_foundation_sdk.builders import stat as stats
+from grafana_foundation_sdk.builders import table as tables
+from grafana_foundation_sdk.builders.dashboard import CustomVariable, Dashboard
+
+from dashboards.house import api, link_to, page, row
+from dashboards.infinity import (
+    SPAN,
+    Ask,
+    amount,
+    answers,
+    api_table,
+    api_tiles,
+    choices,
+    chosen,
+    duration,
+    flag,
+    moment,
+    typed,
+    word,
+)
+from dashboards.panels import OUTCOMES, Texts
+
+STATUS: Texts = {status: ("", colour) for status, colour in OUTCOMES.items()} | {
+    "started": ("", "light-blue"),
+    "queued": ("", "text"),
+}
+"""The colours of runs by status, also while they have not ended."""
+RUNS = chosen("/api/task/", task="job_name", scheduler="scheduler", slow="slow")
+STATS = chosen("/api/task/stats", task="job_name", scheduler="scheduler")
+FILTERS = {**SPAN, "status": "${status:csv}", "q": "$q"}
+MOST = "500"
+"""Rows of the table: who wants more asks a narrower question."""
+
+SCHEDULER_FIELD, JOB_FIELD, RUN_FIELD = (f"${{__data.fields.{name}}}" for name in ("Scheduler", "Job", "Run"))
+JOB_PAGE = link_to("job", scheduler=SCHEDULER_FIELD, job_name=JOB_FIELD)
+RUN_PAGE = link_to("run", run_id=RUN_FIELD)
+
+
+def dashboard() -> Dashboard:
+    """The page."""
+    return page(
+        "runs",
+        "Runs",
+        "The history of every run that the filters leave, and the way to each of them.",
+        row("", found(), numbers()),
+        row("", history()),
+        row("", by_job()),
+        variables=[
+            api(),
+            answers("scheduler", "Scheduler", "scheduler", "/api/job/?limit=1000", "data", "scheduler"),
+            answers("job_name", "Job", "task", chosen("/api/task/unique-tasks", scheduler="scheduler")),
+            choices("status", "Status", {status: status for status in STATUS}),
+            slow(),
+            typed("q", "Text"),
+        ],
+        refresh="10s",
+    )
+
+
+def slow() -> CustomVariable:
+    """`$slow`: only runs that took longer than this; without a choice all."""
+    limits = {"its job's p95": "p95", "1 s": "1000", "10 s": "10000", "1 min": "60000", "10 min": "600000"}
+    return choices("slow", "Longer than", limits, many=False).all_value("slow=")
+
+
+def found() -> stats.Panel:
+    """How many there are."""
+    return api_tiles(
+        "Runs found",
+        "All runs that the filters leave; exact up to 10 000, beyond that an estimate.",
+        Ask(RUNS, "", amount("Runs", "total"), limit="1", **FILTERS),
+        [amount("Runs", "total")],
+        width=4,
+    )
+
+
+def numbers() -> stats.Panel:
+    """What all runs of the chosen jobs add up to."""
+    columns = [
+        amount("Runs", "runs"),
+        amount("Failed", "failure_rate", "percentunit", levels={0: "text", 0.05: "orange", 0.1: "red"}),
+        duration("Mean", "mean"),
+        duration("p95", "percentiles.p95"),
+        duration("Longest", "max"),
+        amount("Slow", "slow", no_value="0"),
+    ]
+    return api_tiles(
+        "All runs of the chosen jobs",
+        "What all runs of the chosen jobs in this time add up to, whatever the other filters leave. Slow are "
+        "those that took longer than `slow_after` of the settings.",
+        Ask(STATS, "overall", *columns, **SPAN),
+        columns,
+        width=20,
+    )
+
+
+def history() -> tables.Panel:
+    """The runs, newest first."""
+    columns = [
+        moment("Due", "due_at", width=170),
+        word("Job", "task", link=JOB_PAGE),
+        word("Scheduler", "scheduler", width=110),
+        word("Status", "status", texts=STATUS, link=RUN_PAGE, width=90),
+        word("Reason", "reason", width=100),
+        duration("Duration", "duration", width=90),
+        flag("Slow", "slow", texts={"true": ("slow", "orange"), "false": (" ", "")}, link=RUN_PAGE, width=60),
+        duration("Delay", "start_delay", width=90),
+        duration("Waited", "queue_wait", width=90),
+        amount("Attempt", "attempt", "none", width=75),
+        word("Exception", "exception"),
+        word("Message", "message"),
+        moment("Started", "started_at", width=170),
+        word("Run", "id", link=RUN_PAGE, width=300),
+    ]
+    return api_table(
+        "Runs",
+        f"The newest {MOST} runs that the filters leave. A click on a status or an id shows the run in full. "
+        "A run is marked slow when it took longer than `slow_after` of the settings for its job.",
+        Ask(RUNS, "data", *columns, limit=MOST, **FILTERS),
+        columns,
+        height=18,
+        no_value="no such runs",
+    )
+
+
+def by_job() -> tables.Panel:
+    """What the runs of each job add up to."""
+    columns = [
+        word("Job", "task", link=JOB_PAGE),
+        word("Scheduler", "scheduler"),
+        amount("Runs", "runs"),
+        amount("Success", "statuses.success"),
+        amount("Failed", "statuses.failed"),
+        amount("Skipped", "statuses.skipped"),
+        amount("Lost", "statuses.unknown"),
+        amount("Failing", "failure_rate", "percentunit", levels={0: "text", 0.05: "orange", 0.1: "red"}),
+        duration("Mean", "mean"),
+        duration("p50", "percentiles.p50"),
+        duration("p95", "percentiles.p95"),
+        duration("Longest", "max"),
+        amount("Slow", "slow"),
+    ]
+    return api_table(
+        "By job",
+        "What the runs of each chosen job in this time add up to, whatever the other filters leave.",
+        Ask(STATS, "data", *columns, **SPAN),
+        columns,
+        sort="Failed",
+        descending=True,
+        height=12,
+    )
