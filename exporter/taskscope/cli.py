@@ -16,6 +16,7 @@ from taskscope import __version__, show
 from taskscope.errors import BadArgument, TaskscopeError
 from taskscope.events import Status
 from taskscope.settings import Seconds, Settings
+from taskscope.shipped import URLS
 
 # Whatever takes long to import is imported by the command that needs it: `--help` is quick, and so are the
 # children of a process pool, which import the main module again.
@@ -94,6 +95,16 @@ def history_options(command: Command) -> Command:
     return config_option(history(service(command)))
 
 
+def url_options(command: Command) -> Command:
+    """`--grafana-url`, `--taskscope-url` … as `grafana`, `taskscope` …"""
+    for name, url in reversed(URLS.items()):
+        text = f"Where {name.capitalize()} is found."
+        command = click.option(
+            f"--{name}-url", name, metavar="URL", default=url, help=text, show_default=True
+        )(command)
+    return command
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
 
 
@@ -149,7 +160,9 @@ def serve(config: Path | None) -> None:
     type=history_url,
     help="Keep the history here; default: a temporary file, removed at the end.",
 )
-def demo(port: int, seconds: float | None, history: str | None) -> None:
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on, without tokens.")
+@click.option("--stack", is_flag=True, help="Start Prometheus and Alertmanager beside it, with the rules.")
+def demo(port: int, seconds: float | None, history: str | None, host: str, stack: bool) -> None:
     """Watch real schedulers with a dozen real jobs.
 
     \b
@@ -157,7 +170,35 @@ def demo(port: int, seconds: float | None, history: str | None) -> None:
     """
     from taskscope import demo as demonstration
 
-    demonstration.run(show.standard_output(), port, history, seconds)
+    demonstration.run(show.standard_output(), host, port, history, seconds, stack)
+
+
+@commands.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@url_options
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    help="Where those servers find the token for taskscope, if it asks for one.",
+)
+@click.option("--kubernetes", is_flag=True, help="Manifests as well.")
+@click.option("--force", is_flag=True, help="Overwrite files that differ.")
+def assets(folder: Path, token_file: str | None, kubernetes: bool, force: bool, **urls: str) -> None:
+    """Write dashboards, rules and configuration for Grafana, Prometheus and Alertmanager.
+
+    \b
+    Example: taskscope assets ./taskscope-assets --grafana-url https://grafana.example
+    """
+    from taskscope import assets as shipped
+
+    console, where = show.standard_output(), shipped.addresses(token_file, **urls)
+    texts = shipped.files(folder, where)
+    if kubernetes:
+        texts |= shipped.kubernetes(texts, where)
+    for done, path in shipped.write(folder, texts, force):
+        show.print_line(console, f"{done}  {folder / path}")
+    for line in shipped.next_steps(folder, kubernetes):
+        show.print_line(console, line)
 
 
 @commands.command()

@@ -7,12 +7,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live as LiveDisplay
 
-from taskscope import show
+from taskscope import demo_stack, show
 from taskscope.demo_jobs import Plan, asyncio_plans, background_plans
 from taskscope.demo_view import Tally, View
 from taskscope.errors import BadArgument
@@ -25,38 +26,44 @@ _LINE_EVERY = 5.0  # seconds between two lines where there is no terminal
 _NAMES = ("background", "asyncio")
 
 
-def run(console: Console, port: int, history: str | None = None, seconds: float | None = None) -> None:
+def run(
+    console: Console,
+    host: str,
+    port: int,
+    history: str | None = None,
+    seconds: float | None = None,
+    stack: bool = False,
+) -> None:
     """Run the demo until Ctrl-C, SIGTERM or `seconds` are over. `history` is a URL; None: a temporary file.
 
-    Raises `BadArgument` without APScheduler, `Unavailable` when the port or the history cannot be had.
+    Raises `BadArgument` without APScheduler and, with `stack`, without Prometheus and Alertmanager;
+    `Unavailable` when the port or the history cannot be had, or one of those does not start.
     """
     stop = threading.Event()
-    with ExitStack() as stack:
-        stack.enter_context(stopped_by_signals(stop))
-        kept = history is not None
-        url = (
-            history
-            or "sqlite:///"
-            + stack.enter_context(tempfile.TemporaryDirectory(prefix="taskscope-"))
-            + "/demo.db"
-        )
+    with ExitStack() as around:
+        around.enter_context(stopped_by_signals(stop))
+        programs = demo_stack.programs() if stack else {}
+        folder = around.enter_context(tempfile.TemporaryDirectory(prefix="taskscope-"))
         schedulers, tally = _schedulers(), Tally()
-        settings = demo_settings(port, url)
-        exporter = stack.enter_context(Exporter(*schedulers, names=_NAMES, settings=settings, sinks=[tally]))
-        about = stack.enter_context(_running(*schedulers, stop))
-        stack.enter_context(_ended_after(seconds, stop))
-        view = View(exporter, tally, about)
+        settings = demo_settings(host, port, history or f"sqlite:///{folder}/demo.db")
+        exporter = around.enter_context(Exporter(*schedulers, names=_NAMES, settings=settings, sinks=[tally]))
+        links = around.enter_context(demo_stack.running(programs, str(exporter.url), Path(folder), stop))
+        about = around.enter_context(_running(*schedulers, stop))
+        around.enter_context(_ended_after(seconds, stop))
+        view = View(exporter, tally, about, links)
         _watch(console, view, stop)
-    for line in view.farewell(kept):
+    for line in view.farewell(kept=history is not None):
         show.print_line(console, line)
 
 
-def demo_settings(port: int, history: str) -> Settings:
+def demo_settings(host: str, port: int, history: str) -> Settings:
     """The demo's settings: quick readings, and something said about a few jobs."""
     return Settings(
         service="taskscope-demo",
         history=history,
+        host=host,
         port=port,
+        insecure=True,  # it holds nothing but what it made up
         strict=True,
         poll_interval=1.0,
         jobs=(

@@ -56,9 +56,11 @@ class Tally(Sink):
 class View:
     """The screen of the demo, and its lines where there is no screen."""
 
-    def __init__(self, exporter: Exporter, tally: Tally, about: Mapping[JobKey, str]) -> None:
-        """`about` says something of each job, in the order of the table."""
-        self._exporter, self._tally, self._about = exporter, tally, about
+    def __init__(
+        self, exporter: Exporter, tally: Tally, about: Mapping[JobKey, str], links: Sequence[str] = ()
+    ) -> None:
+        """`about` says something of each job, in the order of the table; `links` is where else to look."""
+        self._exporter, self._tally, self._about, self._more = exporter, tally, about, links
         self._began = time.monotonic()
         self._history = str(exporter.settings.history).removeprefix("sqlite:///")
 
@@ -79,6 +81,7 @@ class View:
             f"  {url}/api/task/   every run, newest first",
             f"  {url}/api/job/    every job and what makes it due",
             f"  taskscope runs --failed --history {self._history}",
+            *self._more,
         ]
 
     def line(self) -> str:

@@ -9,10 +9,11 @@ from multiprocessing import resource_tracker
 
 @contextmanager
 def stopped_by_signals(stop: threading.Event) -> Iterator[None]:
-    """Inside, Ctrl-C and SIGTERM set `stop` and do nothing else."""
-    before = {
-        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    """Inside, Ctrl-C, SIGTERM and the end of the terminal (unless `nohup`) set `stop` and do nothing else."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
     try:
         yield
     finally:

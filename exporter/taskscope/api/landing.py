@@ -66,14 +66,15 @@ async def landing(call: Call) -> web.StreamResponse:
         links="\n".join(_link(endpoint) for endpoint in call.endpoints),
     )
     body = page.encode("utf-8", "replace")
-    return web.Response(body=body, content_type="text/html", charset="utf-8", headers=_HEADERS)
+    return web.Response(body=body, content_type="text/html", charset="utf-8", headers=HEADERS)
 
 
-_HEADERS = {
+HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
     "X-Content-Type-Options": "nosniff",
 }
+"""Of a page for people, which loads nothing from elsewhere and runs nothing."""
 _NOTHING = "<tr><td colspan=5>Nothing was read yet.</td></tr>"
 
 
