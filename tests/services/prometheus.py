@@ -54,6 +54,7 @@ class Prometheus(Server):
             "--storage.tsdb.path=data",
             f"--web.listen-address=127.0.0.1:{self.port}",
             "--enable-feature=exemplar-storage",
+            "--rules.alert.resend-delay=1s",  # what fires before Alertmanager is found is else not told for a minute
             "--log.level=warn",
         ]
 
