@@ -1,10 +1,33 @@
 """Errors: how often runs fail, with what, and where."""
 
+from grafana_foundation_sdk.builders import stat as stats
+from grafana_foundation_sdk.builders import table as tables
+from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards.house import jobs, page, row, schedulers
-from dashboards.panels import OUTCOMES, bars, over_time
-from dashboards.promql import FAILED, JOBS, counted
+from dashboards.panels import OUTCOMES, at_end, bars, graph, over_time, stat
+from dashboards.promql import (
+    BY_JOB,
+    ENDED,
+    FAILED,
+    JOBS,
+    counted,
+    errors_counted,
+    errors_total,
+    failing,
+    failures_in_a_row,
+    grown,
+    rate,
+    share,
+    state,
+    summed,
+    total,
+    zero,
+)
+from dashboards.tables import BAD, ago, job_column, label, number, scheduler_column, table
+
+TOP = 10
 
 
 def dashboard() -> Dashboard:
@@ -13,14 +36,173 @@ def dashboard() -> Dashboard:
         "errors",
         "Errors",
         "How often runs fail, with what, and where.",
-        row(
-            "",
-            bars(
-                "Failed runs",
-                "Runs that failed or got lost, counted in each bar.",
-                over_time(counted("runs_total", JOBS, FAILED, by="status"), "{{status}}"),
-                colours=OUTCOMES,
-            ),
-        ),
+        row("", failed(), lost(), failure_rate(), failing_jobs(), kinds(), latest()),
+        row("", failure_rates(), failures()),
+        row("", top_errors(), top_jobs()),
+        row("", errors(), failed_jobs()),
         variables=[schedulers(), jobs()],
+        alerts='scheduler=~"$scheduler|", job_name=~"$job_name|"',
+    )
+
+
+def failed() -> stats.Panel:
+    """How many runs failed."""
+    return stat(
+        "Failed runs",
+        "Runs that failed in this time range.",
+        at_end(total("runs_total", JOBS, 'status="failed"')),
+        unit="locale",
+    )
+
+
+def lost() -> stats.Panel:
+    """How many runs never told how they ended."""
+    return stat(
+        "Lost runs",
+        "Runs of this time range of which nobody knows how they ended: their process was killed, or it vanished.",
+        at_end(total("runs_total", JOBS, 'status="unknown"')),
+        unit="locale",
+    )
+
+
+def failure_rate() -> stats.Panel:
+    """Their share."""
+    return stat(
+        "Failure rate",
+        "Of the runs that succeeded, failed or got lost in this time range, those that failed or got lost.",
+        at_end(share(grown("runs_total", JOBS, FAILED), grown("runs_total", JOBS, ENDED))),
+        unit="percentunit",
+        no_value="no runs",
+    ).decimals(1)
+
+
+def failing_jobs() -> stats.Panel:
+    """How many jobs fail now."""
+    return stat(
+        "Failing jobs",
+        "Jobs whose latest run failed or got lost. A job leaves with its next success.",
+        at_end(zero(f"sum({failing(JOBS)})")),
+        unit="locale",
+        levels={1: "red"},
+    )
+
+
+def kinds() -> stats.Panel:
+    """How many different errors there were."""
+    different = f"count(count by (exception) ({errors_total(JOBS)} > 0))"
+    return stat(
+        "Different errors",
+        "Different classes of exceptions, or reasons where there was no exception, in this time range.",
+        at_end(zero(different)),
+        unit="locale",
+    )
+
+
+def latest() -> stats.Panel:
+    """When something failed last."""
+    moment = f"1000 * (max({state('job_last_failure_timestamp_seconds', JOBS)}) > 0)"
+    return stat(
+        "Latest failure",
+        "When a run of the chosen jobs last failed or got lost.",
+        at_end(moment),
+        unit="dateTimeFromNow",
+        size=18,
+        no_value="never",
+    )
+
+
+def failure_rates() -> timeseries.Panel:
+    """The share of failures over time."""
+    ratio = share(
+        rate("runs_total", JOBS, FAILED, by="scheduler"), rate("runs_total", JOBS, ENDED, by="scheduler")
+    )
+    overall = share(rate("runs_total", JOBS, FAILED), rate("runs_total", JOBS, ENDED))
+    return graph(
+        "Failure rate over time",
+        "The share of failed and lost runs among those that ended for good, overall and of each scheduler.",
+        over_time(overall, "all"),
+        over_time(ratio, "{{scheduler}}"),
+        unit="percentunit",
+        colours={"all": "red"},
+        no_value="no runs",
+    ).interval("1m")
+
+
+def failures() -> timeseries.Panel:
+    """Failures over time."""
+    return bars(
+        "Failed and lost runs",
+        "Runs that failed or got lost, counted in each bar.",
+        over_time(counted("runs_total", JOBS, FAILED, by="status"), "{{status}}"),
+        colours=OUTCOMES,
+    )
+
+
+def top_errors() -> timeseries.Panel:
+    """The most frequent errors over time."""
+    by = "exception, job_name"
+    most = f"topk({TOP}, sum by ({by}) (increase(taskscope_run_failures_total{{{JOBS}}}[$__range] @ end())))"
+    return bars(
+        f"Top {TOP} errors",
+        f"The {TOP} most frequent errors of this time range, counted in each bar, by job.",
+        over_time(
+            f"{summed(errors_counted(JOBS), by)} and on ({by}) {most}", "{{exception}} in {{job_name}}"
+        ),
+        height=9,
+        legend=["sum"],
+        no_value="no errors",
+    )
+
+
+def top_jobs() -> timeseries.Panel:
+    """The jobs that fail most over time."""
+    most = f"topk({TOP}, sum by ({BY_JOB}) (increase(taskscope_runs_total{{{JOBS}, {FAILED}}}[$__range] @ end())) > 0)"
+    return bars(
+        f"Top {TOP} failing jobs",
+        f"The {TOP} jobs that failed most in this time range, counted in each bar.",
+        over_time(
+            f"{counted('runs_total', JOBS, FAILED, by=BY_JOB)} and on ({BY_JOB}) {most}", "{{job_name}}"
+        ),
+        height=9,
+        legend=["sum"],
+        no_value="no failures",
+    )
+
+
+def errors() -> tables.Panel:
+    """What failed how often."""
+    return table(
+        "Errors",
+        "Each error of each job and how often it happened in this time range, the most frequent first.",
+        label("exception", "Error"),
+        job_column(),
+        scheduler_column(),
+        number("Times", f"{errors_total(JOBS)} > 0", width=90),
+        sort="Times",
+        descending=True,
+        width=12,
+        height=10,
+        no_value="no errors",
+    )
+
+
+def failed_jobs() -> tables.Panel:
+    """The jobs that failed, the latest first."""
+    failed = state("job_last_failure_timestamp_seconds", JOBS)
+    return table(
+        "Jobs by latest failure",
+        "Jobs that ever failed, the latest first.",
+        job_column(),
+        scheduler_column(),
+        number("In a row", f"{failures_in_a_row(JOBS)} and on ({BY_JOB}) {failed} > 0", width=80, levels=BAD),
+        ago("Last failure", failed),
+        ago(
+            "Last success",
+            f"({state('job_last_success_timestamp_seconds', JOBS)} and on ({BY_JOB}) {failed} > 0)",
+        ),
+        sort="Last failure",
+        descending=True,
+        width=12,
+        height=10,
+        no_value="no job ever failed",
     )

@@ -11,6 +11,7 @@ from grafana_foundation_sdk.models.dashboard import (
     AnnotationQuery,
     DashboardCursorSync,
     DashboardLinkType,
+    GridPos,
     Panel,
     VariableHide,
     VariableModel,
@@ -22,11 +23,14 @@ from grafana_foundation_sdk.models.dashboard import (
 PROMETHEUS = DataSourceRef(type_val="prometheus", uid="${datasource}")
 API = DataSourceRef(type_val="yesoreyeram-infinity-datasource", uid="${api}")
 
+WIDTH = 24
+"""Columns of Grafana's grid."""
+
 _EVERY = VariableOption(text="All", value="$__all")
 
 
 class Row(msgspec.Struct, frozen=True):
-    """Panels under one heading, which may be empty; widths of 24 make a line."""
+    """Panels under one heading, which may be empty; each takes the highest free place."""
 
     title: str
     panels: tuple[Builder[Panel], ...]
@@ -63,12 +67,19 @@ def page(
         .time(since, "now")
         .timezone("browser")
         .variables([data_source(), *variables])
-        .annotations([firing_alerts(alerts), *annotations])
+        .annotations([*alert_marks(alerts), *annotations])
         .links([_other_pages()])
     )
+    top = 0
     for each in rows:
-        _lay(built, each)
+        top = _lay(built, each, top)
     return built
+
+
+def link_to(name: str, **variables: str) -> str:
+    """The address of another page for the same time range and data source."""
+    chosen = "".join(f"&var-{variable}={value}" for variable, value in variables.items())
+    return f"/d/taskscope-{name}?${{datasource:queryparam}}&${{__url_time_range}}{chosen}"
 
 
 def data_source() -> sdk.DatasourceVariable:
@@ -121,17 +132,28 @@ def choice(name: str, label: str, options: Sequence[str], chosen: str) -> sdk.Cu
     return variable.label(label) if label else variable.hide(VariableHide.HIDE_LABEL)
 
 
-def firing_alerts(matchers: str = "") -> sdk.AnnotationQuery:
-    """While an alert of ours fires, a mark on every graph; `matchers` choose among them."""
+def alert_marks(matchers: str = "") -> list[Builder[AnnotationQuery]]:
+    """A line on every graph where an alert of ours begins to fire, and where it recovers.
+
+    `matchers` choose among the alerts. Lines, because areas of several alerts would hide the graph.
+    """
     chosen = ", ".join(filter(None, (ALERT_FIRES, matchers)))
-    by = "alertname, severity, scheduler, job_name"
+    firing = f"max by (alertname, severity, scheduler, job_name) (ALERTS{{{chosen}}})"
+    before = f"max by (alertname, severity, scheduler, job_name) (ALERTS{{{chosen}}} offset $__interval)"
+    return [
+        _marks("Alerts", "red", f"{firing} unless {before}"),
+        _marks("Recoveries", "green", f"{before} unless {firing}"),
+    ]
+
+
+def _marks(name: str, colour: str, expr: str) -> sdk.AnnotationQuery:
     return (
         sdk.AnnotationQuery()
-        .name("Alerts")
+        .name(name)
         .datasource(PROMETHEUS)
         .enable(True)
-        .icon_color("red")
-        .expr(f"max by ({by}) (ALERTS{{{chosen}}})")
+        .icon_color(colour)
+        .expr(expr)
         .title_format("{{alertname}}")
         .text_format("{{job_name}} {{scheduler}}")
         .tag_keys("severity")
@@ -146,6 +168,7 @@ def _other_pages() -> sdk.DashboardLink:
     return (
         sdk.DashboardLink("Taskscope")
         .type(DashboardLinkType.DASHBOARDS)
+        .placement("")  # in sight, not in a menu
         .tags(["taskscope"])
         .as_dropdown(True)
         .include_vars(True)
@@ -153,15 +176,31 @@ def _other_pages() -> sdk.DashboardLink:
     )
 
 
-def _lay(page: sdk.Dashboard, row: Row) -> None:
-    """Add a row; a panel keeps its id as long as it keeps its title, so links to it live on."""
+def _lay(page: sdk.Dashboard, row: Row, top: int) -> int:
+    """Add a row below `top`; says where it ends."""
     if row.title:
-        page.with_row(sdk.Row(row.title).id(_id(f"row {row.title}")))
+        page.with_row(
+            sdk.Row(row.title).id(_id(f"row {row.title}")).grid_pos(GridPos(h=1, w=WIDTH, x=0, y=top))
+        )
+        top += 1
+    ends = [top] * WIDTH
     for panel in row.panels:
         model = panel.build()
         model.id_val = _id(str(model.title))
+        model.grid_pos = _placed(model.grid_pos or GridPos(), ends)
         page.with_panel(panel)
+    return max(ends)
+
+
+def _placed(size: GridPos, ends: list[int]) -> GridPos:
+    """The highest free place for a panel, leftmost first; `ends` says where each column of the grid is free."""
+    tops = [max(ends[x : x + size.w]) for x in range(WIDTH - size.w + 1)]
+    top = min(tops)
+    left = tops.index(top)
+    ends[left : left + size.w] = [top + size.h] * size.w
+    return GridPos(h=size.h, w=size.w, x=left, y=top)
 
 
 def _id(title: str) -> int:
+    """A panel keeps its id as long as it keeps its title, so links to it live on."""
     return zlib.crc32(title.encode()) % 1_000_000

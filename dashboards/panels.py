@@ -88,10 +88,11 @@ def stat(
     description: str,
     *queries: Query,
     unit: str,
-    width: int = 3,
+    width: int = 4,
     height: int = 4,
     levels: Levels | None = None,
     texts: Texts | None = None,
+    size: int = 28,
     no_value: str = "no data",
     link: str = "",
 ) -> stats.Panel:
@@ -100,11 +101,28 @@ def stat(
         furnished(stats.Panel(), title, description, queries, unit, width, height, no_value)
         .graph_mode(common.BigValueGraphMode.NONE)
         .reduce_options(build.ReduceDataOptions().calcs(["lastNotNull"]))
+        .text(build.VizTextDisplayOptions().value_size(size))
         .thresholds(thresholds({0: "text"} if levels is None else levels))
         .mappings(mappings(texts or {}))
     )
     tile = common.BigValueColorMode.NONE if levels is None else common.BigValueColorMode.BACKGROUND
     return linked(panel.color_mode(tile), link)
+
+
+def numbers(
+    title: str, description: str, *queries: Query, width: int = 4, height: int = 8, no_value: str = "no runs"
+) -> stats.Panel:
+    """Named numbers below each other, beside a graph; `in_unit` gives each its unit."""
+    panel = stat(title, description, *queries, unit="locale", width=width, height=height, no_value=no_value)
+    sizes = build.VizTextDisplayOptions().title_size(13).value_size(20)
+    return panel.text(sizes).orientation(common.VizOrientation.HORIZONTAL)
+
+
+def in_unit(panel: stats.Panel, units: Mapping[str, str]) -> stats.Panel:
+    """The panel with a unit of its own for each of its named numbers."""
+    for name, unit in units.items():
+        panel.override_by_name(name, properties({"unit": unit}))
+    return panel
 
 
 def graph(
@@ -116,6 +134,7 @@ def graph(
     height: int = 8,
     colours: Mapping[str, str] | None = None,
     legend: Sequence[str] = (),
+    stacked: bool = False,
     no_value: str = "no data",
 ) -> timeseries.Panel:
     """Lines over time; `legend` names what the legend calculates for each (`lastNotNull`, `max`, `sum`)."""
@@ -128,6 +147,9 @@ def graph(
         .legend(_legend(legend))
         .tooltip(_tooltip())
     )
+    if stacked:
+        panel.fill_opacity(60).line_width(0).line_interpolation(common.LineInterpolation.STEP_AFTER)
+        panel.stacking(build.StackingConfig().mode(common.StackingMode.NORMAL))
     return _coloured(panel, colours or {})
 
 
@@ -152,9 +174,10 @@ def bars(
         height=height,
         colours=colours,
         legend=legend,
+        stacked=True,
         no_value=no_value,
     )
-    return _as_bars(panel.stacking(build.StackingConfig().mode(common.StackingMode.NORMAL)))
+    return _as_bars(panel)
 
 
 def line_over_bars(
@@ -173,8 +196,8 @@ def line_over_bars(
     panel = graph(
         title,
         description,
-        line.ref_id("A"),
-        counts.ref_id("B"),
+        counts.ref_id("A"),
+        line.ref_id("B"),
         unit="short",
         width=width,
         height=height,
@@ -209,8 +232,8 @@ def timeline(
     return (
         furnished(timelines.Panel(), title, description, queries, "short", width, height, no_value)
         .mappings(mappings(texts))
-        .color_scheme(sdk.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
-        .thresholds(thresholds({0: "text"}))
+        .color_scheme(sdk.FieldColor().mode(model.FieldColorModeId.FIXED).fixed_color("text"))
+        .disable_pagination()
         .show_value(common.VisibilityMode.NEVER)
         .merge_values(True)
         .row_height(0.8)
@@ -313,6 +336,7 @@ def _as_bars(panel: timeseries.Panel) -> timeseries.Panel:
         .fill_opacity(70)
         .line_width(0)
         .decimals(0)
+        .bar_width_factor(0.9)
         .bar_alignment(common.BarAlignment.BEFORE)
         .max_data_points(100)
         .interval("1m")

@@ -8,9 +8,14 @@ ONE_JOB = 'scheduler="$scheduler", job_name="$job_name"'
 """Chooses the one job of a page about one job."""
 
 BY_JOB = "scheduler, job_name"
+BY_ERROR = "scheduler, job_name, exception"
 
 RAN = 'status!="skipped"'
+ENDED = 'status=~"success|failed|unknown"'
 FAILED = 'status=~"failed|unknown"'
+
+GRACE_SECONDS = 300
+"""How late a job may be before it is overdue, unless the settings say so; the alerts take the same."""
 
 
 def metric(name: str, *matchers: str) -> str:
@@ -26,7 +31,7 @@ def state(name: str, *matchers: str, by: str = BY_JOB) -> str:
 
 def rate(name: str, *matchers: str, by: str = "") -> str:
     """How fast a counter grows per second, over all replicas."""
-    return _summed(f"rate({metric(name, *matchers)}[$__rate_interval])", by)
+    return summed(f"rate({metric(name, *matchers)}[$__rate_interval])", by)
 
 
 def counted(name: str, *matchers: str, by: str = "") -> str:
@@ -38,15 +43,111 @@ def counted(name: str, *matchers: str, by: str = "") -> str:
     return f"round({rate(name, *matchers, by=by)} * $__interval_ms / 1000)"
 
 
+def grown(name: str, *matchers: str, by: str = "") -> str:
+    """By how much a counter grew within the time range."""
+    return summed(f"increase({metric(name, *matchers)}[$__range])", by)
+
+
 def total(name: str, *matchers: str, by: str = "") -> str:
     """By how much a counter grew within the time range, in whole numbers."""
-    return f"round({_summed(f'increase({metric(name, *matchers)}[$__range])', by)})"
+    return f"round({grown(name, *matchers, by=by)})"
+
+
+def share(part: str, whole: str) -> str:
+    """The part of the whole from 0 to 1; nothing while the whole is 0."""
+    return f"{part} / ({whole} > 0)"
+
+
+def mean(histogram: str, *matchers: str, window: str = "$__rate_interval") -> str:
+    """The mean of what a histogram observed."""
+    sums, counts = (
+        f"sum(rate({metric(histogram + suffix, *matchers)}[{window}]))" for suffix in ("_sum", "_count")
+    )
+    return share(sums, counts)
+
+
+def quantile(of: str, histogram: str, *matchers: str, window: str = "$__rate_interval") -> str:
+    """A quantile of what a histogram observed, estimated within its bucket; of 1 it is the bucket's end."""
+    buckets = metric(histogram + "_bucket", *matchers)
+    return f"histogram_quantile({of}, sum by (le) (rate({buckets}[{window}])))"
 
 
 def zero(expr: str) -> str:
-    """The count, or 0 where nothing is found while taskscope is scraped; nothing while it is not."""
-    return f"{expr} or 0 * max(taskscope_build_info)"
+    """The number, or 0 where nothing is found while taskscope is scraped; nothing while it is not."""
+    return f"({expr}) or 0 * max(taskscope_build_info)"
 
 
-def _summed(expr: str, by: str) -> str:
+def failing(*matchers: str) -> str:
+    """For each job 1 when its latest run that ended well or badly ended badly, else 0."""
+    failure = state("job_last_failure_timestamp_seconds", *matchers)
+    return f"({failure} > bool {state('job_last_success_timestamp_seconds', *matchers)})"
+
+
+def failures_in_a_row(*matchers: str) -> str:
+    """For each job how many runs failed since its latest success, whatever an older replica remembers."""
+    return f"{state('job_consecutive_failures', *matchers)} * {failing(*matchers)}"
+
+
+def overdue(*matchers: str) -> str:
+    """For each job 1 when it should have started and did not, else 0; nothing while it is paused."""
+    due = state("job_next_run_timestamp_seconds", *matchers)
+    grace = state("job_limit_seconds", 'limit="grace"', *matchers)
+    allowed = f"({grace} or 0 * {due} + {GRACE_SECONDS})"
+    return f"({due} > bool 0) * (time() - {due} > bool {allowed})"
+
+
+def condition(*matchers: str) -> str:
+    """For each job how it is: the sum of 1 paused, 2 overdue, 4 failing; the greater the worse."""
+    paused = state("job_paused", *matchers)
+    return f"{paused} + 2 * ({overdue(*matchers)} or 0 * {paused}) + 4 * {failing(*matchers)}"
+
+
+CONDITIONS = {
+    "0": ("OK", "green"),
+    "1": ("Paused", "yellow"),
+    "2": ("Overdue", "orange"),
+    "3": ("Overdue, paused", "orange"),
+    "4": ("Failing", "red"),
+    "5": ("Failing, paused", "red"),
+    "6": ("Failing, overdue", "red"),
+    "7": ("Failing, overdue, paused", "red"),
+}
+"""What `condition` means, and its colours."""
+
+
+def errors_counted(*matchers: str) -> str:
+    """How often each error of each job happened, within each bar of a graph."""
+    growth = f"rate({metric('run_failures_total', *matchers)}[$__rate_interval]) * $__interval_ms / 1000"
+    begun = _first_counts(*matchers, window="$__interval", seconds="$__interval_ms / 1000")
+    return f"round({summed(f'{growth} or {begun}', BY_ERROR)})"
+
+
+def errors_total(*matchers: str) -> str:
+    """How often each error of each job happened within the time range."""
+    growth = f"increase({metric('run_failures_total', *matchers)}[$__range])"
+    begun = _first_counts(*matchers, window="$__range", seconds="$__range_s")
+    return f"round({summed(f'{growth} or {begun}', BY_ERROR)})"
+
+
+def _first_counts(*matchers: str, window: str, seconds: str) -> str:
+    """What counters of errors began with where they began within the window.
+
+    Such a counter is born with the first failure, which `increase` and `rate` therefore do not see. Of a job that
+    was not scraped when the window began they count nothing: then all its counters seem to begin.
+    """
+    errors = metric("run_failures_total", *matchers)
+    before = f"max by ({BY_ERROR}) ({errors} offset {window})"
+    scraped = f"max by ({BY_JOB}) ({metric('job_paused', *matchers)} offset {window})"
+    young = f"{state('job_first_seen_timestamp_seconds', *matchers)} > time() - {seconds}"
+    begun = f"sum by ({BY_ERROR}) (min_over_time({errors}[{window}])) unless {before}"
+    return f"{begun} and on ({BY_JOB}) ({scraped} or {young})"
+
+
+def milliseconds(timestamps: str) -> str:
+    """Timestamps as Grafana wants them; nothing where they are 0, which is never."""
+    return f"1000 * ({timestamps} > 0)"
+
+
+def summed(expr: str, by: str) -> str:
+    """The sum for each of these labels, or of all."""
     return f"sum by ({by}) ({expr})" if by else f"sum({expr})"

@@ -9,7 +9,12 @@ from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as model
 
+from dashboards.house import link_to
 from dashboards.panels import Levels, Query, Texts, furnished, mappings, properties, rows_at_end, thresholds
+from dashboards.promql import milliseconds
+
+BAD: Levels = {0: "text", 1: "red"}
+"""Colours of what should be 0."""
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +48,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
             wanted["thresholds"] = thresholds(self.levels).build()
         if self.levels is not None or self.texts:
             wanted["custom.cellOptions"] = {"type": "color-text"}
+        if self.texts:
+            wanted["custom.align"] = "left"
         return {name: value for name, value in wanted.items() if value}
 
 
@@ -51,9 +58,27 @@ def label(name: str, title: str = "", **more: Any) -> Column:
     return Column(title=title or name, field=name, **more)
 
 
-def number(title: str, expr: str, unit: str = "short", **more: Any) -> Column:
+def number(title: str, expr: str, unit: str = "locale", **more: Any) -> Column:
     """A column with what a query finds for each row."""
     return Column(title=title, field="", expr=expr, unit=unit, **more)
+
+
+def ago(title: str, timestamps: str, **more: Any) -> Column:
+    """A column with points in time, as how long ago or ahead they are; `never` where there is none."""
+    more = {"width": 145, "no_value": "never", **more}
+    return number(title, milliseconds(timestamps), "dateTimeFromNow", **more)
+
+
+def scheduler_column(**more: Any) -> Column:
+    """The column `Scheduler`."""
+    return label("scheduler", "Scheduler", **{"width": 110, **more})
+
+
+def job_column(**more: Any) -> Column:
+    """The column `Job`, which leads to the page of the job; needs a column `Scheduler` beside it."""
+    fields = {"scheduler": "Scheduler", "job_name": "Job"}
+    chosen = {name: f"${{__data.fields.{title}:percentencode}}" for name, title in fields.items()}
+    return label("job_name", "Job", link=link_to("job", **chosen), **more)
 
 
 def table(

@@ -1,0 +1,279 @@
+"""Overview: is everything well, and if not, where?"""
+
+from grafana_foundation_sdk.builders import stat as stats
+from grafana_foundation_sdk.builders import table as tables
+from grafana_foundation_sdk.builders import timeseries
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+
+from dashboards.house import ALERT_FIRES, jobs, page, row, schedulers
+from dashboards.panels import OUTCOMES, STATES, at_end, bars, graph, in_unit, numbers, over_time, stat
+from dashboards.promql import (
+    BY_JOB,
+    CONDITIONS,
+    ENDED,
+    FAILED,
+    JOBS,
+    RAN,
+    SCHEDULERS,
+    condition,
+    counted,
+    failing,
+    failures_in_a_row,
+    grown,
+    mean,
+    overdue,
+    share,
+    state,
+    total,
+    zero,
+)
+from dashboards.tables import BAD, ago, job_column, label, number, scheduler_column, table
+
+ALERTS = f'{ALERT_FIRES}, scheduler=~"$scheduler|", job_name=~"$job_name|"'
+"""Chooses the alerts about what is chosen, and those about taskscope itself."""
+
+
+def dashboard() -> Dashboard:
+    """The page."""
+    return page(
+        "overview",
+        "Overview",
+        "Is everything well, and if not, where?",
+        row("", taskscope(), schedulers_down(), jobs_failing(), jobs_overdue(), alerts_firing(), running()),
+        row("", every_job()),
+        row("", outcomes(), in_this_range(), alerts()),
+        row("", skipped(), running_now(), triggers()),
+        row("", next_runs(), every_scheduler()),
+        variables=[schedulers(), jobs()],
+        alerts='scheduler=~"$scheduler|", job_name=~"$job_name|"',
+    )
+
+
+def taskscope() -> stats.Panel:
+    """Whether Prometheus reaches every taskscope."""
+    known = "present_over_time(taskscope_build_info[$__range])"
+    return stat(
+        "Taskscope",
+        "Targets that exported taskscope's metrics in this time range and cannot be scraped now. "
+        "While one is down, what it watches is not seen.",
+        at_end(f"sum((up == bool 0) and on (job, instance) {known})"),
+        unit="suffix: down",
+        levels={1: "red"},
+        texts={"0": ("Up", "green")},
+        no_value="not scraped",
+    )
+
+
+def schedulers_down() -> stats.Panel:
+    """How many schedulers do not answer."""
+    known = state("reading_timestamp_seconds", SCHEDULERS, by="scheduler")
+    answering = f"{state('scheduler_up', SCHEDULERS, by='scheduler')} == 1"
+    return stat(
+        "Schedulers",
+        "Schedulers that do not answer, or have not for so long that their readings are gone.",
+        at_end(zero(f"count({known} unless {answering})")),
+        unit="suffix: down",
+        levels={1: "red"},
+        texts={"0": ("Up", "green")},
+    )
+
+
+def jobs_failing() -> stats.Panel:
+    """How many jobs fail now."""
+    return stat(
+        "Failing jobs",
+        "Jobs whose latest run failed or got lost. A job leaves with its next success.",
+        at_end(zero(f"sum({failing(JOBS)})")),
+        unit="short",
+        levels={1: "red"},
+    )
+
+
+def jobs_overdue() -> stats.Panel:
+    """How many jobs did not start when they should have."""
+    return stat(
+        "Overdue jobs",
+        "Jobs that were due longer ago than their grace (setting `grace`, else five minutes) and did not start.",
+        at_end(zero(f"sum({overdue(JOBS)})")),
+        unit="short",
+        levels={1: "orange"},
+    )
+
+
+def alerts_firing() -> stats.Panel:
+    """How many alerts fire; says so when there are no rules."""
+    firing = f'count(ALERTS{{{ALERTS}, severity=~"warning|critical"}})'
+    return stat(
+        "Alerts",
+        "Alerts of severity warning and critical that fire. `no rules`: this Prometheus evaluates none of ours.",
+        at_end(f'{firing} or 0 * count(ALERTS{{alertname="TaskscopeWatchdog"}})'),
+        unit="short",
+        levels={1: "red"},
+        no_value="no rules",
+    )
+
+
+def running() -> stats.Panel:
+    """How many runs are in progress."""
+    return stat(
+        "Running now",
+        "Runs that have started and not ended.",
+        at_end(f"sum({state('runs_in_progress', JOBS)})"),
+        unit="short",
+    )
+
+
+def in_this_range() -> stats.Panel:
+    """The key figures of the time range."""
+    ended = grown("runs_total", JOBS, ENDED)
+    panel = numbers(
+        "In this time range",
+        "Runs without skipped ones; how many of those that succeeded, failed or got lost succeeded; and how "
+        "long a run took on average.",
+        at_end(total("runs_total", JOBS, RAN), "Runs"),
+        at_end(share(grown("runs_total", JOBS, 'status="success"'), ended), "Success rate"),
+        at_end(mean("run_duration_seconds", JOBS, window="$__range"), "Mean duration"),
+    )
+    return in_unit(panel, {"Success rate": "percentunit", "Mean duration": "s"})
+
+
+def every_job() -> tables.Panel:
+    """All jobs, those with a problem first."""
+    return table(
+        "Jobs, the worst first",
+        "Every job and how it is; a click on its name shows more. Runs and failures are those of this time range.",
+        job_column(),
+        scheduler_column(),
+        number("State", condition(JOBS), texts=CONDITIONS, width=140),
+        number(
+            "Failures in a row",
+            failures_in_a_row(JOBS),
+            width=130,
+            levels=BAD,
+        ),
+        ago("Last run", state("job_last_run_timestamp_seconds", JOBS)),
+        ago("Last success", state("job_last_success_timestamp_seconds", JOBS)),
+        ago("Next run", state("job_next_run_timestamp_seconds", JOBS), no_value="not due"),
+        number("Running", state("runs_in_progress", JOBS), width=70),
+        number("Runs", total("runs_total", JOBS, RAN, by=BY_JOB), width=70),
+        number(
+            "Failed",
+            total("runs_total", JOBS, FAILED, by=BY_JOB),
+            width=80,
+            levels=BAD,
+        ),
+        sort="State",
+        descending=True,
+        height=10,
+    )
+
+
+def outcomes() -> timeseries.Panel:
+    """Runs by how they ended."""
+    return bars(
+        "Runs by outcome",
+        "Runs that ended, in each bar by status; skipped ones were due and did not happen.",
+        over_time(counted("runs_total", JOBS, by="status"), "{{status}}"),
+        colours=OUTCOMES,
+        width=9,
+    )
+
+
+def alerts() -> tables.Panel:
+    """The alerts that fire."""
+    by = "alertname, severity, scheduler, job_name"
+    since = f"max by ({by}) (ALERTS_FOR_STATE and ignoring (alertstate) ALERTS{{{ALERTS}}})"
+    return table(
+        "Firing alerts",
+        "Alerts that fire, and since when their condition holds.",
+        label("alertname", "Alert"),
+        label("severity", "Severity", width=105, texts=SEVERITIES),
+        job_column(width=120),
+        scheduler_column(hidden=True),
+        ago("Since", since, width=130),
+        sort="Severity",
+        width=11,
+        no_value="no alert fires",
+    )
+
+
+def skipped() -> timeseries.Panel:
+    """Runs that did not happen."""
+    return bars(
+        "Skipped runs",
+        "Runs that were due and did not happen, in each bar by reason.",
+        over_time(counted("runs_skipped_total", JOBS, by="reason"), "{{reason}}"),
+        width=8,
+        no_value="none was skipped",
+    )
+
+
+def running_now() -> timeseries.Panel:
+    """Concurrent runs."""
+    return graph(
+        "Running",
+        "Runs in progress of each scheduler.",
+        over_time(f"sum by (scheduler) ({state('runs_in_progress', JOBS)})", "{{scheduler}}"),
+        unit="short",
+        width=8,
+    )
+
+
+def triggers() -> timeseries.Panel:
+    """What makes jobs due."""
+    return graph(
+        "Triggers by state",
+        "Triggers of the chosen schedulers in each state.",
+        over_time(f"sum by (state) ({state('triggers', SCHEDULERS, by='scheduler, state')})", "{{state}}"),
+        unit="short",
+        width=8,
+        stacked=True,
+        colours=STATES,
+    )
+
+
+def next_runs() -> tables.Panel:
+    """What comes next."""
+    return table(
+        "Next runs",
+        "When jobs are due next, the earliest first; paused jobs are not.",
+        job_column(),
+        scheduler_column(),
+        ago("Due", state("job_next_run_timestamp_seconds", JOBS), no_value="not due"),
+        sort="Due",
+        width=9,
+        no_value="no job is due",
+    )
+
+
+def every_scheduler() -> tables.Panel:
+    """Each scheduler and how it is."""
+    by = "scheduler"
+    abnormal = f"count by (scheduler) ({state('trigger_abnormal_since_timestamp_seconds', SCHEDULERS)})"
+    return table(
+        "Schedulers",
+        "Every scheduler that was heard of: whether it answers, starts jobs, and when it was read last.",
+        scheduler_column(width=0),
+        number("Answers", state("scheduler_up", SCHEDULERS, by=by), texts=YES, no_value="silent", width=70),
+        number(
+            "Starts jobs",
+            state("scheduler_running", SCHEDULERS, by=by),
+            texts=YES,
+            no_value="unknown",
+            width=100,
+        ),
+        number(
+            "Jobs",
+            f"count by (scheduler) ({state('job_first_seen_timestamp_seconds', SCHEDULERS)})",
+            width=70,
+        ),
+        number("Running", f"sum by (scheduler) ({state('runs_in_progress', SCHEDULERS)})", width=70),
+        number("Bad triggers", abnormal, width=115, levels=BAD, no_value="none"),
+        ago("Last read", state("reading_timestamp_seconds", SCHEDULERS, by=by)),
+        sort="Scheduler",
+        width=15,
+    )
+
+
+YES = {"1": ("Yes", "green"), "0": ("No", "red")}
+SEVERITIES = {"critical": ("critical", "red"), "warning": ("warning", "orange"), "info": ("info", "blue")}
