@@ -29,6 +29,7 @@ class ApiColumn(Column, frozen=True, kw_only=True):
     """A column of an answer of the API; `field` is the dotted path in a row."""
 
     kind: Kind = "string"
+    no_value: str = " "
 
 
 class Question(Dataquery):
@@ -86,7 +87,7 @@ def word(title: str, field: str, **more: Any) -> ApiColumn:
 
 def moment(title: str, field: str, **more: Any) -> ApiColumn:
     """A column of points in time, to the second."""
-    return ApiColumn(title=title, field=field, kind="timestamp", unit="dateTimeAsLocal", **more)
+    return ApiColumn(title=title, field=field, kind="timestamp", unit="dateTimeAsIso", **more)
 
 
 def duration(title: str, field: str, **more: Any) -> ApiColumn:
@@ -122,6 +123,8 @@ def api_tiles(
         panel.datasource(API)
         .graph_mode(common.BigValueGraphMode.NONE)
         .color_mode(common.BigValueColorMode.VALUE)
+        .wide_layout(False)
+        .text(build.VizTextDisplayOptions().title_size(14).value_size(26))
         .text_mode(
             common.BigValueTextMode.VALUE_AND_NAME if len(columns) > 1 else common.BigValueTextMode.VALUE
         )

@@ -24,9 +24,9 @@ def dashboard() -> Dashboard:
         "One run in full. Its id comes with a link: from the page Runs, from an exemplar, from a message.",
         row("", summary()),
         row("", times(), spent()),
-        row("", place(), failure()),
-        row("", stack_trace()),
-        row("", details()),
+        row("", failure()),
+        row("", stack_trace(), details()),
+        row("", place()),
         variables=[api(), typed("run_id", "Run")],
         since="now-24h",
         refresh="10s",
@@ -36,7 +36,7 @@ def dashboard() -> Dashboard:
 def summary() -> stats.Panel:
     """What one wants to know first."""
     columns = [
-        word("Job", "task", link=JOB_PAGE),
+        word("Job", "task", link=JOB_PAGE, no_value="choose a run on the page Runs"),
         word("Scheduler", "scheduler"),
         word("Status", "status", texts=STATUS),
         word("Reason", "reason", no_value="none"),
@@ -87,39 +87,46 @@ def spent() -> bargauge.Panel:
 def place() -> tables.Panel:
     """Where it ran and what it was about."""
     columns = [
-        word("Queue", "queue"),
-        word("Worker", "worker"),
+        word("Queue", "queue", width=140),
+        word("Worker", "worker", width=180),
+        word("Entity", "entity", width=160),
         word("Instance", "instance"),
-        word("Entity", "entity"),
         word("Trace", "trace_id"),
     ]
     description = "Where it ran, what it was about, and the trace that it belongs to."
-    return api_table("Where", description, Ask(RUN, "", *columns), columns, width=12, height=5)
+    return api_table("Where", description, Ask(RUN, "", *columns), columns, height=4)
 
 
 def failure() -> tables.Panel:
     """What it failed with."""
-    columns = [word("Exception", "exception"), word("Message", "message"), word("Attributes", "data")]
+    columns = [
+        word("Exception", "exception", width=300),
+        word("Message", "message"),
+        word("Attributes", "task_details.ex-data"),
+    ]
     description = "What it failed with, and the exception's own attributes."
-    return api_table("Error", description, Ask(RUN, "", *columns), columns, width=12, height=5)
+    return api_table("Error", description, Ask(RUN, "", *columns), columns, height=4)
 
 
 def stack_trace() -> logs.Panel:
     """The traceback, line by line."""
-    columns = [moment("timestamp", "ended_at"), word("body", "stack_trace")]
-    question = Ask(RUN, "", *columns, form="logs")
     description = "The traceback with its causes, innermost frame last."
+    return text("Stack trace", description, "stack_trace", width=16)
+
+
+def details() -> logs.Panel:
+    """What the scheduler or the job added."""
+    description = "What the scheduler or the job added, such as arguments and results."
+    return text("Details", description, "details", width=8).prettify_log_message(True)
+
+
+def text(title: str, description: str, field: str, width: int) -> logs.Panel:
+    """A text of many lines."""
+    question = Ask(RUN, "", moment("timestamp", "due_at"), word("body", field), form="logs")
     return (
-        furnished(logs.Panel(), "Stack trace", description, [question], "short", 24, 14, "none")
+        furnished(logs.Panel(), title, description, [question], "short", width, 14, "none")
         .datasource(API)
         .wrap_log_message(True)
         .show_time(False)
         .enable_log_details(False)
     )
-
-
-def details() -> tables.Panel:
-    """What the scheduler or the job added."""
-    columns = [word("Details", "details")]
-    description = "What the scheduler or the job added, such as arguments and results."
-    return api_table("Details", description, Ask(RUN, "", *columns), columns, height=6)

@@ -20,13 +20,15 @@ from dashboards.infinity import (
     typed,
     word,
 )
-from dashboards.panels import OUTCOMES, Texts
+from dashboards.panels import OUTCOMES, Levels, Texts
 
-STATUS: Texts = {status: ("", colour) for status, colour in OUTCOMES.items()} | {
-    "started": ("", "light-blue"),
-    "queued": ("", "text"),
+STATUS: Texts = {status: (status, colour) for status, colour in OUTCOMES.items()} | {
+    "started": ("started", "light-blue"),
+    "queued": ("queued", "text"),
 }
 """The colours of runs by status, also while they have not ended."""
+FAILING: Levels = {0: "text", 0.05: "orange", 0.1: "red"}
+"""The colours of a share of failed runs."""
 RUNS = chosen("/api/task/", task="job_name", scheduler="scheduler", slow="slow")
 STATS = chosen("/api/task/stats", task="job_name", scheduler="scheduler")
 FILTERS = {**SPAN, "status": "${status:csv}", "q": "$q"}
@@ -80,7 +82,7 @@ def numbers() -> stats.Panel:
     """What all runs of the chosen jobs add up to."""
     columns = [
         amount("Runs", "runs"),
-        amount("Failed", "failure_rate", "percentunit", levels={0: "text", 0.05: "orange", 0.1: "red"}),
+        amount("Failing", "failure_rate", "percentunit", levels=FAILING),
         duration("Mean", "mean"),
         duration("p95", "percentiles.p95"),
         duration("Longest", "max"),
@@ -99,20 +101,19 @@ def numbers() -> stats.Panel:
 def history() -> tables.Panel:
     """The runs, newest first."""
     columns = [
-        moment("Due", "due_at", width=170),
+        moment("Due", "due_at", width=160),
         word("Job", "task", link=JOB_PAGE),
-        word("Scheduler", "scheduler", width=110),
-        word("Status", "status", texts=STATUS, link=RUN_PAGE, width=90),
-        word("Reason", "reason", width=100),
-        duration("Duration", "duration", width=90),
+        word("Scheduler", "scheduler", width=100),
+        word("Status", "status", texts=STATUS, link=RUN_PAGE, width=80),
+        word("Reason", "reason", width=90),
+        duration("Duration", "duration", width=85),
         flag("Slow", "slow", texts={"true": ("slow", "orange"), "false": (" ", "")}, link=RUN_PAGE, width=60),
-        duration("Delay", "start_delay", width=90),
-        duration("Waited", "queue_wait", width=90),
-        amount("Attempt", "attempt", "none", width=75),
         word("Exception", "exception"),
         word("Message", "message"),
-        moment("Started", "started_at", width=170),
-        word("Run", "id", link=RUN_PAGE, width=300),
+        duration("Delay", "start_delay", width=75),
+        duration("Waited", "queue_wait", width=75),
+        amount("Attempt", "attempt", "none", width=75),
+        word("Run", "id", link=RUN_PAGE, width=315),
     ]
     return api_table(
         "Runs",
@@ -129,18 +130,19 @@ def by_job() -> tables.Panel:
     """What the runs of each job add up to."""
     columns = [
         word("Job", "task", link=JOB_PAGE),
-        word("Scheduler", "scheduler"),
-        amount("Runs", "runs"),
-        amount("Success", "statuses.success"),
-        amount("Failed", "statuses.failed"),
-        amount("Skipped", "statuses.skipped"),
-        amount("Lost", "statuses.unknown"),
-        amount("Failing", "failure_rate", "percentunit", levels={0: "text", 0.05: "orange", 0.1: "red"}),
-        duration("Mean", "mean"),
-        duration("p50", "percentiles.p50"),
-        duration("p95", "percentiles.p95"),
-        duration("Longest", "max"),
-        amount("Slow", "slow"),
+        word("Scheduler", "scheduler", width=100),
+        amount("Runs", "runs", width=80),
+        amount("Success", "statuses.success", no_value="0", width=80),
+        amount("Failed", "statuses.failed", no_value="0", width=80),
+        amount("Retried", "statuses.retried", no_value="0", width=80),
+        amount("Skipped", "statuses.skipped", no_value="0", width=80),
+        amount("Lost", "statuses.unknown", no_value="0", width=80),
+        amount("Failing", "failure_rate", "percentunit", levels=FAILING, width=80),
+        duration("Mean", "mean", width=90),
+        duration("p50", "percentiles.p50", width=90),
+        duration("p95", "percentiles.p95", width=90),
+        duration("Longest", "max", width=90),
+        amount("Slow", "slow", width=80),
     ]
     return api_table(
         "By job",
