@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.show import finish
 
 from taskscope.events import Fact
-from taskscope.facts import Row, row_of_all
+from taskscope.facts import Row, merge, row_of
 from taskscope.identity import run_id
 from taskscope.settings import Retention as Rules
 from taskscope.settings import Settings
@@ -74,7 +74,8 @@ def _runs(numbers: range, begin: float) -> Iterator[Row]:
         status = "failed" if dice.random() < 0.02 else "success"
         start = Fact(status="started", at=started, **known)
         end = Fact(status=status, at=started + duration, duration=duration, **known)
-        yield row_of_all((start, end), run_id("billing", known["native"], 0, int(due * 1000)))
+        run = run_id("billing", known["native"], 0, int(due * 1000))
+        yield merge(row_of(start, run), row_of(end, run))
 
 
 def _prune(store: SqlStore) -> list[float]:

@@ -92,14 +92,14 @@ def fold(
 ) -> Delta:
     """What these changes add to the counters. Pure; `label` says under which name a job is counted."""
     tallies: dict[JobKey, _Tally] = {}
-    labels: dict[JobKey, JobKey] = {}
+    of_job: dict[JobKey, _Tally] = {}
     for change in changes:
-        bits, row = fresh(change), change.row
-        if bits:
-            job = (row.scheduler, row.job)
-            key = labels.get(job) or labels.setdefault(job, label(job))
-            tally = tallies.get(key) or tallies.setdefault(key, _Tally(bounds))
-            tally.take(bits, row)
+        if bits := fresh(change):
+            job = change.row.key
+            tally = of_job.get(job)
+            if tally is None:
+                tally = of_job[job] = tallies.setdefault(label(job), _Tally(bounds))
+            tally.take(bits, change.row)
     exemplars = {(key, *place): it for key, tally in tallies.items() for place, it in tally.exemplars()}
     return Delta(counts={key: tally.counts() for key, tally in tallies.items()}, exemplars=exemplars)
 
@@ -108,25 +108,16 @@ class _Tally:
     """What the changes of one job add up to."""
 
     def __init__(self, bounds: Bounds) -> None:
-        self._statuses: dict[str, int] = {}
-        self._reasons: dict[str, int] = {}
-        self._exceptions: dict[str, int] = {}
-        self._triggers: dict[str, int] = {}
+        self._alike: dict[tuple[int, int, str, str], int] = {}
+        """Runs by fresh bits, facts, reason and exception: of thousands there are few kinds."""
         self._duration = _Observed("duration", bounds.duration)
         self._wait = _Observed("wait", bounds.wait)
         self._delay = _Observed("delay", bounds.delay)
 
     def take(self, bits: int, row: Row) -> None:
         """Count what became observable of a run."""
-        for status in _statuses(bits):
-            _add(self._statuses, status)
-            if status == "skipped":
-                _add(self._reasons, row.reason or "unknown")
-            elif status == "failed":
-                _add(self._exceptions, row.exception or row.reason or "unknown")
-        heard = bits & ~_COMPLETED if row.facts & ~bits & _COMPLETED else bits  # once, were there two endings
-        for event in _trigger_events(heard, row.reason if bits & _SKIPPED else ""):
-            _add(self._triggers, event)
+        kind = (bits, row.facts, row.reason, row.exception)
+        self._alike[kind] = self._alike.get(kind, 0) + 1
         if bits & DURATION:
             self._duration.observe(row.duration / 1e6, row)
         if bits & WAIT:
@@ -136,14 +127,12 @@ class _Tally:
 
     def counts(self) -> Counts:
         """The sum."""
+        counts = Counts()
+        for kind, runs in self._alike.items():
+            _count(counts, runs, *kind)
         observed = (self._duration, self._wait, self._delay)
-        return Counts(
-            statuses=self._statuses,
-            reasons=self._reasons,
-            exceptions=self._exceptions,
-            triggers=self._triggers,
-            histograms={one.name: one.histogram for one in observed if one.latest},
-        )
+        counts.histograms = {one.name: one.histogram for one in observed if one.latest}
+        return counts
 
     def exemplars(self) -> Iterator[tuple[tuple[str, int], Exemplar]]:
         """(histogram, bucket) and the latest observation in it."""
@@ -177,26 +166,25 @@ def checksum(bounds: tuple[float, ...]) -> int:
     return crc32(repr(tuple(map(float, bounds))).encode()) or 1
 
 
-@lru_cache(maxsize=1024)
-def _statuses(bits: int) -> tuple[Status, ...]:
-    """The endings among these bits."""
-    return tuple(status for bit, status in _COUNTED if bits & bit)
+def _count(counts: Counts, runs: int, bits: int, facts: int, reason: str, exception: str) -> None:
+    """Add so many runs of one kind."""
+    for bit, status in _COUNTED:
+        if bits & bit:
+            _add(counts.statuses, status, runs)
+    if bits & Bit.SKIPPED:
+        _add(counts.reasons, reason or "unknown", runs)
+        if heard := _HEARD.get(reason):
+            _add(counts.triggers, heard, runs)
+    if bits & Bit.FAILED:
+        _add(counts.exceptions, exception or reason or "unknown", runs)
+    if bits & Bit.STARTED:
+        _add(counts.triggers, "fired", runs)
+    if bits & _COMPLETED and not facts & ~bits & _COMPLETED:  # once, were there two endings
+        _add(counts.triggers, "completed", runs)
 
 
-@lru_cache(maxsize=1024)
-def _trigger_events(bits: int, reason: str) -> tuple[str, ...]:
-    """What a Quartz-like trigger listener would have heard."""
-    heard = {"misfire": "misfired", "vetoed": "vetoed"}
-    events = (
-        heard.get(reason),
-        "fired" if bits & _STARTED else None,
-        "completed" if bits & _COMPLETED else None,
-    )
-    return tuple(event for event in events if event)
-
-
-def _add(counts: dict[str, int], name: str) -> None:
-    counts[name] = counts.get(name, 0) + 1
+def _add(counts: dict[str, int], name: str, runs: int) -> None:
+    counts[name] = counts.get(name, 0) + runs
 
 
 def _sum(a: dict[str, int], b: dict[str, int], limit: int | None = None) -> dict[str, int]:
@@ -224,8 +212,9 @@ _COUNTED: tuple[tuple[int, Status], ...] = (
     (Bit.SKIPPED, "skipped"),
     (Bit.LOST, "unknown"),
 )
-_STARTED, _SKIPPED = Bit.STARTED, Bit.SKIPPED
 _COMPLETED = Bit.SUCCESS | Bit.FAILED | Bit.RETRIED
+_HEARD = {"misfire": "misfired", "vetoed": "vetoed"}
+"""What a Quartz-like trigger listener hears of runs that are skipped for this reason."""
 
 
 class JobState(msgspec.Struct, kw_only=True):

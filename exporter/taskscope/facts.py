@@ -4,7 +4,6 @@ Merging is commutative, associative and idempotent, so order, repetition and bat
 The store does in SQL what `merge` does here; tests hold the two together.
 """
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
@@ -56,7 +55,7 @@ WAIT, DELAY, DURATION = 1 << 16, 1 << 17, 1 << 18
 """Derived bits of `observable`: queue wait, start delay and duration can be observed."""
 
 
-class Detail(msgspec.Struct, frozen=True):
+class Detail(msgspec.Struct, frozen=True, gc=False):
     """The heavy part of a run, kept apart: most runs have none."""
 
     message: str = ""
@@ -67,8 +66,12 @@ class Detail(msgspec.Struct, frozen=True):
     """JSON object: what the bridge or the job added."""
 
 
-class Row(msgspec.Struct, kw_only=True):
-    """What is known of a run. Times are ms since the epoch and 0 where unknown; `duration` is µs."""
+class Row(msgspec.Struct, gc=False):
+    """What is known of a run. Times are ms since the epoch and 0 where unknown; `duration` is µs.
+
+    Where it is made a thousand times a second, its first fields are given by position: Python takes six times as
+    long for a call with more than 15 keywords.
+    """
 
     id: bytes
     scheduler: str
@@ -111,61 +114,59 @@ class Change(msgspec.Struct, gc=False):
 
 def row_of(fact: Fact, run_id: bytes) -> Row:
     """The row that this one fact makes. Raises `BadEvent` for a number that is no time or no duration."""
-    return row_of_all((fact,), run_id)
-
-
-def row_of_all(facts: Sequence[Fact], run_id: bytes) -> Row:
-    """The row that these facts of one run make: what merging a row of each gives, in one pass and a third of the time.
-
-    Raises `BadEvent` for a number that is no time or no duration.
-    """
-    first = facts[0]
-    row = Row(
-        id=run_id, scheduler=first.scheduler, facts=Bit.UNANCHORED if first.anchor is None else 0, rank=0
+    bit, error = BIT_OF[fact.status], fact.error
+    enqueued, started, ended, duration = fact.enqueued, fact.started, None, None
+    if bit & TERMINAL:  # by its own clock where it was measured
+        duration = fact.duration
+        ended = fact.at if duration is None or started is None else started + duration
+    elif bit == Bit.QUEUED and enqueued is None:
+        enqueued = fact.at
+    elif bit == Bit.STARTED and started is None:
+        started = fact.at
+    facts = bit | Bit.NAMED if fact.job else bit
+    if due_ms := _ms(fact.due, "due"):
+        facts |= Bit.HAS_DUE
+    if enqueued_ms := _ms(enqueued, "enqueued"):
+        facts |= Bit.QUEUED | Bit.HAS_ENQUEUED
+    if started_ms := _ms(started, "started"):
+        facts |= Bit.STARTED | Bit.HAS_STARTED
+    if duration is not None:
+        facts |= Bit.HAS_DURATION
+    took = _us(duration)
+    return Row(
+        run_id,
+        fact.scheduler,
+        facts,
+        RANK[fact.status],
+        fact.job,
+        fact.attempt,
+        due_ms,
+        enqueued_ms,
+        started=started_ms,
+        ended=_ms(ended, "at"),
+        duration=took,
+        reason="" if bit == Bit.LOST else fact.reason,
+        exception=error.kind if error else "",
+        queue=fact.queue,
+        worker=fact.worker,
+        instance=fact.instance,
+        entity=fact.entity,
+        trace_id=fact.trace_id,
+        detail=_detail(fact) if error is not None or fact.details is not None else None,
     )
-    due = enqueued = started = ended = duration = 0.0
-    for fact in facts:
-        bit = BIT_OF[fact.status]
-        row.facts |= bit
-        if fact.due is not None:
-            due = _later(due, fact.due, "due")
-        if bit == Bit.QUEUED or fact.enqueued is not None:
-            enqueued = _later(enqueued, fact.at if fact.enqueued is None else fact.enqueued, "enqueued")
-        if bit == Bit.STARTED or fact.started is not None:
-            started = _later(started, fact.at if fact.started is None else fact.started, "started")
-        if bit & TERMINAL:
-            ended = _later(ended, _end(fact), "at")
-            if fact.duration is not None:
-                row.facts |= Bit.HAS_DURATION
-                duration = _later(duration, fact.duration, "duration")
-        _take_texts(row, fact, bit)
-    row.facts |= Bit.NAMED if row.job else 0
-    if due:
-        row.facts |= Bit.HAS_DUE
-        row.due = _ms(due)
-    if enqueued:
-        row.facts |= Bit.QUEUED | Bit.HAS_ENQUEUED
-        row.enqueued = _ms(enqueued)
-    if started:
-        row.facts |= Bit.STARTED | Bit.HAS_STARTED
-        row.started = _ms(started)
-    if ended:
-        row.ended = _ms(ended)
-    row.duration = min(round(duration * 1e6), _LONGEST)
-    return row
 
 
 def merge(old: Row, new: Row) -> Row:
     """The row that both make together; of two different values the greater stays."""
     return Row(  # conditional expressions: half the time of calling max() for each field
-        id=old.id,
-        scheduler=old.scheduler,
-        facts=old.facts | new.facts,
-        rank=new.rank if new.rank > old.rank else old.rank,
-        job=new.job if new.job > old.job else old.job,
-        attempt=new.attempt if new.attempt > old.attempt else old.attempt,
-        due=new.due if new.due > old.due else old.due,
-        enqueued=new.enqueued if new.enqueued > old.enqueued else old.enqueued,
+        old.id,
+        old.scheduler,
+        old.facts | new.facts,
+        new.rank if new.rank > old.rank else old.rank,
+        new.job if new.job > old.job else old.job,
+        new.attempt if new.attempt > old.attempt else old.attempt,
+        new.due if new.due > old.due else old.due,
+        new.enqueued if new.enqueued > old.enqueued else old.enqueued,
         started=new.started if new.started > old.started else old.started,
         ended=new.ended if new.ended > old.ended else old.ended,
         duration=new.duration if new.duration > old.duration else old.duration,
@@ -213,51 +214,20 @@ def _fresh(facts: int, added: int) -> int:
     return observable(facts) & ~observable(facts & ~added)
 
 
-def _take_texts(row: Row, fact: Fact, bit: int) -> None:
-    """Into the row what is greater in this fact: its status, names, reason and error."""
-    rank = RANK[fact.status]
-    if rank > row.rank:
-        row.rank = rank
-    if fact.attempt > row.attempt:
-        row.attempt = fact.attempt
-    if fact.job > row.job:
-        row.job = fact.job
-    if fact.queue > row.queue:
-        row.queue = fact.queue
-    if fact.worker > row.worker:
-        row.worker = fact.worker
-    if fact.instance > row.instance:
-        row.instance = fact.instance
-    if fact.entity > row.entity:
-        row.entity = fact.entity
-    if fact.trace_id > row.trace_id:
-        row.trace_id = fact.trace_id
-    if fact.reason > row.reason and bit != Bit.LOST:
-        row.reason = fact.reason
-    if fact.error is not None or fact.details is not None:
-        row.exception = max(row.exception, fact.error.kind if fact.error else "")
-        row.detail = merge_detail(row.detail, _detail(fact))
+def _ms(seconds: float | None, field: str) -> int:
+    if not seconds:
+        return 0
+    if 0 < seconds <= _LATEST:
+        return round(seconds * 1000)
+    raise BadEvent(f"{field}={seconds!r} is no time in seconds")
 
 
-def _end(fact: Fact) -> float:
-    """When the run ended: by its own clock where it was measured."""
-    if fact.duration is None or fact.started is None:
-        return fact.at
-    return fact.started + fact.duration
-
-
-def _later(old: float, new: float, field: str) -> float:
-    if new > old:
-        if new > _LATEST:
-            raise BadEvent(f"{field}={new!r} is no time or duration in seconds")
-        return new
-    if not new >= 0:  # also NaN
-        raise BadEvent(f"{field}={new!r} is no time or duration in seconds")
-    return old
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
+def _us(seconds: float | None) -> int:
+    if not seconds:
+        return 0
+    if 0 < seconds <= _LATEST:
+        return min(round(seconds * 1e6), _LONGEST)
+    raise BadEvent(f"duration={seconds!r} is no duration in seconds")
 
 
 def _detail(fact: Fact) -> Detail | None:

@@ -11,11 +11,9 @@ def run_id(scheduler: str, native: str, attempt: int, anchor_ms: int) -> bytes:
     version and variant bits of a UUID of version 8 ("custom", RFC 9562).
     """
     parts = f"{len(scheduler)}:{scheduler}{len(native)}:{native}{attempt}"
-    run = bytearray(sha256(parts.encode("utf-8", "surrogatepass")).digest()[:16])
-    run[:6] = anchor_ms.to_bytes(6, "big")
-    run[6] = run[6] & 0x0F | 0x80
-    run[8] = run[8] & 0x3F | 0x80
-    return bytes(run)
+    digest = sha256(parts.encode("utf-8", "surrogatepass")).digest()
+    low = int.from_bytes(digest[6:16], "big") & _HASH | _VERSION_8
+    return (anchor_ms << 80 | low).to_bytes(16, "big")
 
 
 def anchor_ms(run: bytes) -> int:
@@ -41,3 +39,8 @@ def text(run: bytes) -> str:
 def parse(text: str) -> bytes:
     """The id behind its text. Raises ValueError."""
     return UUID(text).bytes
+
+
+_HASH = 0x0FFF_3FFF_FFFF_FFFF_FFFF
+_VERSION_8 = 0x8000_8000_0000_0000_0000
+"""Of the 80 bits after the time: those of the hash, and those that make it a UUID of version 8."""

@@ -32,6 +32,10 @@ logger = logging.getLogger("taskscope")
 
 _FIRST_RETRY, _LAST_RETRY = 0.5, 30.0  # seconds between attempts to reach the store
 _REST = 4.0  # while little waits, the pipeline rests that many times as long as a batch took
+_POUR, _HOLD = (
+    500,
+    1.0,
+)  # events within a flush interval that make a burst; seconds for which it is let through first
 _SYNC = 60.0  # seconds; without a scrape, too, jobs that left must leave the metrics
 _SLICE, _PAUSE = (
     250,
@@ -77,6 +81,7 @@ class Pipeline:
         self.opened = False
         self._retry_at, self._retry_after = 0.0, _FIRST_RETRY
         self._beat_at = self._expire_at = 0.0
+        self._poured, self._held_at = 0, 0.0
         self._sync_at = clock() + _SYNC
 
     def start(self) -> None:
@@ -119,17 +124,26 @@ class Pipeline:
     def _run(self) -> None:
         while not self._stop.is_set():
             begin = time.monotonic()
-            more = self._step()
+            more = not self._holds(begin) and self._step()
             if not more:
                 self._stop.wait(self._settings.flush_interval)
             elif self._polite:
                 self._stop.wait(_REST * (time.monotonic() - begin))
         self._finish()
 
+    def _holds(self, now: float) -> bool:
+        """A burst goes first: the program has the processor, and many events at once cost less than as many few."""
+        before, self._poured = self._poured, len(self._inlet)
+        if self._poured - before < _POUR or not self._polite:
+            self._held_at = 0.0
+            return False
+        self._held_at = self._held_at or now
+        return now - self._held_at < _HOLD
+
     @property
     def _polite(self) -> bool:
-        """While little waits, the program that is watched comes first: small batches, and rests between them."""
-        return self.backlog < self._settings.queue_size // 20
+        """While little waits, and none of it for long, the program that is watched comes first, with rests for it."""
+        return self.backlog < self._settings.queue_size // 20 and self.lag < _HOLD
 
     def _finish(self) -> None:
         """The last events: as many as the store takes, which is asked once more, however long it has been away."""
@@ -164,9 +178,9 @@ class Pipeline:
 
     def _arrive(self, now: float) -> bool:
         """Take in what was told, slice by slice; True when more waits."""
-        left = 4 * _SLICE if self._polite else self._settings.batch_size
-        while left > 0 and self._carry(min(_SLICE, left), now):
-            left -= _SLICE
+        for _ in range(0, self._settings.batch_size, _SLICE):
+            if not self._carry(_SLICE, now):
+                break
             if self._polite:
                 time.sleep(_PAUSE)
         return len(self._inlet) > 0
@@ -214,7 +228,7 @@ class Pipeline:
         self._states.update(
             (key, job.state) for key, job in self._live.changed("store").items() if job is not None
         )
-        rows = self._waiting.batch(2 * _SLICE if self._polite else self._settings.batch_size)
+        rows = self._waiting.batch(self._settings.batch_size)
         if not rows and not self._states:
             return True
         begin = time.perf_counter()

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from itertools import islice
+from operator import attrgetter
 from typing import TypeAlias
 
 import msgspec
 
 from taskscope.events import Error, Fact
-from taskscope.facts import Row, merge, row_of, row_of_all
+from taskscope.facts import Row, merge, row_of
 from taskscope.identity import run_id
 
 RunKey: TypeAlias = tuple[str, str, int]
@@ -60,7 +61,7 @@ class Waiting:
         """The rows that came first, ascending by id. They stay until they are `done`."""
         for key in list(islice(self._facts, max(0, size - len(self._rows)))):
             self._merge(key)
-        return sorted(islice(self._rows.values(), size), key=_by_id)
+        return sorted(islice(self._rows.values(), size), key=attrgetter("id"))
 
     def done(self, rows: Iterable[Row], now: float) -> None:
         """Forget rows that are committed."""
@@ -90,7 +91,10 @@ class Waiting:
         anchor = facts[0].at if facts[0].anchor is None else facts[0].anchor
         run = run_id(*key, anchor_ms=round(anchor * 1000))
         try:
-            self._put(row_of_all(facts, run))
+            row = row_of(facts[0], run)
+            for fact in facts[1:]:
+                row = merge(row, row_of(fact, run))
+            self._put(row)
         except Exception:  # noqa: BLE001 - whatever is wrong with one fact, the others go on
             self._merge_good(facts, run)
 
@@ -105,7 +109,3 @@ class Waiting:
     def _put(self, row: Row) -> None:
         old = self._rows.get(row.id)
         self._rows[row.id] = row if old is None else merge(old, row)
-
-
-def _by_id(row: Row) -> bytes:
-    return row.id

@@ -12,6 +12,7 @@ import msgspec
 from taskscope.bridges._quiet import quiet
 from taskscope.contracts import Bridge, Emit
 from taskscope.events import (
+    Error,
     Fact,
     Job,
     Jobs,
@@ -25,7 +26,8 @@ from taskscope.events import (
 from taskscope.failure import describe, reason_of
 from taskscope.instance import instance
 
-Tell: TypeAlias = "Callable[[FakeRun, Status, dict[str, Any]], None]"
+Tell: TypeAlias = "Callable[[FakeRun, Status, float, float | None, BaseException | None, str], None]"
+"""Takes a run, its new status, since when it has that, how long it took, what it failed with, and why."""
 
 
 class Clock:
@@ -135,42 +137,55 @@ class FakeRun:
     def wait(self) -> "FakeRun":
         """Wait to be executed."""
         self.job.scheduler.open.add(self)
-        self._tell("queued", at=self.due)
+        self._tell("queued", self.due)
         return self
 
     def start(self, at: float | None = None) -> "FakeRun":
         """Begin to execute it."""
         self.started = self.job.scheduler.clock() if at is None else at
-        self._tell("started", at=self.started)
+        self._tell("started", self.started)
         return self
 
     def end(self, duration: float | None = None, fails: BaseException | None = None) -> "FakeRun":
         """End it, well or with this exception; `duration` is by default what the clock says."""
-        started = self.job.scheduler.clock() if self.started is None else self.started
-        took = self.job.scheduler.clock() - started if duration is None else duration
+        now = self.job.scheduler.clock()
+        started = now if self.started is None else self.started
+        took = now - started if duration is None else duration
         if fails is None:
-            return self._end("success", at=started + took, duration=took)
-        return self._end(
-            "failed", at=started + took, duration=took, reason=reason_of(fails), error=describe(fails)
-        )
+            return self._end("success", started + took, took)
+        return self._end("failed", started + took, took, fails, reason_of(fails))
 
     def skip(self, reason: str) -> "FakeRun":
         """End it without having run."""
-        return self._end("skipped", at=self.job.scheduler.clock(), reason=reason)
+        return self._end("skipped", self.job.scheduler.clock(), reason=reason)
 
     def die(self) -> "FakeRun":
         """Its worker dies."""
-        return self._end("failed", at=self.job.scheduler.clock(), reason="worker_lost")
+        return self._end("failed", self.job.scheduler.clock(), reason="worker_lost")
 
-    def _end(self, status: Status, **known: Any) -> "FakeRun":
+    def _end(
+        self,
+        status: Status,
+        at: float,
+        duration: float | None = None,
+        fails: BaseException | None = None,
+        reason: str = "",
+    ) -> "FakeRun":
         self.job.scheduler.open.discard(self)
         self.ended = True
-        self._tell(status, **known)
+        self._tell(status, at, duration, fails, reason)
         return self
 
-    def _tell(self, status: Status, **known: Any) -> None:
-        for listener in list(self.job.scheduler.listeners):
-            listener(self, status, known)
+    def _tell(
+        self,
+        status: Status,
+        at: float,
+        duration: float | None = None,
+        fails: BaseException | None = None,
+        reason: str = "",
+    ) -> None:
+        for listener in self.job.scheduler.listeners:
+            listener(self, status, at, duration, fails, reason)
 
 
 class FakeBridge(Bridge):
@@ -186,14 +201,14 @@ class FakeBridge(Bridge):
     def attach(self, emit: Emit) -> None:
         """Hear of every run from now on."""
         self._emit = quiet(emit)
-        self._target.listeners.append(self._tell)
+        self._target.listeners = [*self._target.listeners, self._tell]
         self._target.changed.append(self._changed)
 
     def detach(self) -> None:
         """Hear no more."""
         if self._emit is not None:
             self._emit = None
-            self._target.listeners.remove(self._tell)
+            self._target.listeners = [tell for tell in self._target.listeners if tell != self._tell]
             self._target.changed.remove(self._changed)
 
     def abandon(self) -> None:
@@ -240,12 +255,28 @@ class FakeBridge(Bridge):
         triggers = (Trigger(key=job.key, state=state, next_run=job.next_run),)
         return job if job.triggers else msgspec.structs.replace(job, triggers=triggers)
 
-    def _tell(self, run: FakeRun, status: Status, known: dict[str, Any]) -> None:
+    def _tell(
+        self,
+        run: FakeRun,
+        status: Status,
+        at: float,
+        duration: float | None,
+        fails: BaseException | None,
+        reason: str,
+    ) -> None:
         if self._emit is not None:
-            self._emit(partial(self._fact, run, status, run.started, known))
+            error = None if fails is None else describe(fails)
+            self._emit(partial(self._fact, run, status, at, run.started, duration, reason, error))
 
     def _fact(
-        self, run: FakeRun, status: Status, started: float | None, known: dict[str, Any]
+        self,
+        run: FakeRun,
+        status: Status,
+        at: float,
+        started: float | None,
+        duration: float | None,
+        reason: str,
+        error: Error | None,
     ) -> Fact | None:
         """The fact; None where the run's end, which says all of it, has been told meanwhile."""
         if run.ended and status in ("queued", "started"):
@@ -254,14 +285,17 @@ class FakeBridge(Bridge):
             scheduler=self._name,
             native=run.native,
             status=status,
+            at=at,
             anchor=run.due,
             job=run.job.name,
             due=run.due,
             enqueued=run.due,
             started=started,
+            duration=duration,
+            reason=reason,
             queue=run.job.definition.queue,
             instance=self.instance or instance(),
-            **known,
+            error=error,
         )
 
     def _changed(self) -> None:
