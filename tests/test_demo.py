@@ -1,4 +1,5 @@
 import fcntl
+import json
 import os
 import pty
 import re
@@ -13,13 +14,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
+import yaml
 
+from services.process import program
 from taskscope import cli
 from taskscope.demo_jobs import asyncio_plans, background_plans
 from taskscope.settings import Settings
+from taskscope.shipped import shipped
 from taskscope.sinks.history.queries import Queries
 from taskscope.sinks.history.records import Filter, Run
 
@@ -43,7 +48,22 @@ class Demo:
         )
         assert self.process.stdout is not None
         first = self.process.stdout.readline()
-        self.url = (re.search(r"http://[\d.:]+", first) or [first])[0]
+        self.url = url_in(first)
+
+    def stack(self) -> tuple[str, str]:
+        """The URLs of its Prometheus and its Alertmanager, which it tells after its own pages."""
+        assert self.process.stdout is not None
+        lines = [self.process.stdout.readline() for _ in range(6)]
+        return url_in(lines[-2]), url_in(lines[-1])
+
+    def programs(self) -> list[str]:
+        """The processes that work in its folder: Prometheus and Alertmanager, which are in no group of its own."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (process / "cwd").readlink().is_relative_to(self.folder):
+                    found.append((process / "cmdline").read_text().replace("\0", " "))
+        return found
 
     def end(self, number: signal.Signals | None = None) -> tuple[int, str, str]:
         """Exit code, output, errors; a signal goes to the whole group, as Ctrl-C does."""
@@ -59,6 +79,10 @@ class Demo:
         self.process.communicate()
 
 
+def url_in(line: str) -> str:
+    return (re.search(r"http://[\d.:]+", line) or [line])[0]
+
+
 def members(group: int) -> list[str]:
     """The processes of a group that still run, by their command."""
     found = []
@@ -70,8 +94,8 @@ def members(group: int) -> list[str]:
     return found
 
 
-def soon(is_true: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + PATIENCE
+def soon(is_true: Callable[[], bool], seconds: float = PATIENCE) -> bool:
+    deadline = time.monotonic() + seconds
     while not (true := is_true()) and time.monotonic() < deadline:
         time.sleep(0.05)
     return true
@@ -127,6 +151,129 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
 
 def seen(runs: list[Run], job: str) -> set[str]:
     return {run.reason or run.exception or run.status for run in runs if run.job == job}
+
+
+def asked(url: str) -> Any:
+    """What an API of the stack answers."""
+    with urlopen(url, timeout=10) as answer:
+        return json.load(answer)
+
+
+@pytest.fixture
+def stack(demo: Callable[..., Demo]) -> Demo:
+    """The demo with Prometheus and Alertmanager beside it."""
+    program("prometheus", "Prometheus")
+    program("prometheus-alertmanager", "Alertmanager")
+    return demo("--stack")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_beside_the_demo_prometheus_finds_that_a_job_always_fails_and_tells_alertmanager(stack: Demo):
+    prometheus, alertmanager = stack.stack()
+
+    groups = asked(f"{prometheus}/api/v1/rules")["data"]["groups"]
+    shipped_groups = [
+        group["name"]
+        for path in shipped("alerts").glob("*.yml")
+        for group in yaml.safe_load(path.read_text())["groups"]
+    ]
+    assert sorted(group["name"] for group in groups) == sorted(shipped_groups)
+
+    def firing() -> bool:
+        alerts = asked(f"{prometheus}/api/v1/alerts")["data"]["alerts"]
+        return any(
+            alert["labels"].get("job_name") == "broken" and alert["state"] == "firing" for alert in alerts
+        )
+
+    assert soon(firing, 200), asked(f"{prometheus}/api/v1/alerts")
+
+    def told() -> bool:
+        alerts = asked(f"{alertmanager}/api/v2/alerts")
+        return any(alert["labels"].get("job_name") == "broken" for alert in alerts)
+
+    assert soon(told), asked(f"{alertmanager}/api/v2/alerts")
+    (alert, *_) = [
+        alert
+        for alert in asked(f"{alertmanager}/api/v2/alerts")
+        if alert["labels"].get("job_name") == "broken"
+    ]
+    assert alert["annotations"]["runbook_url"].startswith(f"{stack.url}/runbook#")
+    targets = asked(f"{prometheus}/api/v1/targets")["data"]["activeTargets"]
+    assert [(target["scrapeUrl"], target["health"]) for target in targets] == [(f"{stack.url}/metrics", "up")]
+
+
+def test_prometheus_and_alertmanager_end_with_the_demo(stack: Demo):
+    stack.stack()
+    assert len(stack.programs()) == 2
+
+    code, _, err = stack.end(signal.SIGINT)
+
+    assert (code, err) == (0, "")
+    assert stack.programs() == []
+    assert list(stack.folder.iterdir()) == []
+
+
+def test_they_end_too_when_the_terminal_is_closed(stack: Demo):
+    stack.stack()
+
+    code, _, _ = stack.end(
+        signal.SIGHUP
+    )  # which also kills what multiprocessing has begun, and that complains
+
+    assert code == 0
+    assert stack.programs() == []
+
+
+def test_ctrl_c_while_prometheus_begins_is_clean_too(tmp_path: Path):
+    (tmp_path / "temporary").mkdir()
+    for name in ("prometheus", "alertmanager"):  # takes its time
+        (tmp_path / name).write_text(f"#!/bin/sh\n: > {tmp_path}/began; exec sleep 60\n")
+        (tmp_path / name).chmod(0o755)
+    process = subprocess.Popen(
+        [*COMMAND, "--stack", "--port", "0"],
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(tmp_path / "temporary")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert soon((tmp_path / "began").exists)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, err) == (0, "")
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_stack_that_is_not_installed_is_one_sentence_and_exit_code_2(tmp_path: Path):
+    result = subprocess.run(
+        [*COMMAND, "--stack", "--port", "0"],
+        env=os.environ | {"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(
+        "taskscope: --stack needs prometheus and alertmanager on PATH: install them"
+    )
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_program_of_the_stack_that_does_not_begin_is_one_sentence(tmp_path: Path):
+    for name in ("prometheus", "alertmanager"):
+        (tmp_path / name).write_text("#!/bin/sh\necho this one is broken >&2; exit 1\n")
+        (tmp_path / name).chmod(0o755)
+    result = subprocess.run(
+        [*COMMAND, "--stack", "--port", "0"],
+        env=os.environ | {"PATH": str(tmp_path), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "taskscope: prometheus does not begin: this one is broken\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"prometheus", "alertmanager"}
 
 
 def test_every_job_of_the_demo_shows_its_character(kept: list[Run]):

@@ -10,6 +10,7 @@ from zipfile import ZipFile
 import pytest
 
 import taskscope
+from taskscope.assets import Addresses, files, kubernetes
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "exporter" / "taskscope"
@@ -26,6 +27,20 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def wheel_of_sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that is built from the source distribution of this checkout."""
+    folder = tmp_path_factory.mktemp("sdist")
+    EnvBuilder(with_pip=True).create(folder / "builder")
+    python = folder / "builder" / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", "hatchling")
+    run(python, "-m", "hatchling", "build", "--target", "sdist", "--directory", folder, cwd=ROOT)
+    (source,) = folder.glob("*.tar.gz")
+    run(python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, source)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of an environment that holds the wheel and what it asks for, nothing else."""
     folder = tmp_path_factory.mktemp("environment")
@@ -34,14 +49,14 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin"
 
 
-def run(*command: object, **variables: str) -> str:
+def run(*command: object, cwd: Path = Path("/"), **variables: str) -> str:
     """The output of a command that must succeed, away from the checkout."""
     foreign = ("PYTHON", "TASKSCOPE_", "VIRTUAL_ENV")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     done = subprocess.run(
         [*map(str, command)],
         env=kept | variables,
-        cwd="/",
+        cwd=cwd,
         text=True,
         timeout=280,
         check=False,
@@ -60,6 +75,41 @@ def test_types_license_and_migrations_are_inside(wheel: Path) -> None:
     assert migrations <= files
     assert "taskscope/py.typed" in files
     assert any(file.endswith("/licenses/LICENSE") for file in files)
+
+
+def test_what_is_shipped_beside_the_code_is_inside_and_no_more(wheel: Path) -> None:
+    files = {name.removeprefix("taskscope/share/") for name in ZipFile(wheel).namelist() if "/share/" in name}
+
+    places = (
+        "alerts/*.yml",
+        "alerts/alertmanager/**/*",
+        "dashboards/json/*.json",
+        "dashboards/provisioning/*",
+    )
+    wanted = {path for place in places for path in ROOT.glob(place) if path.is_file()}
+    assert len(wanted) > len(places)
+    assert {str(path.relative_to(ROOT)) for path in wanted} <= files
+    assert {"docs/runbook.md", "examples/stack/prometheus.yml"} <= files
+    assert not any(name.endswith(".py") or name.startswith("alerts/tests/") for name in files)
+
+
+def test_the_source_distribution_makes_the_same_wheel(wheel: Path, wheel_of_sdist: Path) -> None:
+    assert sorted(ZipFile(wheel_of_sdist).namelist()) == sorted(ZipFile(wheel).namelist())
+
+
+def test_the_installed_command_writes_what_the_checkout_writes(environment: Path, tmp_path: Path) -> None:
+    run(environment / "taskscope", "assets", tmp_path, "--kubernetes")
+
+    where = Addresses()
+    texts = files(tmp_path, where)
+    for path, text in (texts | kubernetes(texts, where)).items():
+        assert (tmp_path / path).read_text("utf-8") == text, path
+
+
+def test_the_installed_package_has_its_runbook(environment: Path) -> None:
+    code = "from taskscope.shipped import shipped; print(shipped('docs/runbook.md').read_text())"
+
+    assert "## TaskscopeJobFailing" in run(environment / "python", "-c", code)
 
 
 def test_the_command_says_its_version(environment: Path) -> None:
