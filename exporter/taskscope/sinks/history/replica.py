@@ -1,13 +1,19 @@
 """Who counts: counters belong to a replica, which is never two processes at once."""
 
+import logging
 import socket
 import time
 from uuid import uuid4
 
+import msgspec
 import sqlalchemy as sa
 
+from taskscope.counts import Counts
 from taskscope.errors import Unavailable
-from taskscope.sinks.history.schema import replica
+from taskscope.sinks.history.mark import Mark, size
+from taskscope.sinks.history.schema import counter, replica
+
+logger = logging.getLogger("taskscope")
 
 _LOCKS = 0x7265706C  # of PostgreSQL, "repl": one lock for each replica, held as long as the connection lives
 _SLOTS = 256
@@ -15,14 +21,19 @@ _PATIENCE = 2.0
 _PAUSE = 0.05
 
 
-def take(connection: sa.Connection, service: str) -> int:
-    """The replica that this process is: the file's own, or on PostgreSQL the first free one of this host."""
-    if connection.dialect.name == "sqlite":
-        known = connection.execute(sa.select(replica.c.name).order_by(replica.c.id)).scalar()
-        return _ensure(
-            connection, known or uuid4().hex
-        )  # also writes: a file that is read-only shows at once
-    place = f"{socket.gethostname()}/{service}"
+_INCARNATION = "SELECT system_identifier || '.' || left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
+"""SQL: the database server and its timeline, which is another one after recovery to a point in time."""
+_decode = msgspec.msgpack.Decoder(Counts).decode
+
+
+def take(connection: sa.Connection, service: str, mark: Mark | None = None) -> int:
+    """The replica that this process is: the file's own, or on PostgreSQL the first free one of this host.
+
+    Of a history that was put back to an earlier state it is a new one, which counts from 0.
+    """
+    if mark is not None:
+        return _of_file(connection, mark)
+    place = f"{socket.gethostname()}/{service}@{_incarnation(connection)}"
     first = _ensure(connection, f"{place}/0")
     until = time.monotonic() + _PATIENCE
     while not _lease(connection, first):  # a process that was killed a moment ago may still seem to hold it
@@ -30,6 +41,31 @@ def take(connection: sa.Connection, service: str) -> int:
             return _another(connection, place)
         time.sleep(_PAUSE)
     return first
+
+
+def _of_file(connection: sa.Connection, mark: Mark) -> int:
+    name = connection.execute(sa.select(replica.c.name).order_by(replica.c.id.desc())).scalar() or uuid4().hex
+    number = _ensure(connection, name)  # also writes: a file that is read-only shows at once
+    counts = connection.execute(sa.select(counter.c.counts).where(counter.c.replica == number)).scalars()
+    counted = size(map(_decode, counts))
+    if counted and not mark.agrees(name, counted):
+        logger.info(
+            "taskscope: the history is not as it was left, so counters begin again at 0; its runs stay"
+        )
+        name, counted = uuid4().hex, 0
+        number = _ensure(connection, name)
+    mark.begin(name, counted)
+    return number
+
+
+def _incarnation(connection: sa.Connection) -> str:
+    """What is another one when these tables were restored: by hand, from a dump or to a point in time."""
+    table = connection.exec_driver_sql("SELECT 'counter'::regclass::oid").scalar_one()
+    try:
+        with connection.begin_nested():
+            return f"{connection.exec_driver_sql(_INCARNATION).scalar_one()}.{table}"
+    except sa.exc.DBAPIError:  # a server that keeps this to itself
+        return str(table)
 
 
 def _another(connection: sa.Connection, place: str) -> int:

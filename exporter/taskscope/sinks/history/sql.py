@@ -17,6 +17,7 @@ from taskscope.sinks.history import alerts as alert_table
 from taskscope.sinks.history import lost, merge, names, replica, rollups, schema
 from taskscope.sinks.history.database import Database
 from taskscope.sinks.history.ledger import Ledger
+from taskscope.sinks.history.mark import Mark
 from taskscope.sinks.history.migrate import migrate
 from taskscope.sinks.history.open_runs import OpenRuns
 from taskscope.sinks.history.owner import Owner
@@ -52,6 +53,7 @@ class SqlStore(Store):
         self._database = Database(url, session=self._begin, forget=self._forget)
         path = self._database.path
         self._owner = Owner(path) if path else None
+        self._mark = Mark(path) if path else None
 
     def open(self) -> None:
         """Own the file, connect and migrate."""
@@ -87,6 +89,8 @@ class SqlStore(Store):
             if self._uncertain:
                 totals = self._all_totals(connection)
         self._uncertain = False
+        if self._mark is not None:
+            self._mark.add(delta.counts.values())
         return Applied(
             changes=changes, totals=totals, exemplars=delta.exemplars, expired=len(runs) - len(kept)
         )
@@ -147,7 +151,7 @@ class SqlStore(Store):
         """Set up a new connection."""
         migrate(connection)
         merge.prepare(connection)
-        self._replica = replica.take(connection, self.settings.service)
+        self._replica = replica.take(connection, self.settings.service, self._mark)
         self.removed.load(connection)
 
     def _forget(self) -> None:
