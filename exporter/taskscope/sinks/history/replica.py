@@ -21,7 +21,7 @@ _PATIENCE = 2.0
 _PAUSE = 0.05
 
 
-_INCARNATION = "SELECT system_identifier || '.' || left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
+_SERVER = "SELECT system_identifier || '.' || left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
 """SQL: the database server and its timeline, which is another one after recovery to a point in time."""
 _decode = msgspec.msgpack.Decoder(Counts).decode
 
@@ -63,7 +63,7 @@ def _incarnation(connection: sa.Connection) -> str:
     table = connection.exec_driver_sql("SELECT 'counter'::regclass::oid").scalar_one()
     try:
         with connection.begin_nested():
-            return f"{connection.exec_driver_sql(_INCARNATION).scalar_one()}.{table}"
+            return f"{connection.exec_driver_sql(_SERVER).scalar_one()}.{table}"
     except sa.exc.DBAPIError:  # a server that keeps this to itself
         return str(table)
 
