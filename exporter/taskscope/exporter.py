@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from taskscope import bridges
-from taskscope.api.backend import Backend, Component
+from taskscope.api.backend import Backend, Component, Writer
 from taskscope.api.server import Listener, Server
 from taskscope.configure import load
 from taskscope.contracts import Bridge, Sink
@@ -233,6 +233,8 @@ class Exporter:
             queries=self.queries,
             ready=self.ready,
             refresh=self.refresh,
+            alerts=self.store.alert_log if isinstance(self.store, MemoryStore) else None,
+            writer=Writer(self.store, self.pipeline.do),
         )
 
 

@@ -26,13 +26,15 @@ class Client:
         self.port = port
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    def ask(self, path: str, query: Any = (), method: str = "GET", **headers: str) -> Answer:
+    def ask(
+        self, path: str, query: Any = (), method: str = "GET", body: bytes | None = None, **headers: str
+    ) -> Answer:
         """`query` is what urlencode takes; the underscores of header names are hyphens."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         target = f"{path}?{urlencode(query, doseq=True)}" if query else path
         sent = self._headers | {name.replace("_", "-"): value for name, value in headers.items()}
         try:
-            connection.request(method, target, headers=sent)
+            connection.request(method, target, body, sent)
             response = connection.getresponse()
             return Answer(response.status, response.headers, response.read())
         finally:

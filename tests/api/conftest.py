@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import Any
 from uuid import uuid4
@@ -10,11 +11,13 @@ import pytest
 from asking import NOW, Client
 from stored import past
 
-from taskscope.api.backend import Backend
+from taskscope.api.backend import Backend, Writer
 from taskscope.api.server import Server
+from taskscope.errands import Errands
 from taskscope.events import Job, Jobs, QueueState, SchedulerState, Trigger, WorkerState
 from taskscope.live import Live
 from taskscope.settings import JobRule, Settings
+from taskscope.sinks.history.memory import MemoryStore
 from taskscope.sinks.history.queries import Queries
 from taskscope.sinks.history.sql import SqlStore
 from taskscope.sinks.metrics import Metrics
@@ -48,6 +51,7 @@ def serve(live: Live) -> Iterator[Callable[..., Client]]:
         def start(settings: Settings | None = None, token: str = "", **parts: Any) -> Client:
             settings = settings or Settings(history=None)
             metrics = Metrics(settings)
+            memory = MemoryStore(settings)
             usual: dict[str, Any] = {
                 "settings": settings,
                 "live": live,
@@ -56,12 +60,22 @@ def serve(live: Live) -> Iterator[Callable[..., Client]]:
                 "ready": list,
                 "refresh": lambda: metrics.sync(live, NOW),
                 "clock": lambda: NOW,
+                "alerts": None if "queries" in parts else memory.alert_log,
+                "writer": Writer(memory, _at_once),
             }
             server = Server(Backend(**usual | parts))
             stack.callback(server.stop)
             return Client(server.start("127.0.0.1", 0), token)
 
         yield start
+
+
+def _at_once(work: Callable[[], Any]) -> Future[Any]:
+    """Does what a pipeline would do a moment later."""
+    errands = Errands()
+    done = errands.do(work)
+    errands.step(NOW)
+    return done
 
 
 @pytest.fixture

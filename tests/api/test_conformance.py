@@ -12,7 +12,7 @@ from taskscope.api.endpoint import endpoints
 from taskscope.api.openapi import document
 from taskscope.settings import Settings, Token
 
-TOKEN = Token(name="t", sha256=sha256(b"secret").hexdigest(), scopes=("metrics", "monitoring"))
+TOKEN = Token(name="t", sha256=sha256(b"secret").hexdigest(), scopes=("metrics", "monitoring", "ingest"))
 
 open_to_all = schemathesis.openapi.from_dict(document(endpoints(), Settings()))
 guarded = schemathesis.openapi.from_dict(document(endpoints(), Settings(tokens=(TOKEN,))))

@@ -120,7 +120,7 @@ def test_every_endpoint_is_described_once_and_all_are_in_the_document(client):
     assert set(document["paths"]) == {endpoint.path for endpoint in known}
     assert len({endpoint.name for endpoint in known}) == len(known)
     for endpoint in known:
-        operation = document["paths"][endpoint.path]["get"]
+        operation = document["paths"][endpoint.path][endpoint.method.lower()]
         assert operation["summary"].endswith("."), endpoint.path
         assert all(parameter["description"] for parameter in operation["parameters"]), endpoint.path
 

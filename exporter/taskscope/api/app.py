@@ -15,6 +15,7 @@ from multidict import MultiDict
 
 from taskscope.api.auth import Gate
 from taskscope.api.backend import Backend
+from taskscope.api.body import read_body
 from taskscope.api.endpoint import Call, Endpoint, endpoints
 from taskscope.api.errors import ApiError, of_status
 from taskscope.api.params import Reader
@@ -36,8 +37,9 @@ def application(backend: Backend, pool: Pool, host: str) -> web.Application:
     gate, known = Gate(backend.settings, host), endpoints()
     for endpoint in known:
         route = _Route(endpoint, backend, pool, gate, known)
+        add = app.router.add_get if endpoint.method == "GET" else app.router.add_post
         for path in _spellings(endpoint.path):
-            app.router.add_get(path, route.answer)
+            add(path, route.answer)
     return app
 
 
@@ -53,11 +55,15 @@ class _Route:
         self._path = Reader(hints["path"], limits) if "path" in hints else None
         self._query = Reader(hints.get("query", _Nothing), limits)
         self._wants_query = "query" in hints
+        self._body = hints.get("body")
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """What the endpoint says."""
         self._gate.check(request, self._endpoint.scope)
-        result = await self._endpoint.handler(Call(request, *self._context), **self._arguments(request))
+        arguments = self._arguments(request)
+        if self._body is not None:
+            arguments["body"] = await read_body(request, self._body)
+        result = await self._endpoint.handler(Call(request, *self._context), **arguments)
         return result if isinstance(result, web.StreamResponse) else json_response(request, result)
 
     def _arguments(self, request: web.Request) -> dict[str, Any]:

@@ -2,15 +2,20 @@
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import msgspec
 
 from taskscope.live import Live
 from taskscope.settings import Settings
+from taskscope.sinks.history.records import AlertFilter, AlertPage
+from taskscope.sinks.history.store import Store
 
 if TYPE_CHECKING:  # its import costs a database library, which `history=None` does without
     from taskscope.sinks.history.queries import Queries
+
+T = TypeVar("T")
 
 
 class Component(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +53,30 @@ class Page(Protocol):
         """The page in the best format of `accept`, of these sample names only if there are any."""
 
 
+class AlertReader(Protocol):
+    """Where alerts are read."""
+
+    def alerts(
+        self, filter: AlertFilter, *, limit: int, offset: int = 0, after: bytes | None = None
+    ) -> AlertPage:
+        """One page, newest first; from any thread. May block."""
+
+
+class Do(Protocol):
+    """How something is written: `Pipeline.do`."""
+
+    def __call__(self, work: Callable[[], T], /) -> Future[T]:
+        """Done, and durable, once the future is; fails with `Unavailable` where the store is away."""
+
+
+class Writer(msgspec.Struct, frozen=True):
+    """Takes what is sent."""
+
+    store: Store
+    do: Do
+    """`store` is only used by what this does."""
+
+
 class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """Everything an endpoint may use."""
 
@@ -60,4 +89,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """The parts and their state; called on the server's thread, so it must not block."""
     refresh: Callable[[], None]
     """Bring the metrics up to what is true now; called before each scrape, without waiting for the store."""
+    alerts: AlertReader | None = None
+    """Where alerts are read; None for the history."""
+    writer: Writer | None = None
+    """None for a server that only reads."""
     clock: Callable[[], float] = time.time

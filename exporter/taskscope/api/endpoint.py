@@ -1,13 +1,15 @@
 """What an endpoint is: one function whose signature and docstring are its declaration.
 
-Its parameters `path` and `query`, where it has them, are structs of what the request may say; its return
+Its parameters `path`, `query` and `body`, where it has them, are structs of what the request may say; its return
 type is what it answers with; its docstring is its description. Routing, checks and the OpenAPI document are
 read off these.
 """
 
+import asyncio
 import importlib
 import pkgutil
 from collections.abc import Callable, Coroutine
+from functools import partial
 from inspect import getdoc
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, get_type_hints
 
@@ -15,9 +17,11 @@ import msgspec
 from aiohttp import web
 
 import taskscope.api
-from taskscope.api.backend import Backend
-from taskscope.api.errors import ApiError
+from taskscope.api.backend import AlertReader, Backend
+from taskscope.api.errors import ApiError, busy
 from taskscope.api.pool import Pool
+from taskscope.errors import Unavailable
+from taskscope.sinks.history.store import Store
 
 if TYPE_CHECKING:
     from taskscope.sinks.history.queries import Queries
@@ -26,7 +30,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 Scope = Literal["", "metrics", "monitoring", "manage", "ingest"]
+Method = Literal["GET", "POST"]
 Handler = Callable[..., Coroutine[Any, Any, Any]]
+
+_PATIENCE = 12.0  # seconds for a write to be durable
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -49,6 +56,23 @@ class Call(msgspec.Struct, frozen=True):
             raise ApiError(404, "This taskscope keeps no history (`history` is null).")
         return self.backend.queries
 
+    @property
+    def alerts(self) -> AlertReader:
+        """Where alerts are read. Raises 404 where none are kept."""
+        return self.backend.alerts or self.queries
+
+    async def write(self, work: Callable[[Store], T]) -> T:
+        """What the work returns once it is durable. Raises 503; it may be durable then all the same."""
+        if self.backend.writer is None:
+            raise busy("This server only reads its history.", after=60)
+        done = self.backend.writer.do(partial(work, self.backend.writer.store))
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(done), _PATIENCE)
+        except TimeoutError:
+            raise busy(f"The history did not take it within {_PATIENCE:g} s.", after=5) from None
+        except Unavailable as error:
+            raise busy(str(error), after=5) from error
+
     async def ask(self, question: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """The answer of a question that blocks."""
         return await self.pool.ask(question, *args, **kwargs)
@@ -57,6 +81,7 @@ class Call(msgspec.Struct, frozen=True):
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One path and the function that answers it."""
 
+    method: Method
     path: str
     handler: Handler
     scope: Scope
@@ -85,13 +110,14 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def hints(self) -> dict[str, Any]:
-        """The types of `path`, `query` and `return`, as far as it has them."""
+        """The types of `path`, `query`, `body` and `return`, as far as it has them."""
         return get_type_hints(self.handler, include_extras=True)
 
     @property
     def statuses(self) -> tuple[int, ...]:
         """Every error that it may answer with."""
-        return tuple(sorted({400, 403, *({401} if self.scope else ()), *self.errors}))
+        of_body = (413, 415) if "body" in self.hints else ()
+        return tuple(sorted({400, 403, *({401} if self.scope else ()), *of_body, *self.errors}))
 
 
 def get(
@@ -107,7 +133,32 @@ def get(
 
     def declare(handler: Handler) -> Endpoint:
         return Endpoint(
-            path=path, handler=handler, scope=scope, tag=tag, media=media, errors=errors, also=also
+            method="GET",
+            path=path,
+            handler=handler,
+            scope=scope,
+            tag=tag,
+            media=media,
+            errors=errors,
+            also=also,
+        )
+
+    return declare
+
+
+def post(path: str, *, tag: str, scope: Scope) -> Callable[[Handler], Endpoint]:
+    """Declare the function below as what answers POST on this path; what it writes, it does by `Call.write`."""
+
+    def declare(handler: Handler) -> Endpoint:
+        return Endpoint(
+            method="POST",
+            path=path,
+            handler=handler,
+            scope=scope,
+            tag=tag,
+            media="application/json",
+            errors=(503,),
+            also=(),
         )
 
     return declare
@@ -121,4 +172,4 @@ def endpoints() -> tuple[Endpoint, ...]:
         for thing in vars(importlib.import_module(module.name)).values()
         if isinstance(thing, Endpoint)
     }
-    return tuple(sorted(found, key=lambda endpoint: ("{" in endpoint.path, endpoint.path)))
+    return tuple(sorted(found, key=lambda endpoint: ("{" in endpoint.path, endpoint.path, endpoint.method)))

@@ -6,14 +6,15 @@ from http import HTTPStatus
 import msgspec
 
 MEANINGS: Mapping[int, str] = {
-    400: "A parameter is unknown, malformed or out of bounds; `errors` says which and why.",
+    400: "A parameter, or a field of the body, is unknown, malformed or out of bounds; `errors` says which and why.",
     401: "No token, or one that is not known.",
     403: "The token lacks the scope, or the Host header names another machine.",
     404: "There is no such thing, or this taskscope keeps no history.",
     405: "The path does not take this method; the Allow header lists those it takes.",
     413: "The request body is larger than `limits.body`.",
+    415: "The request body is not JSON by its Content-Type.",
     500: "A fault of taskscope; its log has the details under the id given.",
-    503: "The history is away or busy; try again after the seconds in Retry-After.",
+    503: "The history is away or busy, or another process writes it; try again after the seconds in Retry-After.",
 }
 
 
@@ -23,7 +24,7 @@ class Problem(msgspec.Struct, frozen=True):
     error: str
     """One sentence."""
     errors: dict[str, str] = {}
-    """By parameter, why it was refused."""
+    """By parameter, or field of the body, why it was refused."""
 
 
 class ApiError(Exception):

@@ -121,5 +121,6 @@ def _moment(seconds: float) -> str:
 
 def _link(endpoint: Endpoint) -> str:
     path = escape(endpoint.path)
-    shown = f"<code>{path}</code>" if "{" in path else f'<a href="{path}"><code>{path}</code></a>'
+    followed = endpoint.method == "GET" and "{" not in path
+    shown = f'<a href="{path}"><code>{path}</code></a>' if followed else f"<code>{path}</code>"
     return f"<tr><td>{shown}</td><td>{escape(endpoint.summary)}</td></tr>"

@@ -25,18 +25,17 @@ async def openapi(call: Call) -> Json:
 
 def document(known: Sequence[Endpoint], settings: Settings) -> Json:
     """The OpenAPI document of these endpoints, with the bounds and the guards that settings give them."""
-    answers = {endpoint: answer(endpoint) for endpoint in known}
-    structs = [Problem, *answers.values()]
-    schemas, components = msgspec.json.schema_components(structs, ref_template=_REF)
+    told = [part for endpoint in known for part in (answer(endpoint), endpoint.hints.get("body", Problem))]
+    schemas, components = msgspec.json.schema_components([Problem, *told], ref_template=_REF)
     problem, *rest = schemas
-    written = dict(zip(answers, rest, strict=True))
+    paths: dict[str, Json] = {}
+    for endpoint, good, body in zip(known, rest[::2], rest[1::2], strict=True):
+        operation = _operation(endpoint, settings, good, problem, body)
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {"title": "taskscope", "version": __version__, "license": {"name": "Apache-2.0"}},
-        "paths": {
-            endpoint.path: {"get": _operation(endpoint, settings, written[endpoint], problem)}
-            for endpoint in known
-        },
+        "paths": paths,
         "components": {
             "schemas": components,
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
@@ -59,10 +58,12 @@ def of_endpoint(endpoint: Endpoint, place: str, limits: Limits) -> Iterable[Para
     return parameters(hints[place], limits) if place in hints else ()
 
 
-def _operation(endpoint: Endpoint, settings: Settings, schema: Json, problem: Json) -> Json:
+def _operation(endpoint: Endpoint, settings: Settings, schema: Json, problem: Json, body: Json) -> Json:
     good = {"description": "The answer.", "content": {endpoint.media: {"schema": schema}}}
     bad = {"application/json": {"schema": problem}}
+    sent = {"required": True, "content": {"application/json": {"schema": body}}}
     return {
+        **({"requestBody": sent} if "body" in endpoint.hints else {}),
         "operationId": endpoint.name,
         "tags": [endpoint.tag],
         "summary": endpoint.summary,
@@ -109,7 +110,7 @@ def markdown() -> str:
 
 
 def _section(endpoint: Endpoint, limits: Limits) -> str:
-    says = [f"### `GET {endpoint.path}`\n", f"{endpoint.summary}\n"]
+    says = [f"### `{endpoint.method} {endpoint.path}`\n", f"{endpoint.summary}\n"]
     if endpoint.description:
         says.append(f"{endpoint.description}\n")
     rows = [
@@ -119,6 +120,8 @@ def _section(endpoint: Endpoint, limits: Limits) -> str:
     ]
     if rows:
         says.append(_table(("parameter", "value", "meaning"), rows))
+    if body := endpoint.hints.get("body"):
+        says.append(f"Takes {_shown(body)} as JSON.\n")
     scope = f"the scope `{endpoint.scope}`" if endpoint.scope else "no token"
     fails = ", ".join(map(str, endpoint.statuses))
     says.append(f"Needs {scope}. Answers with {_kind(endpoint)}; errors: {fails}.\n")
@@ -129,8 +132,11 @@ def _kind(endpoint: Endpoint) -> str:
     kind = answer(endpoint)
     if kind is str:
         return f"`{endpoint.media}`"
-    shown = _values(msgspec.json.schema_components([kind], ref_template=_REF)[0][0])
-    return f"{shown}" + (f" (also with {', '.join(map(str, endpoint.also))})" if endpoint.also else "")
+    return _shown(kind) + (f" (also with {', '.join(map(str, endpoint.also))})" if endpoint.also else "")
+
+
+def _shown(kind: Any) -> str:
+    return _values(msgspec.json.schema_components([kind], ref_template=_REF)[0][0])
 
 
 def _schema(name: str, schema: Json) -> str:
@@ -181,8 +187,8 @@ _INTRODUCTION = """\
 Generated from the endpoints' declarations; `/api/openapi.json` says the same to programs.
 
 Answers are JSON. Times are RFC 3339 in UTC with milliseconds, durations are milliseconds, what is not known
-is null. Every GET also takes HEAD. Answers are packed with gzip where the client takes it. A path that ends
-with a slash is also found without it.
+is null. Every GET also takes HEAD. What is sent by POST is JSON, and an answer of 200 says that it is durable.
+Answers are packed with gzip where the client takes it. A path that ends with a slash is also found without it.
 
 **Parameters.** A time is RFC 3339, a date (its midnight, UTC), seconds or milliseconds since the epoch,
 `now`, or how long ago: `-90s`, `-1h`, `-7d` (also `now-1h`). A parameter that takes a list is given several
@@ -195,7 +201,7 @@ needs `Authorization: Bearer …` with the endpoint's scope; `metrics_open` open
 `manage` includes `monitoring`, no other scope includes another. Listening beyond this host without tokens
 needs `insecure`.
 
-**Errors** are `{"error": "one sentence", "errors": {"parameter": "why"}}`. A request that is not HTTP, or
+**Errors** are `{"error": "one sentence", "errors": {"parameter or field": "why"}}`. A request that is not HTTP, or
 whose line or headers are longer than 8 KiB, is answered 400 by the server itself; a connection beyond
 `limits.connections` gets 503.
 """

@@ -43,6 +43,13 @@ Limit = Annotated[
     int, Meta(ge=1, description="Rows of the answer, at most `limits.page`.", extra={"most": "page"})
 ]
 Offset = Annotated[int, Meta(ge=0, le=100_000, description="Rows to leave out.")]
+Cursor = Annotated[
+    str,
+    Meta(
+        description="`next_cursor` of the previous page; it goes with the same filters.",
+        extra_json_schema={"pattern": "^[A-Za-z0-9_-]*$"},
+    ),
+]
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):

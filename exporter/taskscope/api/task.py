@@ -10,7 +10,7 @@ from msgspec import Meta
 from taskscope.api.cursor import seal, unseal
 from taskscope.api.endpoint import Call, get
 from taskscope.api.errors import missing, refused
-from taskscope.api.params import Limit, Offset, Text, Texts, When, span, window
+from taskscope.api.params import Cursor, Limit, Offset, Text, Texts, When, span, window
 from taskscope.api.run import RunInFull, RunRow, in_full, row
 from taskscope.api.slow import Slow, limits, slow_after
 from taskscope.events import JobKey, Status
@@ -55,13 +55,7 @@ class RunsQuery(msgspec.Struct, frozen=True, kw_only=True):
     )
     limit: Limit = 50
     offset: Offset = 0
-    cursor: Annotated[
-        str,
-        Meta(
-            description="`next_cursor` of the previous page; it goes with the same filters.",
-            extra_json_schema={"pattern": "^[A-Za-z0-9_-]*$"},
-        ),
-    ] = ""
+    cursor: Cursor = ""
 
 
 class RunPath(msgspec.Struct, frozen=True):
