@@ -7,7 +7,10 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
@@ -314,13 +317,19 @@ def test_a_program_that_just_ends_loses_nothing(history, tmp_path):
 def test_a_full_disk_is_one_sentence_and_it_recovers(scheduler, tmp_path):
     if os.geteuid() != 0:
         pytest.skip("a small file system needs root")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)], check=True)
-    try:
+    with mounted(tmp_path / "disk") as disk:
         check_full_disk(disk)
+
+
+@contextmanager
+def mounted(place: Path) -> Iterator[Path]:
+    """A small file system."""
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)], check=True)
+    try:
+        yield place
     finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def check_full_disk(disk: Path):
@@ -353,3 +362,64 @@ def fill(disk: Path):
     with ballast.open("wb", buffering=0) as file:
         os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - 65536)
     return ballast
+
+
+@contextmanager
+def on_a_disk(place: Path) -> Iterator[tuple[Path, Callable[[str], None]]]:
+    """A directory, and what makes it `ro` or `rw`: a mount for root, to whom permissions mean nothing."""
+    if os.geteuid() == 0:
+        with mounted(place) as disk:
+            remount = ["mount", "-o", "remount,{}", str(disk)]
+            yield (
+                disk,
+                lambda how: subprocess.run([word.format(how) for word in remount], check=True) and None,
+            )
+    else:
+        place.mkdir()
+        yield place, lambda how: place.chmod({"ro": 0o555, "rw": 0o755}[how])
+        place.chmod(0o755)
+
+
+def sample(page: str, name: str) -> float:
+    return sum(float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith(name))
+
+
+@pytest.mark.parametrize("before", [0, 3], ids=["no history yet", "a history there"])
+def test_a_disk_that_is_read_only_is_one_sentence_gauges_go_on_and_it_recovers(tmp_path, caplog, before):
+    scheduler = FakeScheduler()
+    job = scheduler.job("nightly")
+    with on_a_disk(tmp_path / "disk") as (disk, make):
+        history = f"sqlite:///{disk}/runs.db"
+        if before:
+            with taskscope.Exporter(scheduler, history=history, port=None):
+                for _ in range(before):
+                    job.run()
+        make("ro")
+        with taskscope.Exporter(scheduler, history=history, port=0) as exporter:
+            check_read_only(exporter, job, disk)
+            make("rw")
+            until(lambda: count(exporter, "nightly") == before + 2, timeout=60, what="catching up")
+
+            page = get(f"{exporter.url}/metrics")
+            assert sample(page, "taskscope_store_up") == 1
+            assert sample(page, "taskscope_degraded{") == 0
+            assert (exporter.degraded, exporter.pipeline.dropped) == ({}, {})
+            assert get(f"{exporter.url}/-/ready")
+            assert f'"total":{before + 2},' in get(f"{exporter.url}/api/task/")
+    assert len([record for record in caplog.records if str(disk) in record.getMessage()]) == 1
+
+
+def check_read_only(exporter, job, disk: Path):
+    assert str(disk) in exporter.degraded["store"]
+    job.run()
+    running = job.start()
+    until(lambda: sample(get(f"{exporter.url}/metrics"), "taskscope_runs_in_progress{") == 1)
+    page = get(f"{exporter.url}/metrics")
+    assert sample(page, "taskscope_job_last_success_timestamp_seconds{") > 0
+    assert sample(page, "taskscope_store_up") == 0
+    assert sample(page, 'taskscope_degraded{reason="store"}') == 1
+    assert sample(page, "taskscope_pipeline_lag_seconds") > 0
+    assert sample(page, "taskscope_runs_total{") == 0, "counters stand still"
+    with pytest.raises(HTTPError, match="503"):
+        get(f"{exporter.url}/-/ready")
+    running.end()
