@@ -1,5 +1,6 @@
 """Who is told: routes, groups, muting and business hours of the shipped configuration, decided by Alertmanager."""
 
+import re
 import subprocess
 
 import pytest
@@ -126,3 +127,58 @@ def test_business_hours_let_through_and_hold_back(alertmanager, inbox, settings,
         until(lambda: inbox.at("/taskscope-history"))
         with pytest.raises(pytest.fail.Exception, match="did not happen"):
             until(lambda: inbox.mails, timeout=1)
+
+
+@pytest.fixture
+def joined(tmp_path):
+    """A configuration that somebody has, with the parts that docs/alerting.md says to copy."""
+    ours = yaml.safe_load(CONFIG.read_text())
+    route = {
+        "receiver": "ops",
+        "group_by": ["..."],
+        "routes": [{"matchers": ['severity="critical"'], "receiver": "night"}],
+    }
+    theirs = {"route": route, "receivers": [{"name": "ops"}, {"name": "night"}]}
+    theirs["route"]["routes"].insert(0, ours["route"]["routes"][0])
+    theirs["receivers"] += ours["receivers"]
+    joined = theirs | {name: ours[name] for name in ("inhibit_rules", "time_intervals", "global")}
+    joined["templates"] = [str(CONFIG.parent / "templates/*.tmpl")]
+    (tmp_path / "joined.yml").write_text(yaml.safe_dump(joined))
+    return tmp_path / "joined.yml"
+
+
+@pytest.mark.parametrize(
+    ("receivers", "labels"),
+    [
+        (f"{HISTORY},{PAGER}", ["alertname=TaskscopeJobFailing", "severity=critical"]),
+        ("taskscope-watchdog", ["alertname=TaskscopeWatchdog", "severity=info"]),
+        ("night", ["alertname=NodeDown", "severity=critical"]),
+        ("ops", ["alertname=NodeFull", "severity=warning"]),
+    ],
+)
+def test_it_joins_a_configuration_that_one_has(amtool, joined, receivers, labels):
+    routes_test = [amtool, "config", "routes", "test", f"--config.file={joined}"]
+
+    done = subprocess.run(
+        [*routes_test, f"--verify.receivers={receivers}", *labels], capture_output=True, check=False
+    )
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_no_foreign_alert_is_ever_muted():
+    rules = yaml.safe_load(CONFIG.read_text())["inhibit_rules"]
+
+    for matchers in (rule[side] for rule in rules for side in ("source_matchers", "target_matchers")):
+        assert any(one.startswith(('alertname=~"Taskscope', 'alertname="Taskscope')) for one in matchers)
+
+
+def test_the_documentation_names_every_receiver_and_everything_that_mutes():
+    page = (ALERTS.parent / "docs/alerting.md").read_text()
+    config = yaml.safe_load(CONFIG.read_text())
+
+    sources = [one for rule in config["inhibit_rules"] for one in rule["source_matchers"]]
+    muting = {name for one in sources for name in re.findall(r"Taskscope\w+", one)} - {"Taskscope"}
+    assert len(muting) >= 5
+    assert [name for name in muting if f"`{name}`" not in page] == []
+    assert [one["name"] for one in config["receivers"] if f"`{one['name']}`" not in page] == []
