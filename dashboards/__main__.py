@@ -10,6 +10,7 @@ from pkgutil import iter_modules
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 FOLDER = Path(__file__).parent
+JSON = FOLDER / "json"
 
 
 def pages() -> dict[str, str]:
@@ -25,7 +26,7 @@ def pages() -> dict[str, str]:
 def stale() -> Iterator[str]:
     """The files in json/ that are not what the pages are now: changed, missing or left over."""
     wanted = {f"{name}.json": page for name, page in pages().items()}
-    found = {path.name: path.read_text(encoding="utf-8") for path in (FOLDER / "json").glob("*.json")}
+    found = {path.name: path.read_text(encoding="utf-8") for path in JSON.glob("*.json")}
     return (name for name in sorted(wanted | found) if wanted.get(name) != found.get(name))
 
 
@@ -33,7 +34,7 @@ def write() -> None:
     """Write json/ anew where it is stale."""
     current = pages()
     for name in stale():
-        path = FOLDER / "json" / name
+        path = JSON / name
         if page := current.get(path.stem):
             path.write_text(page, encoding="utf-8")
         else:

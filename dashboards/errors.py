@@ -125,7 +125,7 @@ def failure_rates() -> timeseries.Panel:
         unit="percentunit",
         colours={"all": "red"},
         no_value="no runs",
-    ).interval("1m")
+    )
 
 
 def failures() -> timeseries.Panel:
@@ -149,7 +149,6 @@ def top_errors() -> timeseries.Panel:
             f"{summed(errors_counted(JOBS), by)} and on ({by}) {most}", "{{exception}} in {{job_name}}"
         ),
         height=9,
-        legend=["sum"],
         no_value="no errors",
     )
 
@@ -164,7 +163,6 @@ def top_jobs() -> timeseries.Panel:
             f"{counted('runs_total', JOBS, FAILED, by=BY_JOB)} and on ({BY_JOB}) {most}", "{{job_name}}"
         ),
         height=9,
-        legend=["sum"],
         no_value="no failures",
     )
 
@@ -180,7 +178,7 @@ def errors() -> tables.Panel:
         number("Times", f"{errors_total(JOBS)} > 0", width=90),
         sort="Times",
         descending=True,
-        width=12,
+        width=11,
         height=10,
         no_value="no errors",
     )
@@ -202,7 +200,7 @@ def failed_jobs() -> tables.Panel:
         ),
         sort="Last failure",
         descending=True,
-        width=12,
+        width=13,
         height=10,
         no_value="no job ever failed",
     )

@@ -10,6 +10,7 @@ from grafana_foundation_sdk.models.common import DataSourceRef
 from grafana_foundation_sdk.models.dashboard import (
     AnnotationQuery,
     DashboardCursorSync,
+    DashboardLink,
     DashboardLinkType,
     GridPos,
     Panel,
@@ -164,11 +165,18 @@ def _marks(name: str, colour: str, expr: str) -> sdk.AnnotationQuery:
 ALERT_FIRES = 'alertname=~"Taskscope.+", alertname!="TaskscopeWatchdog", alertstate="firing"'
 
 
+class _Link(sdk.DashboardLink):
+    """A link in sight, which the SDK would put into a menu."""
+
+    def build(self) -> DashboardLink:
+        vars(self._internal).update(placement=None)
+        return super().build()
+
+
 def _other_pages() -> sdk.DashboardLink:
     return (
-        sdk.DashboardLink("Taskscope")
+        _Link("Taskscope")
         .type(DashboardLinkType.DASHBOARDS)
-        .placement("")  # in sight, not in a menu
         .tags(["taskscope"])
         .as_dropdown(True)
         .include_vars(True)

@@ -57,7 +57,7 @@ def taskscope() -> stats.Panel:
         "Targets that exported taskscope's metrics in this time range and cannot be scraped now. "
         "While one is down, what it watches is not seen.",
         at_end(f"sum((up == bool 0) and on (job, instance) {known})"),
-        unit="suffix: down",
+        unit="suffix:down",
         levels={1: "red"},
         texts={"0": ("Up", "green")},
         no_value="not scraped",
@@ -72,7 +72,7 @@ def schedulers_down() -> stats.Panel:
         "Schedulers",
         "Schedulers that do not answer, or have not for so long that their readings are gone.",
         at_end(zero(f"count({known} unless {answering})")),
-        unit="suffix: down",
+        unit="suffix:down",
         levels={1: "red"},
         texts={"0": ("Up", "green")},
     )
@@ -251,7 +251,7 @@ def every_scheduler() -> tables.Panel:
     by = "scheduler"
     abnormal = f"count by (scheduler) ({state('trigger_abnormal_since_timestamp_seconds', SCHEDULERS)})"
     return table(
-        "Schedulers",
+        "All schedulers",
         "Every scheduler that was heard of: whether it answers, starts jobs, and when it was read last.",
         scheduler_column(width=0),
         number("Answers", state("scheduler_up", SCHEDULERS, by=by), texts=YES, no_value="silent", width=70),

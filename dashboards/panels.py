@@ -19,6 +19,7 @@ from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import heatmap as heatmap_model
+from grafana_foundation_sdk.models import statetimeline as timeline_model
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from dashboards.house import PROMETHEUS
@@ -62,6 +63,9 @@ class _Panel(Protocol):
     def height(self, h: int, /) -> Self: ...
     def no_value(self, no_value: str, /) -> Self: ...
 
+
+STEP = "1m"
+"""The finest step of a graph, so that a rate spans several scrapes and a bar can be seen."""
 
 P = TypeVar("P", bound=_Panel)
 
@@ -144,11 +148,15 @@ def graph(
         .line_width(1)
         .min(0)
         .axis_border_show(False)
+        .interval(STEP)
         .legend(_legend(legend))
         .tooltip(_tooltip())
     )
+    if unit in ("short", "percentunit"):
+        panel.axis_soft_max(1)  # else zeros alone are drawn on an axis up to 100
     if stacked:
-        panel.fill_opacity(60).line_width(0).line_interpolation(common.LineInterpolation.STEP_AFTER)
+        panel.fill_opacity(60).line_width(0).show_points(common.VisibilityMode.NEVER)
+        panel.line_interpolation(common.LineInterpolation.STEP_AFTER)
         panel.stacking(build.StackingConfig().mode(common.StackingMode.NORMAL))
     return _coloured(panel, colours or {})
 
@@ -210,13 +218,11 @@ def line_over_bars(
         "custom.drawStyle": "line",
         "custom.fillOpacity": 0,
         "custom.lineWidth": 2,
+        **({"max": 1} if unit == "percentunit" else {}),
     }
     bars_colour = {"color": {"mode": "fixed", "fixedColor": colour}, "decimals": 0}
-    return (
-        _as_bars(panel)
-        .override_by_query("A", properties(own_axis))
-        .override_by_query("B", properties(bars_colour))
-    )
+    _as_bars(panel).override_by_query("A", properties(bars_colour))
+    return panel.override_by_query("B", properties(own_axis))
 
 
 def timeline(
@@ -229,11 +235,12 @@ def timeline(
     no_value: str = "no data",
 ) -> timelines.Panel:
     """States over time, a line for each series; `texts` says what each value means."""
-    return (
+    panel = (
         furnished(timelines.Panel(), title, description, queries, "short", width, height, no_value)
         .mappings(mappings(texts))
         .color_scheme(sdk.FieldColor().mode(model.FieldColorModeId.FIXED).fixed_color("text"))
-        .disable_pagination()
+        .max_data_points(200)
+        .interval(STEP)
         .show_value(common.VisibilityMode.NEVER)
         .merge_values(True)
         .row_height(0.8)
@@ -242,6 +249,10 @@ def timeline(
         .legend(_legend())
         .tooltip(_tooltip())
     )
+    options = panel.build().options
+    assert isinstance(options, timeline_model.Options)
+    options.per_page = 0  # all on one page, which the builder does not allow
+    return panel
 
 
 def heatmap(
@@ -262,6 +273,7 @@ def heatmap(
     return (
         furnished(heatmaps.Panel(), title, description, [buckets], unit, width, height, no_value)
         .max_data_points(100)
+        .interval(STEP)
         .color(colours)
         .cell_gap(1)
         .y_axis(heatmaps.YAxisConfig().unit(unit).axis_placement(common.AxisPlacement.LEFT))
@@ -339,7 +351,6 @@ def _as_bars(panel: timeseries.Panel) -> timeseries.Panel:
         .bar_width_factor(0.9)
         .bar_alignment(common.BarAlignment.BEFORE)
         .max_data_points(100)
-        .interval("1m")
     )
 
 
