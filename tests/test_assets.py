@@ -99,6 +99,19 @@ def test_no_default_address_is_left_where_others_are_given(folder: Path) -> None
     assert [path for path, text in texts.items() if "localhost" in text] == []
 
 
+def test_addresses_may_be_those_that_others_have_by_default(folder: Path) -> None:
+    swapped = {
+        "grafana": URLS["taskscope"],
+        "taskscope": URLS["grafana"],
+        "prometheus": f"{URLS['grafana']}1",
+    }
+
+    sources = datasources(written(folder, *options(**swapped)))
+
+    assert sources["taskscope-api"]["url"] == URLS["grafana"]
+    assert sources["taskscope-prometheus"]["url"] == "http://localhost:30001"
+
+
 def test_alerts_lead_to_the_users_runbook_and_dashboards(folder: Path) -> None:
     texts = written(folder, *options(**ELSEWHERE))
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 import yaml
@@ -153,6 +153,20 @@ def seen(runs: list[Run], job: str) -> set[str]:
     return {run.reason or run.exception or run.status for run in runs if run.job == job}
 
 
+def test_as_the_compose_file_starts_it_the_demo_serves_others_and_remembers_in_postgresql(
+    demo: Callable[..., Demo], postgres_url: str
+):
+    running = demo("--host", "0.0.0.0", "--history", postgres_url)
+    url = f"http://127.0.0.1:{running.url.rpartition(':')[2]}"
+    elsewhere = Request(f"{url}/api/task/?task=steady", headers={"Host": "jobs.example"})
+
+    assert soon(lambda: '"success"' in urlopen(elsewhere).read().decode())
+
+    code, out, err = running.end(signal.SIGTERM)
+    assert (code, err) == (0, "")
+    assert "It is all in postgresql" in out
+
+
 def asked(url: str) -> Any:
     """What an API of the stack answers."""
     with urlopen(url, timeout=10) as answer:
@@ -167,6 +181,10 @@ def stack(demo: Callable[..., Demo]) -> Demo:
     return demo("--stack")
 
 
+ONE_BY_ONE = pytest.mark.xdist_group("demo-stack")  # they would like the same ports
+
+
+@ONE_BY_ONE
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_beside_the_demo_prometheus_finds_that_a_job_always_fails_and_tells_alertmanager(stack: Demo):
@@ -203,6 +221,7 @@ def test_beside_the_demo_prometheus_finds_that_a_job_always_fails_and_tells_aler
     assert [(target["scrapeUrl"], target["health"]) for target in targets] == [(f"{stack.url}/metrics", "up")]
 
 
+@ONE_BY_ONE
 def test_prometheus_and_alertmanager_end_with_the_demo(stack: Demo):
     stack.stack()
     assert len(stack.programs()) == 2
@@ -214,6 +233,7 @@ def test_prometheus_and_alertmanager_end_with_the_demo(stack: Demo):
     assert list(stack.folder.iterdir()) == []
 
 
+@ONE_BY_ONE
 def test_they_end_too_when_the_terminal_is_closed(stack: Demo):
     stack.stack()
 
@@ -225,6 +245,7 @@ def test_they_end_too_when_the_terminal_is_closed(stack: Demo):
     assert stack.programs() == []
 
 
+@ONE_BY_ONE
 def test_ctrl_c_while_prometheus_begins_is_clean_too(tmp_path: Path):
     (tmp_path / "temporary").mkdir()
     for name in ("prometheus", "alertmanager"):  # takes its time
