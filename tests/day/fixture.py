@@ -24,7 +24,7 @@ RULES = (
     JobRule(match="*", slow_after=MINUTE),
 )
 _DENSE = 6 * HOUR
-_DIED = 20 * MINUTE  # before the end
+_BORN, _DIED = 4 * HOUR, 20 * MINUTE  # before the end
 
 
 class Day:
@@ -53,19 +53,22 @@ class Day:
         self.sibling.close()
 
     def _replica(self, name: str, *schedulers: str) -> Replica:
-        settings = Settings(history=f"sqlite:///{self._directory / name}.db", jobs=RULES)
-        return Replica(f"{name}:9750", schedulers, settings, self.clock)
+        history = f"sqlite:///{self._directory / name}.db"
+        quiet = {"heartbeat": HOUR, "lost_after": 2 * HOUR}  # each beat is a transaction
+        return Replica(f"{name}:9750", schedulers, Settings(history=history, jobs=RULES, **quiet), self.clock)
 
     def _pages(self) -> Iterator[bytes]:
         watched, tell = self.replica.schedulers, self.replica.pipeline.emit
         shop(self.play, watched["shop"], tell)
         reports(self.play, watched["reports"])
         mailbox(self.play, watched["mailbox"])
-        sibling(self.play, self.sibling.schedulers["shop"])
+        born = self.end - _BORN
+        sibling(self.play, self.sibling.schedulers["shop"], born)
         for at in self._scrapes():
             self.play.go_on(at)
             yield self.replica.page()
-            yield self.sibling.page() if at < self.end - _DIED else self.sibling.no_page()
+            if at > born:
+                yield self.sibling.page() if at < self.end - _DIED else self.sibling.no_page()
 
     def _scrapes(self) -> Iterator[float]:
         at = self.begin

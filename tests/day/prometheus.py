@@ -22,7 +22,14 @@ class DayPrometheus(Prometheus):
         with file.open("wb") as out:
             out.writelines(pages)
             out.write(b"# EOF\n")
-        create = [promtool, "tsdb", "create-blocks-from", "openmetrics", "--quiet", "--max-block-duration=48h"]
+        create = [
+            promtool,
+            "tsdb",
+            "create-blocks-from",
+            "openmetrics",
+            "--quiet",
+            "--max-block-duration=48h",
+        ]
         done = subprocess.run([*create, file, self.directory / "data"], capture_output=True, timeout=100)
         assert done.returncode == 0, done.stderr.decode()[-2000:]
         file.unlink()

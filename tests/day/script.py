@@ -57,11 +57,10 @@ def shop(play: Play, scheduler: FakeScheduler, tell: Tell) -> None:
     scheduler.job("old_feed", paused=True, triggers=(paused,))
 
 
-def sibling(play: Play, scheduler: FakeScheduler) -> None:
-    """What a second process of the same application runs."""
-    now = scheduler.clock()
-    play.add(_steady(scheduler.job("sync_stock", queue="fast"), now + 30, every=MINUTE, takes=(1.5, 4.5)))
-    play.add(_flaky(scheduler.job("import_feed"), now + 50))
+def sibling(play: Play, scheduler: FakeScheduler, begin: float) -> None:
+    """What a second process of the same application runs from then on."""
+    play.add(_steady(scheduler.job("sync_stock", queue="fast"), begin + 30, every=MINUTE, takes=(1.5, 4.5)))
+    play.add(_flaky(scheduler.job("import_feed"), begin + 50))
 
 
 def reports(play: Play, scheduler: FakeScheduler) -> None:
