@@ -254,7 +254,9 @@ def test_a_file_that_differs_is_refused_in_a_sentence_and_nothing_is_written(
     assert said.out == ""
     assert mine.read_text() == "# mine\n"
     assert not (folder / "alertmanager/alertmanager.yml").exists()
-    assert written(folder, "--force") == before
+    after = written(folder, "--force")
+    assert after.pop("prometheus/prometheus.yml.before") == "# mine\n"
+    assert after == before
 
 
 def test_it_says_what_it_wrote_and_what_to_do_next(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -264,8 +266,8 @@ def test_it_says_what_it_wrote_and_what_to_do_next(folder: Path, capsys: pytest.
     assert {line[7:] for line in said.splitlines() if line.startswith("wrote  ")} == {
         str(folder / path) for path in texts
     }
-    after = said.partition("Next:")[2]
-    for word in ("yesoreyeram-infinity-datasource", "--config.file", "Alertmanager"):
+    after = said.partition(f"Next, in {folder}:")[2]
+    for word in ("yesoreyeram-infinity-datasource", "prometheus/prometheus.yml", "Alertmanager"):
         assert word in after
 
 
@@ -274,6 +276,7 @@ def test_it_says_what_it_wrote_and_what_to_do_next(folder: Path, capsys: pytest.
     [
         (["--grafana-url", "grafana.example"], "'grafana.example'"),
         (["--taskscope-url", "http://host/a'b"], "taskscope"),
+        (["--alertmanager-url", "http://host/100%s"], "alertmanager"),  # messages hold it in format strings
         (["--prometheus-url", "http://host:9090/\nx: y"], "prometheus"),
         (["--token-file", "token"], "'token'"),
         (["--token-file", "/run/a}b"], "token file"),

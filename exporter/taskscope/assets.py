@@ -41,7 +41,7 @@ def addresses(token_file: str | None = None, **urls: str) -> Addresses:
     """Checked addresses. Raises `BadArgument`."""
     for name, url in urls.items():
         if not re.fullmatch(
-            r"https?://[\w.\-]+(:\d+)?(/[\w.~%/\-]*)?|https?://\[[\da-fA-F:]+\](:\d+)?/?", url
+            r"https?://[\w.\-]+(:\d+)?(/[\w.~/\-]*)?|https?://\[[\da-fA-F:]+\](:\d+)?/?", url
         ):
             raise BadArgument(
                 f"the URL of {name} must be like {URLS[name]} or https://host/path, not {url!r}"
@@ -95,7 +95,7 @@ def kubernetes(texts: Mapping[str, str], where: Addresses) -> Files:
 
 
 def write(folder: Path, texts: Mapping[str, str], force: bool) -> Iterator[tuple[str, str]]:
-    """Write them; gives what was done (`wrote`, `kept`) with which file.
+    """Write them; gives what was done (`wrote`, `kept`) with which file. `force` leaves the old one as `….before`.
 
     Raises `BadArgument` before anything is written if a file is there that differs, unless `force`.
     """
@@ -107,6 +107,8 @@ def write(folder: Path, texts: Mapping[str, str], force: bool) -> Iterator[tuple
             f"{folder / other[0]}{more} would be overwritten, and differ: --force does so, or name another folder"
         )
     for path, text in texts.items():
+        if path in other:
+            (folder / path).replace(folder / f"{path}.before")
         if now[path] != text.encode():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, "utf-8")
@@ -115,14 +117,14 @@ def write(folder: Path, texts: Mapping[str, str], force: bool) -> Iterator[tuple
 
 def next_steps(folder: Path, with_kubernetes: bool) -> Iterator[str]:
     """What is left to do by hand, a line each."""
-    yield "Next:"
-    yield f"  Grafana       needs the plug-in yesoreyeram-infinity-datasource; link {folder}/grafana/provisioning/"
-    yield "                datasources/* and dashboards/* into its own provisioning folders and restart it"
-    yield f"  Prometheus    --config.file={folder}/prometheus/prometheus.yml --enable-feature=exemplar-storage,"
-    yield "                or take rule_files, alerting and scrape_configs from there into yours"
-    yield f"  Alertmanager  --config.file={folder}/alertmanager/alertmanager.yml, once its receivers are filled in"
+    yield f"Next, in {folder}:"
+    yield "  Prometheus    start it with prometheus/prometheus.yml and --enable-feature=exemplar-storage,"
+    yield "                or take rule_files, scrape_configs and alerting from there into yours"
+    yield "  Alertmanager  fill in the receivers of alertmanager/alertmanager.yml and start it with that file"
+    yield "  Grafana       install the plug-in yesoreyeram-infinity-datasource, link the two taskscope.yaml of"
+    yield "                grafana/provisioning into the folders of /etc/grafana/provisioning, restart it"
     if with_kubernetes:
-        yield f"  Kubernetes    kubectl apply --server-side -n monitoring -f {folder}/kubernetes"
+        yield "  Kubernetes    kubectl apply --server-side -n monitoring -f kubernetes"
 
 
 def _prometheus(text: str, where: Addresses) -> str:

@@ -5,23 +5,28 @@ Exit codes: 0 all is right, 1 problems were found, 2 wrong use or settings, expl
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any
 
 import click
 import msgspec
 
 from taskscope import __version__, show
-from taskscope.errors import BadArgument, TaskscopeError
-from taskscope.events import Status
-from taskscope.settings import Seconds, Settings
-from taskscope.shipped import URLS
+from taskscope.errors import TaskscopeError
+from taskscope.history_commands import history, runs, show_one
+from taskscope.options import (
+    config_option,
+    duration,
+    history_options,
+    history_url,
+    json_option,
+    load_settings,
+    url_options,
+)
 
 # Whatever takes long to import is imported by the command that needs it: `--help` is quick, and so are the
 # children of a process pool, which import the main module again.
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def main() -> None:
@@ -62,59 +67,6 @@ class Commands(click.Group):
         return result
 
 
-def history_url(text: str) -> str:
-    """The URL of a history that may be named by its file."""
-    return text if "://" in text or text == "auto" else f"sqlite:///{Path(text).absolute()}"
-
-
-def duration(text: str) -> float:
-    """Seconds, from `30s`, `1h30m`, `2d`; refused in the words that settings use."""
-    from taskscope.values import parse, read
-
-    try:
-        return float(read(parse(text, Seconds, "it"), Seconds, "it"))
-    except BadArgument as error:
-        raise click.BadParameter(str(error)) from error
-
-
-def config_option(command: Command) -> Command:
-    """`--config FILE`."""
-    return click.option(
-        "--config",
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="Settings file; default: taskscope.yaml here, if there is one.",
-    )(command)
-
-
-def history_options(command: Command) -> Command:
-    """Which history is read: `--history`, `--service`, `--config`."""
-    history = click.option(
-        "--history", metavar="FILE", type=history_url, help="SQLite file, or a URL; default: as settings say."
-    )
-    service = click.option("--service", metavar="NAME", help="The application whose history it is.")
-    return config_option(history(service(command)))
-
-
-def url_options(command: Command) -> Command:
-    """`--grafana-url`, `--taskscope-url` … as `grafana`, `taskscope` …"""
-    for name, url in reversed(URLS.items()):
-        text = f"Where {name.capitalize()} is found."
-        command = click.option(
-            f"--{name}-url", name, metavar="URL", default=url, help=text, show_default=True
-        )(command)
-    return command
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
-
-
-def load_settings(config: Path | None, **arguments: Any) -> Settings:
-    """The settings in force; arguments that are None do not count."""
-    from taskscope.configure import load
-
-    return load(path=config, **{name: value for name, value in arguments.items() if value is not None})
-
-
 @click.group(
     cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
 )
@@ -128,6 +80,10 @@ def commands(context: click.Context) -> None:
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
+
+
+for command in (runs, show_one, history):
+    commands.add_command(command)
 
 
 @commands.command()
@@ -182,7 +138,7 @@ def demo(port: int, seconds: float | None, history: str | None, host: str, stack
     help="Where those servers find the token for taskscope, if it asks for one.",
 )
 @click.option("--kubernetes", is_flag=True, help="Manifests as well.")
-@click.option("--force", is_flag=True, help="Overwrite files that differ.")
+@click.option("--force", is_flag=True, help="Overwrite files that differ; the old ones stay as FILE.before.")
 def assets(folder: Path, token_file: str | None, kubernetes: bool, force: bool, **urls: str) -> None:
     """Write dashboards, rules and configuration for Grafana, Prometheus and Alertmanager.
 
@@ -202,20 +158,21 @@ def assets(folder: Path, token_file: str | None, kubernetes: bool, force: bool, 
 
 
 @commands.command()
-@config_option
+@history_options
 @json_option
-def check(config: Path | None, as_json: bool) -> int:
+def check(config: Path | None, history: str | None, service: str | None, as_json: bool) -> int:
     """Say in sentences what is wrong.
 
-    It also follows one made-up run from event to row, counter and scrape.
+    Give it what you give to the program that it is about. It also follows one made-up run from event to row,
+    counter and scrape.
 
     \b
-    Example: taskscope check --config taskscope.yaml
+    Example: taskscope check --service billing
     """
     from taskscope import check as checks
 
     console, bad = show.standard_output(), 0
-    for finding in checks.findings(config):
+    for finding in checks.findings(config, history=history, service=service):
         bad += not finding.good
         if as_json:
             show.print_line(console, msgspec.json.encode(finding).decode())
@@ -223,117 +180,6 @@ def check(config: Path | None, as_json: bool) -> int:
             mark, style = ("ok   ", "green") if finding.good else ("WRONG", "bold red")
             show.print_mark(console, mark, style, f"{finding.about}: {finding.sentence}")
     return 1 if bad else 0
-
-
-@commands.command()
-@history_options
-@click.option("--failed", is_flag=True, help="The same as --status failed.")
-@click.option(
-    "--status", "statuses", multiple=True, type=click.Choice(get_args(Status)), help="May be repeated."
-)
-@click.option("--job", "jobs", multiple=True, metavar="NAME", help="May be repeated.")
-@click.option("--scheduler", "schedulers", multiple=True, metavar="NAME", help="May be repeated.")
-@click.option("--since", type=duration, help="Runs of the last 30m, 1h, 2d …")
-@click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="The newest so many."
-)
-@json_option
-def runs(
-    config: Path | None,
-    history: str | None,
-    service: str | None,
-    failed: bool,
-    statuses: tuple[Status, ...],
-    jobs: tuple[str, ...],
-    schedulers: tuple[str, ...],
-    since: float | None,
-    limit: int,
-    as_json: bool,
-) -> None:
-    """Show runs, newest first.
-
-    Newest by the time when they were due. The program that writes the history may go on.
-
-    \b
-    Example: taskscope runs --failed --since 1h
-    """
-    from taskscope import past
-
-    wanted = past.filter_of(statuses + (("failed",) if failed else ()), jobs, schedulers, since)
-    with past.opened(load_settings(config, history=history, service=service)) as queries:
-        past.show_runs(show.standard_output(), queries, wanted, limit, as_json)
-
-
-@commands.group()
-def history() -> None:
-    """Look at the history, cut it, copy it.
-
-    \b
-    Example: taskscope history info
-    """
-
-
-@history.command()
-@history_options
-@json_option
-def info(config: Path | None, history: str | None, service: str | None, as_json: bool) -> None:
-    """Say where the history is, how much it holds, and who owns it.
-
-    \b
-    Example: taskscope history info --service billing
-    """
-    from taskscope import past
-
-    past.show_info(show.standard_output(), load_settings(config, history=history, service=service), as_json)
-
-
-@history.command()
-@history_options
-@click.option("--dry-run", is_flag=True, help="Only say what would go.")
-def prune(config: Path | None, history: str | None, service: str | None, dry_run: bool) -> None:
-    """Remove the runs that retention lets go.
-
-    The process that owns the history does so by itself; this is for a history that nobody owns now.
-
-    \b
-    Example: taskscope history prune --dry-run
-    """
-    from taskscope import past
-
-    past.prune(show.standard_output(), load_settings(config, history=history, service=service), dry_run)
-
-
-@history.command()
-@history_options
-@click.option("--format", "format_", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
-@click.option(
-    "--status", "statuses", multiple=True, type=click.Choice(get_args(Status)), help="May be repeated."
-)
-@click.option("--job", "jobs", multiple=True, metavar="NAME", help="May be repeated.")
-@click.option("--since", type=duration, help="Runs of the last 30m, 1h, 2d …")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File; default: standard output."
-)
-def export(
-    config: Path | None,
-    history: str | None,
-    service: str | None,
-    format_: str,
-    statuses: tuple[Status, ...],
-    jobs: tuple[str, ...],
-    since: float | None,
-    output: Path | None,
-) -> None:
-    """Write runs as JSON lines or CSV, newest first.
-
-    \b
-    Example: taskscope history export --format csv --since 7d -o runs.csv
-    """
-    from taskscope import past
-
-    wanted = past.filter_of(statuses, jobs, (), since)
-    with past.opened(load_settings(config, history=history, service=service)) as queries:
-        past.export(queries, wanted, format_, output)
 
 
 @commands.command()
@@ -371,6 +217,7 @@ def list_bridges(as_json: bool) -> None:
     rows = [
         [system, ", ".join(bridges.by_name(system).targets), remedy(system) or "yes"]
         for system in bridges.systems()
+        if not bridges.by_name(system).scripted
     ]
     show.print_listing(show.standard_output(), columns, rows, as_json)
 
