@@ -96,4 +96,4 @@ def test_closing_leaves_no_thread_behind():
     before = set(threading.enumerate())
     asyncio.run(scenario())
 
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before, "others may end meanwhile"

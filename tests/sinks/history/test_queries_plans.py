@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from past import BEGIN, Past
 from test_queries import history
 
+from taskscope.sinks.history import pages
 from taskscope.sinks.history.queries import Queries
 from taskscope.sinks.history.records import Filter
 
@@ -100,7 +101,19 @@ def test_a_page_costs_a_handful_of_statements(asked: tuple[Queries, list[tuple[s
     statements.clear()
     queries.runs(Filter(), limit=5)
 
-    assert len(statements) == 3, "total, page, names"
+    assert len(statements) == 2, "total and page; a connection remembers names"
+
+
+def test_a_page_of_everything_is_one_statement(
+    asked: tuple[Queries, list[tuple[str, object]]], monkeypatch: pytest.MonkeyPatch
+):
+    queries, statements = asked
+    monkeypatch.setattr(pages, "EXACT", 0)  # five runs are many
+    queries.runs(Filter(), limit=5)
+    statements.clear()
+    queries.runs(Filter(), limit=5, after=AFTER)
+
+    assert len(statements) == 1
 
 
 def test_statistics_of_days_read_days(asked: tuple[Queries, list[tuple[str, object]]], sqlite_url: str):

@@ -1,9 +1,11 @@
 """Pages of runs: in the order of ids by cursor, at the same price at any depth, or sorted by a column."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Select
 
@@ -11,6 +13,7 @@ from taskscope.facts import RANK, RANKED, Bit
 from taskscope.identity import anchor_ms
 from taskscope.sinks.history import schema
 from taskscope.sinks.history.filters import Conditions, branches, everything
+from taskscope.sinks.history.names import REMEMBERED
 from taskscope.sinks.history.records import Run, SortColumn
 
 EXACT = 10_000
@@ -48,61 +51,69 @@ def by_id(conditions: Conditions, limit: int, offset: int = 0, descending: bool 
     """Ids of matching runs, newest (or oldest) first; no index range is read further than needed."""
     ways = [sa.select(run.c.id).where(*way) for way in branches(conditions)]
     if len(ways) == 1:
-        return ways[0].order_by(_directed(run.c.id, descending)).limit(limit).offset(offset)
-    parts = [way.order_by(_directed(run.c.id, descending)).limit(limit + offset).subquery() for way in ways]
+        return _cut(ways[0].order_by(_directed(run.c.id, descending)), limit, offset)
+    parts = [_cut(way.order_by(_directed(run.c.id, descending)), limit + offset).subquery() for way in ways]
     ids = sa.union_all(*(sa.select(part.c.id) for part in parts)).subquery()
-    return sa.select(ids.c.id).order_by(_directed(ids.c.id, descending)).limit(limit).offset(offset)
+    return _cut(sa.select(ids.c.id).order_by(_directed(ids.c.id, descending)), limit, offset)
 
 
 def by_column(conditions: Conditions, order: Order, limit: int, offset: int) -> Ids:
     """Ids of matching runs in this order."""
     ids = sa.select(run.c.id).join(job, job.c.id == run.c.job).where(*everything(conditions))
-    return ids.order_by(*order).limit(limit).offset(offset)
+    return _cut(ids.order_by(*order), limit, offset)
 
 
-def fetch(connection: Connection, ids: Ids, order: Order, texts: Sequence[str] = ("message",)) -> list[Run]:
+def fetch(connection: Connection, ids: Ids, order: Order, texts: tuple[str, ...] = ("message",)) -> list[Run]:
     """The runs with these ids, in this order, with these texts of theirs."""
-    page = ids.subquery()
-    columns = (run.c[column] for column in (*_NUMBERS, *_INTERNED))
-    query = sa.select(job.c.scheduler, job.c.name, *columns, *(detail.c[text] for text in texts))
-    found = connection.execute(
-        query.select_from(page)
-        .join(run, run.c.id == page.c.id)
-        .join(job, job.c.id == run.c.job)
-        .outerjoin(detail, detail.c.id == run.c.id)
-        .order_by(*order)
-    ).all()
+    query = _runs(texts).where(run.c.id.in_(ids)).order_by(*order)
+    found = connection.execute(query).all()
     names = _names(connection, {number for row in found for number in row[_NAMED]})
     return [_run(row, names, texts) for row in found]
 
 
-class Size:
-    """How many runs there are (0 where only counting would tell) and how old the oldest is, as of a minute ago."""
+@lru_cache(maxsize=4)
+def _runs(texts: tuple[str, ...]) -> Select[Any]:
+    """All runs with these texts; to put the query together anew would take longer than to ask it."""
+    columns = (run.c[column] for column in (*_NUMBERS, *_INTERNED))
+    described = run.join(job, job.c.id == run.c.job).outerjoin(detail, detail.c.id == run.c.id)
+    texts_of = (detail.c[text] for text in texts)
+    return sa.select(job.c.scheduler, job.c.name, *columns, *texts_of).select_from(described)
 
-    def __init__(self) -> None:
-        self._known = (0, 0)
-        self._until = 0.0
 
-    def of(self, connection: Connection) -> tuple[int, int]:
-        """Number, and anchor of the oldest in ms."""
-        if time.monotonic() > self._until:
-            self._known = _size(connection)
-            self._until = time.monotonic() + 60
-        return self._known
+class Size(msgspec.Struct, frozen=True):
+    """How many runs there are (0 where only counting would tell), and how old the oldest is."""
+
+    runs: int = 0
+    oldest: int = 0
+    """Its anchor in ms."""
+    until: float = 0.0
+    """When to look again."""
+
+    @property
+    def large(self) -> bool:
+        """So many that nobody counts them all."""
+        return self.runs > 10 * EXACT
+
+
+def size(connection: Connection) -> Size:
+    """As of now; good for a minute."""
+    number: Any = sa.select(sa.func.count()).select_from(run).scalar_subquery()
+    if connection.dialect.name == "postgresql":  # its own estimate; -1 where it has none yet
+        number = sa.literal_column("(SELECT reltuples::bigint FROM pg_class WHERE oid = 'run'::regclass)")
+    oldest = sa.select(run.c.id).order_by(run.c.id).limit(1).scalar_subquery()
+    runs, id = connection.execute(sa.select(number, oldest)).one()
+    return Size(max(runs, 0), anchor_ms(id) if id else 0, time.monotonic() + 60)
 
 
 def count(connection: Connection, conditions: Conditions, since: int | None, size: Size) -> tuple[int, bool]:
     """How many runs match, and whether that is exact. For an estimate the newest 10 000 stand for all."""
-    known, oldest = size.of(connection)
-    if known > 10 * EXACT and not everything(conditions):
-        return known, False
     number = 0
     for way in branches(conditions):
         some: Ids = sa.select(sa.literal_column("1")).select_from(run).where(*way).limit(EXACT + 1 - number)
         number += connection.execute(sa.select(sa.func.count()).select_from(some.subquery())).scalar_one()
         if number > EXACT:
-            estimate = _by_density(connection, conditions, max(since or 0, oldest))
-            return max(EXACT + 1, min(estimate, known or estimate)), False
+            estimate = _by_density(connection, conditions, max(since or 0, size.oldest))
+            return max(EXACT + 1, min(estimate, size.runs or estimate)), False
     return number, True
 
 
@@ -111,13 +122,9 @@ def _by_density(connection: Connection, conditions: Conditions, begin: int) -> i
     return EXACT * (anchor_ms(newest) - begin) // max(1, anchor_ms(newest) - anchor_ms(last))
 
 
-def _size(connection: Connection) -> tuple[int, int]:
-    number: Any = sa.select(sa.func.count()).select_from(run).scalar_subquery()
-    if connection.dialect.name == "postgresql":  # its own estimate; -1 where it has none yet
-        number = sa.literal_column("(SELECT reltuples::bigint FROM pg_class WHERE oid = 'run'::regclass)")
-    oldest = sa.select(run.c.id).order_by(run.c.id).limit(1).scalar_subquery()
-    size, id = connection.execute(sa.select(number, oldest)).one()
-    return max(size, 0), anchor_ms(id) if id else 0
+def _cut(ids: Ids, limit: int, offset: int = 0) -> Ids:
+    """A limit that stands in the statement lets PostgreSQL plan it once; of offsets there are too many for that."""
+    return ids.limit(sa.literal_column(str(limit))).offset(offset or None)
 
 
 def _directed(column: ColumnElement[Any], descending: bool) -> ColumnElement[Any]:
@@ -130,33 +137,42 @@ def _anchor(dialect: str) -> ColumnElement[int]:
     return sa.literal_column("('x' || encode(substr(run.id, 1, 6), 'hex'))::bit(48)::bigint", sa.BigInteger)
 
 
-def _names(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
-    query = sa.select(name.c.id, name.c.text).where(name.c.id.in_(ids))
-    return {0: ""} | {row.id: row.text for row in connection.execute(query)}
+def _names(connection: Connection, ids: set[int]) -> dict[int, str]:
+    """The texts of these ids; a connection remembers those it was asked for, as they never change."""
+    known: dict[int, str] = connection.info.setdefault("names", {0: ""})
+    if len(known) > REMEMBERED:
+        known = connection.info["names"] = {0: ""}
+    if missing := ids - known.keys():
+        query = sa.select(name.c.id, name.c.text).where(name.c.id.in_(missing))
+        known.update((id, text) for id, text in connection.execute(query))
+    return known
 
 
 def _run(row: Sequence[Any], names: dict[int, str], texts: Sequence[str]) -> Run:
     scheduler, job_name, id, rank, facts, attempt, due, enqueued, started, ended, duration, trace_id, *_ = row
-    known = {column: names[number] for column, number in zip(_INTERNED, row[_NAMED], strict=True)}
-    if rank == RANK["unknown"]:
-        known["reason"] = (
-            schema.LOST
-        )  # never stored: the reason of a real ending that may still come must hold
+    reason, exception, queue, worker, instance, entity = row[_NAMED]
     return Run(
         id=bytes(id),
         scheduler=scheduler,
         job=job_name,
         status=RANKED[rank],
+        # `lost` is never stored: the reason of a real ending that may still come must hold
+        reason=schema.LOST if rank == _UNKNOWN else names[reason],
         attempt=attempt,
         due=due or None,
         enqueued=enqueued or None,
         started=started or None,
         ended=ended or None,
-        duration=duration if facts & Bit.HAS_DURATION else None,
+        duration=duration if facts & _HAS_DURATION else None,
+        queue=names[queue],
+        worker=names[worker],
+        instance=names[instance],
+        entity=names[entity],
         trace_id=trace_id,
-        **known,
+        exception=names[exception],
         **{text: value or "" for text, value in zip(texts, row[_NAMED.stop :], strict=True)},
     )
 
 
 _NAMED = slice(2 + len(_NUMBERS), 2 + len(_NUMBERS) + len(_INTERNED))
+_UNKNOWN, _HAS_DURATION = RANK["unknown"], Bit.HAS_DURATION

@@ -30,6 +30,7 @@ CHUNK = 500
 MAX_STEPS = 10_000
 """Buckets of one trend."""
 
+_EVERYTHING = Filter()
 _TEXTS = ("message", "stack", "data", "details")
 
 
@@ -43,7 +44,7 @@ class Queries:
         """`url` is `sqlite:///file` or `postgresql://…`; nothing is opened before the first question."""
         self._reader = Reader(url)
         self._limit = settings.limits.page
-        self._size = pages.Size()
+        self._known = pages.Size()
 
     def runs(
         self,
@@ -61,11 +62,15 @@ class Queries:
         runs without a start stand at their anchor, unknown ends and durations last. Raises `BadArgument`.
         """
         _check(limit, self._limit, offset, after, sort)
-        with self._reader.snapshot() as connection:
+        size = self._size()
+        everything = filter == _EVERYTHING and size.large
+        with self._reader.snapshot(alone=everything) as connection:
             conditions = filters.conditions(connection, filter)
             if conditions is None:
                 return Page(runs=[], total=0, exact=True, after=None)
-            total, exact = pages.count(connection, conditions, filter.since, self._size)
+            total, exact = size.runs, False
+            if not everything:
+                total, exact = pages.count(connection, conditions, filter.since, size)
             order = pages.order(connection.dialect.name, sort, descending)
             if sort is None:
                 rest = filters.beyond(conditions, after, descending)
@@ -79,7 +84,7 @@ class Queries:
 
     def run(self, id: bytes) -> Run | None:
         """One run with all that is known of it; None where there is none."""
-        with self._reader.snapshot() as connection:
+        with self._reader.snapshot(alone=True) as connection:
             only = sa.select(schema.run.c.id).where(schema.run.c.id == id)
             return next(iter(pages.fetch(connection, only, [], _TEXTS)), None)
 
@@ -108,7 +113,7 @@ class Queries:
         query = sa.select(job.c.name).distinct().where(job.c.name.not_in(("", OTHER))).order_by(job.c.name)
         if scheduler:
             query = query.where(job.c.scheduler.in_([schema.clean(text) for text in scheduler]))
-        with self._reader.snapshot() as connection:
+        with self._reader.snapshot(alone=True) as connection:
             return list(connection.scalars(query))
 
     def stats(
@@ -174,6 +179,12 @@ class Queries:
     def close(self) -> None:
         """Close all connections; questions under way are answered."""
         self._reader.close()
+
+    def _size(self) -> pages.Size:
+        if time.monotonic() > self._known.until:
+            with self._reader.snapshot(alone=True) as connection:
+                self._known = pages.size(connection)
+        return self._known
 
 
 def _check(limit: int, most: int, offset: int, after: bytes | None, sort: SortColumn | None) -> None:

@@ -1,6 +1,7 @@
 """A read-only way into the history: readers never block the writer, never write, and never take for ever."""
 
 import math
+import selectors
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -37,12 +38,17 @@ class Reader:
         return shown(self._url)
 
     @contextmanager
-    def snapshot(self) -> Iterator[Connection]:
-        """A connection on which all reads see one moment. Raises `Unavailable` in one sentence."""
+    def snapshot(self, alone: bool = False) -> Iterator[Connection]:
+        """A connection on which all reads see one moment. Raises `Unavailable` in one sentence.
+
+        A statement that is `alone` does without a transaction.
+        """
         try:
             with self._engine.connect() as connection:
                 connection.info["until"] = time.monotonic() + self._deadline
                 try:
+                    if not alone:
+                        connection.exec_driver_sql("BEGIN")  # giving the connection back ends it
                     yield connection
                 finally:
                     connection.info["until"] = math.inf
@@ -84,7 +90,6 @@ def _sqlite(url: URL, deadline: float) -> Engine:
         pool_recycle=60,
     )
     event.listen(engine, "connect", _set_up_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -97,30 +102,39 @@ def _set_up_sqlite(connection: sqlite3.Connection, record: Any) -> None:
     connection.set_progress_handler(lambda: time.monotonic() > info.get("until", math.inf), 50_000)
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
-
-
 def _postgresql(url: URL, deadline: float) -> Engine:
     engine = create_engine(
         url,
-        isolation_level="REPEATABLE READ",
-        execution_options={"postgresql_readonly": True},
+        isolation_level="AUTOCOMMIT",  # otherwise every question costs a BEGIN and a ROLLBACK
         pool_size=CONNECTIONS,
         max_overflow=0,
         pool_timeout=deadline / 2,
-        pool_pre_ping=True,
+        pool_recycle=600,
         connect_args={"connect_timeout": max(2, round(deadline / 2))},
     )
     event.listen(engine, "connect", _set_up_postgresql(deadline))
+    event.listen(engine, "checkout", _hang_up_if_left)
     return engine
 
 
 def _set_up_postgresql(deadline: float) -> Callable[[Any, Any], None]:
+    settings = (
+        f"SET search_path TO {schema.NAMESPACE}",
+        f"SET statement_timeout TO {round(deadline * 1000)}",
+        "SET default_transaction_read_only TO on",
+        "SET default_transaction_isolation TO 'repeatable read'",
+    )
+
     def set_up(connection: Any, record: Any) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET search_path TO {schema.NAMESPACE}")
-            cursor.execute(f"SET statement_timeout TO {round(deadline * 1000)}")
+        connection.execute("; ".join(settings))
         connection.commit()
 
     return set_up
+
+
+def _hang_up_if_left(connection: Any, record: Any, proxy: Any) -> None:
+    """An idle server says nothing but farewell; to see that costs less than to ask it whether it is there."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ)
+        if selector.select(0):
+            raise exc.DisconnectionError

@@ -1,6 +1,7 @@
 """What happened in an hour or a day, small enough to keep for years, and percentiles from it."""
 
 import operator
+from collections import defaultdict
 from collections.abc import Iterable
 from math import ceil, exp, log
 
@@ -22,8 +23,8 @@ class Rollup(msgspec.Struct, array_like=True):
     """How many durations were observed; `sum` and `max` are of these, in µs."""
     sum: int = 0
     max: int = 0
-    sketch: dict[int, int] = {}
-    """Durations by logarithmic bucket (`bucket_of`)."""
+    sketch: dict[int, int] = msgspec.field(default_factory=lambda: defaultdict(int))
+    """Durations by logarithmic bucket (`bucket_of`); of a decoded rollup a plain dict: it is added, not added to."""
 
     @property
     def statuses(self) -> dict[Status, int]:
@@ -35,8 +36,7 @@ class Rollup(msgspec.Struct, array_like=True):
         self.durations += 1
         self.sum += duration
         self.max = max(self.max, duration)
-        bucket = bucket_of(duration)
-        self.sketch[bucket] = self.sketch.get(bucket, 0) + 1
+        self.sketch[bucket_of(duration)] += 1
 
     def add(self, other: "Rollup") -> None:
         """Take in another hour, replica or job."""
@@ -46,10 +46,7 @@ class Rollup(msgspec.Struct, array_like=True):
         self.max = max(self.max, other.max)
         sketch = self.sketch
         for bucket, count in other.sketch.items():
-            if bucket in sketch:  # a third faster than get(): statistics add up thousands of rollups
-                sketch[bucket] += count
-            else:
-                sketch[bucket] = count
+            sketch[bucket] += count
 
     def percentile(self, percent: float) -> float | None:
         """The duration in µs that `percent` % of the runs did not exceed, within 5 %; None without any."""

@@ -5,7 +5,9 @@ step in which it begins: a window is rather widened to the hour than emptied.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -94,7 +96,7 @@ class Tallies:
     def _read_rollups(self, connection: Connection, hours: int, first: int, last: int) -> None:
         columns = (rollup.c.at, rollup.c.job, rollup.c.rollup)
         covered = (rollup.c.hours == hours, rollup.c.at >= first, rollup.c.at < last)
-        for at, id, packed in connection.execute(sa.select(*columns).where(*covered)):
+        for at, id, packed in _rows(connection, sa.select(*columns).where(*covered)):
             if id in self.jobs and (at not in self._broken or self._is_gone(id, at)):
                 begin = max(at * HOUR, self._window.since)
                 self._tally(begin, id).rolled.add(rollups.decode(packed))
@@ -102,7 +104,8 @@ class Tallies:
     def _read_runs(self, connection: Connection, since: int, until: int) -> None:
         columns = (run.c.id, run.c.job, run.c.rank, run.c.facts, run.c.duration)
         query = sa.select(*columns).where(run.c.id >= first_id(since), run.c.id < first_id(until))
-        for run_id, id, rank, facts, duration in connection.execute(query.execution_options(yield_per=5_000)):
+        streamed = query.execution_options(stream_results=True)
+        for run_id, id, rank, facts, duration in _rows(connection, streamed):
             anchor = anchor_ms(run_id)
             if id in self.jobs and not self._is_gone(id, anchor // HOUR):
                 tally = self._tally(anchor, id)
@@ -132,6 +135,11 @@ class Tallies:
         if tally is None:
             tally = self.by_place[place] = Tally()
         return tally
+
+
+def _rows(connection: Connection, query: sa.Select[Any]) -> Iterable[Any]:
+    """What it finds, taken by the thousand: row by row would take twice as long."""
+    return chain.from_iterable(connection.execute(query).partitions(5_000))
 
 
 def by_job(
