@@ -70,8 +70,7 @@ def files(folder: Path, where: Addresses) -> Files:
 def adapted(source: Path, where: Addresses, folder: Path) -> str:
     """The text of a shipped file with the user's addresses, folder and token file."""
     urls = {url: getattr(where, name) for name, url in URLS.items()}
-    known = "|".join(f"{re.escape(url)}(?!\\d)" for url in urls)
-    text = re.sub(known, lambda hit: urls[hit[0]], source.read_text("utf-8"))
+    text = re.sub("|".join(map(re.escape, urls)), lambda hit: urls[hit[0]], source.read_text("utf-8"))
     if where.token_file:
         text = _WITH_TOKEN.sub(r"\1\2", text).replace(_TOKEN, where.token_file)
     dashboards = json.dumps(f"{folder.absolute()}/grafana/dashboards".replace("$", "$$"), ensure_ascii=False)

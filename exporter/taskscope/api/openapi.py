@@ -196,8 +196,8 @@ times; choices and numbers may also be joined by commas. Text and times that are
 unknown parameter is an error.
 
 **Who may ask.** Without `tokens` the server listens on this host only and answers everybody there; it then
-refuses a Host header that names another machine. With tokens every request but `/-/healthy` and `/-/ready`
-needs `Authorization: Bearer …` with the endpoint's scope; `metrics_open` opens `/metrics`. The scope
+refuses a Host header that names another machine. With tokens every request but `/-/healthy`, `/-/ready` and
+`/runbook` needs `Authorization: Bearer …` with the endpoint's scope; `metrics_open` opens `/metrics`. The scope
 `manage` includes `monitoring`, no other scope includes another. Listening beyond this host without tokens
 needs `insecure`.
 
