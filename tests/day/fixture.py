@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 
+from day.alerts import FIRINGS, notification
 from day.prometheus import DayPrometheus
 from day.replica import Replica
 from day.script import HOUR, LENGTH, MINUTE, Play, mailbox, reports, shop, sibling
@@ -14,7 +17,7 @@ from taskscope.bridges.fake import Clock
 from taskscope.settings import JobRule, Settings
 
 SCRAPE = 60.0
-"""Seconds between two scrapes of the day's last hours; before, where only trends are seen, twice as long."""
+"""Seconds between two scrapes of the day's last hours; before, twice as long."""
 
 RULES = (
     JobRule(match="render_*", team="media", severity="warning", slow_after=MINUTE),
@@ -23,7 +26,7 @@ RULES = (
     JobRule(match="rebuild_*", team="search", max_duration=HOUR, slow_after=HOUR),
     JobRule(match="*", slow_after=MINUTE),
 )
-_DENSE = 6 * HOUR
+_DENSE = 2 * HOUR
 _BORN, _DIED = 4 * HOUR, 20 * MINUTE  # before the end
 
 
@@ -45,7 +48,13 @@ class Day:
         """Play the day, have it scraped, and serve what is left; `more` goes into Prometheus' configuration."""
         self.prometheus.remember(self._pages())
         self.api = self.replica.serve()
+        self._notify()
         self.prometheus.follow(self.api.removeprefix("http://"), self.replica.name, **more)
+
+    def go_on(self) -> None:
+        """Let time pass until now."""
+        self.play.go_on(time.time())
+        self.replica.carry()
 
     def close(self) -> None:
         """Let go of everything."""
@@ -69,6 +78,21 @@ class Day:
             yield self.replica.page()
             if at > born:
                 yield self.sibling.page() if at < self.end - _DIED else self.sibling.no_page()
+            yield b"".join(b"%b %.3f\n" % (f.sample(), at) for f in FIRINGS if f.fires(self.end - at))
+
+    def _notify(self) -> None:
+        """Tell the API what Alertmanager would have told it."""
+        request = Request(
+            f"{self.api}/api/monitoring/webhook",
+            notification(self.end),
+            {"Content-Type": "application/json"},
+        )
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(urlopen, request, timeout=20)
+            while not answer.done():
+                self.replica.carry()  # which writes what was told
+                time.sleep(0.01)
+            answer.result().close()
 
     def _scrapes(self) -> Iterator[float]:
         at = self.begin

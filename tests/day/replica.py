@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from taskscope.api.backend import Backend, Component
+from taskscope.api.backend import Backend, Component, Writer
 from taskscope.api.server import Server
 from taskscope.bridges.fake import Clock, FakeBridge, FakeScheduler
 from taskscope.instance import new_instance
@@ -25,6 +25,7 @@ class Replica:
         self.live = Live(settings.job_ttl, settings.reading_ttl)
         self.metrics = Metrics(settings, clock)
         self.queries = Queries(str(settings.history), settings)
+        self.store = SqlStore(str(settings.history), settings)
         self.pipeline = self._pipeline()
         self._pollers = [self._poller(name) for name in self.schedulers]
         self._server: Server | None = None
@@ -57,6 +58,7 @@ class Replica:
             queries=self.queries,
             ready=self._ready,
             refresh=self._refresh,
+            writer=Writer(self.store, self.pipeline.do),
             clock=self.clock,
         )
         self._server = Server(backend)
@@ -70,10 +72,9 @@ class Replica:
         self.queries.close()
 
     def _pipeline(self) -> Pipeline:
-        store = SqlStore(str(self.settings.history), self.settings)
-        upkeep = Upkeep(store, self.metrics, self.settings.retention.interval)
+        upkeep = Upkeep(self.store, self.metrics, self.settings.retention.interval)
         return Pipeline(
-            store,
+            self.store,
             self.live,
             self.metrics,
             self.settings,

@@ -55,6 +55,17 @@ def test_at_its_end_the_day_has(day, promql, finds):
     assert {next(one["metric"][name] for name in labels if name in one["metric"]) for one in found} == finds
 
 
+def test_the_alerts_of_the_day_are_known_to_prometheus_and_to_the_api(day):
+    firing = day.prometheus.query('ALERTS{alertstate="firing"}', time=day.end)
+    past = day.prometheus.query('ALERTS{alertstate="firing"}', time=day.end - 4.5 * HOUR)
+    told = asked(day, "/api/monitoring/alerts")["data"]
+
+    active = {one["name"] for one in told if one["status"] == "active"}
+    assert active == {one["metric"]["alertname"] for one in firing}
+    recovered = {one["name"] for one in told if one["status"] == "recovered"}
+    assert recovered == {"TaskscopeJobMisfired"} <= {one["metric"]["alertname"] for one in past}
+
+
 def test_the_slow_jobs_exemplars_lead_to_runs(day):
     def exemplars():
         return day.prometheus.get(
