@@ -65,6 +65,7 @@ def test_the_version_can_be_asked(capsys: pytest.CaptureFixture[str]):
         (["runs", "--since", "yesterday"], "--since"),
         (["runs", "--limit", "0"], "--limit"),
         (["runs", "--history", "mysql://localhost/x"], "mysql"),
+        (["show", "the-last-one"], "the-last-one"),
         (["config", "--config", "nowhere.yaml"], "nowhere.yaml"),
         (["demo", "--port", "70000"], "--port"),
         (["serve", "--config", "nowhere.yaml"], "nowhere.yaml"),
@@ -110,8 +111,9 @@ def test_every_metric_is_listed(capsys: pytest.CaptureFixture[str]):
 def test_bridges_say_what_they_watch_and_whether_it_is_installed(capsys: pytest.CaptureFixture[str]):
     assert run(["bridges", "--json"]) == 0
     rows = {row["system"]: row for row in json.loads(capsys.readouterr().out)}
-    assert "FakeScheduler" in rows["fake"]["watches"]
+    assert "BaseScheduler" in rows["apscheduler"]["watches"]
     assert rows["apscheduler"]["installed"] == "yes"
+    assert "fake" not in rows, "it is for tests and demos"
 
 
 def test_check_finds_nothing_wrong_and_follows_a_run_all_the_way(
@@ -132,6 +134,22 @@ def test_check_finds_nothing_wrong_and_follows_a_run_all_the_way(
         "made-up run, row",
         "made-up run, counter",
     ]
+
+
+def test_check_looks_at_what_the_program_is_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("TASKSCOPE_PORT", "0")
+    scheduler = FakeScheduler()
+    with Exporter(scheduler, service="billing", port=None, strict=True):
+        scheduler.job("invoices").run()
+
+    assert run(["check", "--service", "billing"]) == 0
+    assert f"{tmp_path}/home/billing.db can be written" in capsys.readouterr().out
+    assert run(["check", "--history", f"{tmp_path}/home/billing.db"]) == 0
+    assert "It holds 1 runs" in capsys.readouterr().out
+    assert run(["check", "--history", f"{tmp_path}/home/billing.db/x.db"]) == 1
+    assert "billing.db/x.db cannot be created" in capsys.readouterr().out
 
 
 def test_check_leaves_nothing_behind(tmp_path: Path):

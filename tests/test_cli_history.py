@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from taskscope import identity
 from taskscope.bridges.fake import FakeScheduler
 from taskscope.cli import run
+from taskscope.events import Fact
 from taskscope.exporter import Exporter
 
 Say = Callable[..., str]
@@ -110,6 +112,86 @@ def test_runs_can_be_read_beside_the_process_that_writes_them(say: Say, history:
         assert len(lines(say("runs"))) == 6
 
 
+def rich(text: str) -> dict[str, str]:
+    """The lines of `show` by what they tell."""
+    told, _, _ = text.partition("\n\n")
+    return {row["what"]: row["how it is"] for row in lines(told)}
+
+
+def test_one_run_is_shown_in_full(say: Say):
+    failed = max(objects(say("runs", "--failed", "--json")), key=lambda run: str(run["message"]))
+
+    told = say("show", str(failed["id"]))
+
+    shown = rich(told)
+    assert (shown["id"], shown["job"], shown["scheduler"]) == (failed["id"], "bad", "script")
+    assert (shown["status"], shown["took"]) == ("failed error", "2.5 s")
+    assert shown["error"] == "ValueError: number 1\N{REPLACEMENT CHARACTER}[2J"
+    assert str(os.getpid()) in shown["instance"]
+    assert "worker" not in shown, "what is not known takes no line"
+    assert "\nstack trace\n" in told
+    assert told.endswith("ValueError: number 1\N{REPLACEMENT CHARACTER}[2J\n")
+
+
+def test_times_and_details_of_a_run_are_shown_exactly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    begin = time.time() // 60 * 60
+    fact = Fact(
+        scheduler="s",
+        native="n",
+        anchor=begin,
+        status="success",
+        at=begin + 2.25,
+        job="j",
+        due=begin,
+        enqueued=begin + 0.5,
+        started=begin + 2,
+        duration=0.25,
+        attempt=3,
+        queue="q",
+        worker="w",
+        details={"rows": [1, 2]},
+    )
+    with Exporter(history=f"sqlite:///{tmp_path}/one.db", port=None, strict=True) as exporter:
+        exporter.pipeline.emit(fact)
+    id = identity.text(identity.run_id("s", "n", 3, round(begin * 1000)))
+
+    assert run(["show", id.upper(), "--history", f"{tmp_path}/one.db"]) == 0
+
+    told = capsys.readouterr().out
+    shown, minute = rich(told), time.strftime("%Y-%m-%d %H:%M", time.gmtime(begin))
+    assert [shown[name] for name in ("due", "enqueued", "started", "ended")] == [
+        f"{minute}:00.000",
+        f"{minute}:00.500",
+        f"{minute}:02.000",
+        f"{minute}:02.250",
+    ]
+    assert (shown["took"], shown["waited"], shown["started late by"]) == ("250 ms", "1.5 s", "2.0 s")
+    assert (shown["attempt"], shown["queue"], shown["worker"]) == ("3", "q", "w")
+    assert told.endswith('\ndetails\n{\n  "rows": [\n    1,\n    2\n  ]\n}\n')
+
+
+def test_one_run_as_json_is_what_an_export_says_of_it(say: Say):
+    exported = objects(say("history", "export", "--status", "failed"))[0]
+
+    assert objects(say("show", str(exported["id"]), "--json")) == [exported]
+
+
+def test_a_run_can_be_shown_beside_the_process_that_writes_the_history(say: Say, history: str):
+    some = objects(say("runs", "--limit", "1", "--json"))[0]
+    with Exporter(FakeScheduler(), names=["script"], history=history, port=None, strict=True):
+        assert rich(say("show", str(some["id"])))["status"] == "skipped misfire"
+
+
+def test_a_run_that_is_not_there_is_one_sentence(say: Say):
+    error = say("show", "019a6c1e-9f40-8c5d-b3a1-5f0e8d2c4b7a", code=2)
+    assert error.count("\n") == 1
+    assert "019a6c1e-9f40-8c5d-b3a1-5f0e8d2c4b7a" in error
+
+
 def test_a_service_names_its_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     scheduler = FakeScheduler()
     with Exporter(scheduler, service="billing", port=None, strict=True):
@@ -119,7 +201,15 @@ def test_a_service_names_its_history(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
-    "command", [["runs"], ["history", "info"], ["history", "export"], ["history", "prune"]], ids=" ".join
+    "command",
+    [
+        ["runs"],
+        ["show", "019a6c1e-9f40-8c5d-b3a1-5f0e8d2c4b7a"],
+        ["history", "info"],
+        ["history", "export"],
+        ["history", "prune"],
+    ],
+    ids=" ".join,
 )
 def test_a_history_that_does_not_exist_is_one_sentence_and_stays_that_way(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

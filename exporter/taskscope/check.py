@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import msgspec
@@ -35,10 +36,15 @@ class Finding(msgspec.Struct, frozen=True):
     sentence: str
 
 
-def findings(config: Path | None = None) -> Iterator[Finding]:
-    """All answers, as they are found. The settings come first: without them nothing else can be asked."""
+def findings(config: Path | None = None, **arguments: Any) -> Iterator[Finding]:
+    """All answers, as they are found. The settings come first: without them nothing else can be asked.
+
+    `arguments` are settings that the program gives itself; None where it does not.
+    """
     try:
-        settings = load(path=config)
+        settings = load(
+            path=config, **{name: given for name, given in arguments.items() if given is not None}
+        )
     except TaskscopeError as error:
         yield _bad("settings", error)
         return

@@ -51,6 +51,9 @@ class Bridge(ABC):
     system: ClassVar[str]
     """The kind of scheduler; equal to the file's name."""
 
+    scripted: ClassVar[bool] = False
+    """It says what it is told to, for tests and demos, and is not listed among what can be watched."""
+
     targets: ClassVar[tuple[str, ...]]
     """Class paths (`module.Class`) of the objects it can watch; subclasses of these are recognised too."""
 

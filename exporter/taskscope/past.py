@@ -17,7 +17,7 @@ from taskscope.identity import anchor_ms
 from taskscope.settings import Settings
 from taskscope.sinks.history import url_for
 from taskscope.sinks.history.database import parse
-from taskscope.sinks.history.export import flat, rfc3339, writer
+from taskscope.sinks.history.export import flat, rfc3339, write_json_lines, writer
 from taskscope.sinks.history.owner import Owner
 from taskscope.sinks.history.queries import Queries
 from taskscope.sinks.history.reader import Reader
@@ -79,6 +79,54 @@ def _runs(queries: Queries, wanted: Filter, limit: int) -> Iterator[Run]:
         after, limit = page.after, limit - len(page.runs)
         if after is None:
             return
+
+
+def show_run(console: Console, queries: Queries, id: bytes, as_json: bool) -> None:
+    """One run with all that is known of it. Raises `BadArgument` where there is none."""
+    run = queries.run(id)
+    if run is None:
+        raise BadArgument(
+            f"there is no run {identity.text(id)} in this history; `taskscope runs` shows which there are"
+        )
+    if as_json:
+        write_json_lines([run], sys.stdout)
+        return
+    known = [[name, cell] for name, cell in _known(run) if str(cell)]
+    show.print_table(console, (show.Column("what"), show.Column("how it is", wrap=True)), known)
+    show.print_block(console, "stack trace", run.stack)
+    show.print_block(console, "data of the exception", _indented(run.data))
+    show.print_block(console, "details", _indented(run.details))
+
+
+def _known(run: Run) -> Iterator[tuple[str, show.Cell]]:
+    """What is known of a run in a line; empty where it is not."""
+    yield "id", identity.text(run.id)
+    yield "job", run.job
+    yield "scheduler", run.scheduler
+    yield "status", show.status(run.status, run.reason)
+    yield "attempt", str(run.attempt) if run.attempt else ""
+    for name in ("due", "enqueued", "started", "ended"):
+        yield name, _exactly(getattr(run, name))
+    yield "took", show.span(None if run.duration is None else run.duration / 1e6)
+    yield "waited", _between(run.enqueued, run.started)
+    yield "started late by", _between(run.due, run.started)
+    for name in ("queue", "worker", "instance", "entity"):
+        yield name, getattr(run, name)
+    yield "trace", run.trace_id
+    yield "error", f"{run.exception}: {run.message}" if run.message else run.exception
+
+
+def _exactly(ms: int | None) -> str:
+    return "" if ms is None else f"{show.moment(ms)}.{ms % 1000:03}"
+
+
+def _between(begin: int | None, end: int | None) -> str:
+    """Clocks of two hosts may disagree, so never below 0."""
+    return "" if begin is None or end is None else show.span(max(0, end - begin) / 1e3)
+
+
+def _indented(json: str) -> str:
+    return msgspec.json.format(json, indent=2) if json else ""
 
 
 @contextmanager

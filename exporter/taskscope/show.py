@@ -63,6 +63,15 @@ def print_listing(
         print_table(console, columns, rows)
 
 
+def print_block(console: Console, title: str, text: str) -> None:
+    """A title and lines as they are, in which nothing is a command to the terminal; nothing without text."""
+    lines = [_legible(line.expandtabs()) for line in text.splitlines()]
+    if lines and console.is_terminal:
+        console.print(Text.assemble("\n", (title, "bold"), "\n", "\n".join(lines)), soft_wrap=True)
+    elif lines:
+        print_line(console, "\n".join(["", title, *lines]))
+
+
 def print_line(console: Console, line: str) -> None:
     """A line as it is: neither wrapped, nor cut, nor coloured."""
     console.file.write(line + "\n")
@@ -106,12 +115,13 @@ def _safe(cell: Cell, column: Column) -> Text:
 
 def printable(text: str) -> str:
     """The text on one line; what a terminal would obey is replaced."""
-    text = " ".join(text.split())
-    return (
-        text
-        if text.isprintable()
-        else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    )
+    return _legible(" ".join(text.split()))
+
+
+def _legible(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def status(name: str, note: str = "") -> Text:

@@ -192,6 +192,7 @@ class FakeBridge(Bridge):
     """Watches a `FakeScheduler`."""
 
     system = "fake"
+    scripted = True
     targets = ("taskscope.bridges.fake.FakeScheduler",)
 
     def __init__(self, target: FakeScheduler, name: str) -> None:
