@@ -125,6 +125,17 @@ def test_work_that_finds_the_store_away_says_so_to_the_pipeline(errands: Errands
         end.result(0)
 
 
+def test_in_a_forked_child_errands_fail_also_where_the_parent_held_the_lock(errands: Errands) -> None:
+    waits = errands.do(lambda: "done")
+    errands._lock.acquire()
+
+    errands.abandon()
+
+    with pytest.raises(Unavailable, match="only its parent writes"):
+        errands.do(lambda: "done").result(0)
+    assert not waits.done(), "it is the parent's"
+
+
 def test_an_idle_pipeline_does_errands_within_a_moment_on_its_own_thread(tmp_path) -> None:
     with Exporter(history=f"sqlite:///{tmp_path}/runs.db", port=None) as exporter:
         until(lambda: exporter.pipeline.opened)

