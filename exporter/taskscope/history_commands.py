@@ -45,7 +45,8 @@ def runs(
 ) -> None:
     """Show runs, newest first.
 
-    Newest by the time when they were due. The program that writes the history may go on.
+    Newest by the time when they were due, or, if that was long before, submitted. The program that writes the
+    history may go on.
 
     \b
     Example: taskscope runs --failed --since 1h
