@@ -149,4 +149,6 @@ def test_labels_that_tell_two_alerts_of_one_name_apart_are_compared():
 
     said = {"severity", "team"}  # how loud and to whom, not about what
     details = {"reason", "state", "metric", "reading"}  # a name has one severity whatever they are
-    assert used - said - details <= set(config["inhibit_rules"][0]["equal"])
+    target = {"pod"}  # whatever else a target is called, its instance tells it from others
+    assert used - said - details - target <= set(config["inhibit_rules"][0]["equal"])
+    assert all("cluster" in rule["equal"] for rule in config["inhibit_rules"])
