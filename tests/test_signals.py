@@ -1,0 +1,44 @@
+"""Ending cleanly: who is heard, and that it is as before afterwards."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from taskscope.signals import stopped_by_signals
+
+NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in NUMBERS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number.name)
+def test_whoever_asks_it_to_end_is_heard_and_nothing_else_happens(number: signal.Signals) -> None:
+    stop = threading.Event()
+    before: Callable[..., Any] | int | None = signal.getsignal(number)
+
+    with stopped_by_signals(stop):
+        os.kill(os.getpid(), number)
+        assert stop.wait(10)
+
+    assert signal.getsignal(number) == before
+
+
+def test_under_nohup_the_end_of_the_terminal_is_not_heard() -> None:
+    stop = threading.Event()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    with stopped_by_signals(stop):
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+    assert not stop.is_set()
