@@ -42,6 +42,8 @@ CASES = {
             ("JobLastRunFailed", "warning", HOURLY),
             ("JobNoSuccess", "warning", NIGHTLY),
             ("JobNoSuccess", "critical", HOURLY),
+            ("JobLastRunFailed", "warning", NIGHTLY | {"scheduler": "mail"}),
+            ("JobNoSuccess", "warning", HOURLY | {"scheduler": "mail"}),
         ],
     ),
     "a taskscope that is down mutes what it said of itself, and no other": (
@@ -49,6 +51,7 @@ CASES = {
         [("ProcessMemoryHigh", "critical", A), ("PipelineLagging", "warning", A)],
         [
             ("PipelineLagging", "warning", B),
+            ("PipelineLagging", "warning", A | {"job": "other"}),
             ("Down", "critical", A | {"instance": "c:9750"}),
             ("Absent", "critical", {"job": "other"}),
             ("JobFailing", "warning", NIGHTLY),

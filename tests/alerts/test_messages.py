@@ -138,6 +138,14 @@ def test_a_storm_is_told_in_a_message_of_bounded_length(render):
         assert "job-9" in message
         assert "job-10" not in message
         assert "Firing 500, resolved 0; ten of each are shown." in message
+        assert len(message) < 20_000
+
+
+def test_an_endless_description_is_cut(render):
+    data = group(alert() | {"annotations": {"description": "x" * 100_000}})
+
+    for name, kind in (("text", "text"), ("slack.text", "text"), ("email.html", "html")):
+        assert render(name, data, kind).count("x" * 1_000) == 1
 
 
 def test_a_run_that_the_alert_names_is_linked_itself(render):
