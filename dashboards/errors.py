@@ -41,7 +41,6 @@ def dashboard() -> Dashboard:
         row("", top_errors(), top_jobs()),
         row("", errors(), failed_jobs()),
         variables=[schedulers(), jobs()],
-        alerts='scheduler=~"$scheduler|", job_name=~"$job_name|"',
     )
 
 
@@ -100,14 +99,14 @@ def kinds() -> stats.Panel:
 
 def latest() -> stats.Panel:
     """When something failed last."""
-    moment = f"1000 * (max({state('job_last_failure_timestamp_seconds', JOBS)}) > 0)"
+    moment = f"1000 * max({state('job_last_failure_timestamp_seconds', JOBS)})"
     return stat(
         "Latest failure",
         "When a run of the chosen jobs last failed or got lost.",
         at_end(moment),
         unit="dateTimeFromNow",
+        texts={"0": ("never", "")},
         size=18,
-        no_value="never",
     )
 
 
@@ -149,7 +148,7 @@ def top_errors() -> timeseries.Panel:
             f"{summed(errors_counted(JOBS), by)} and on ({by}) {most}", "{{exception}} in {{job_name}}"
         ),
         height=9,
-        no_value="no errors",
+        no_value="no error is known",
     )
 
 
@@ -163,7 +162,7 @@ def top_jobs() -> timeseries.Panel:
             f"{counted('runs_total', JOBS, FAILED, by=BY_JOB)} and on ({BY_JOB}) {most}", "{{job_name}}"
         ),
         height=9,
-        no_value="no failures",
+        no_value="no failure is known",
     )
 
 
@@ -180,7 +179,7 @@ def errors() -> tables.Panel:
         descending=True,
         width=11,
         height=10,
-        no_value="no errors",
+        no_value="no error is known",
     )
 
 
@@ -202,5 +201,5 @@ def failed_jobs() -> tables.Panel:
         descending=True,
         width=13,
         height=10,
-        no_value="no job ever failed",
+        no_value="no failed job is known",
     )

@@ -107,7 +107,7 @@ def limited_in_range() -> stats.Panel:
 def degraded_now() -> stats.Panel:
     """Whether taskscope works without something."""
     return stat(
-        "Degraded by",
+        "Degraded",
         "Reasons for which a taskscope works without something; the table below names them.",
         at_end(zero(f"count({metric('degraded', TARGETS)} > 0)")),
         unit="locale",
@@ -140,7 +140,7 @@ def every_target() -> tables.Panel:
 def reasons() -> tables.Panel:
     """Why taskscope is degraded."""
     return table(
-        "Degraded",
+        "What is missing",
         "What a taskscope works without now; its log says more.",
         label("reason", "Reason"),
         label("instance", "Instance"),
@@ -148,7 +148,7 @@ def reasons() -> tables.Panel:
         sort="Reason",
         width=8,
         height=6,
-        no_value="nothing is missing",
+        no_value="nothing is known to be missing",
     )
 
 
@@ -183,7 +183,7 @@ def sink_errors() -> timeseries.Panel:
         "Failures of sinks that were given to taskscope besides its own, in each bar by class.",
         over_time(growth, "{{sink}}"),
         width=6,
-        no_value="no sink failed",
+        no_value="no failed sink is known",
     )
 
 

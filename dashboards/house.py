@@ -27,8 +27,6 @@ API = DataSourceRef(type_val="yesoreyeram-infinity-datasource", uid="${api}")
 WIDTH = 24
 """Columns of Grafana's grid."""
 
-_EVERY = VariableOption(text="All", value="$__all")
-
 
 class Row(msgspec.Struct, frozen=True):
     """Panels under one heading, which may be empty; each takes the highest free place."""
@@ -50,12 +48,13 @@ def page(
     variables: Sequence[Builder[VariableModel]],
     refresh: str = "30s",
     since: str = "now-6h",
-    alerts: str = "",
+    alerts: str | None = 'scheduler=~"$scheduler|", job_name=~"$job_name|"',
     annotations: Sequence[Builder[AnnotationQuery]] = (),
 ) -> sdk.Dashboard:
     """A page: `Taskscope / title` under the uid `taskscope-name`, with the alerts as annotations.
 
-    `alerts` are label matchers that choose which alerts are drawn; `annotations` are drawn besides.
+    `alerts` are label matchers that choose which alerts are drawn, at first those about what is chosen and those
+    about taskscope itself, None for a page without graphs; `annotations` are drawn besides.
     """
     built = (
         sdk.Dashboard(f"Taskscope / {title}")
@@ -68,7 +67,7 @@ def page(
         .time(since, "now")
         .timezone("browser")
         .variables([data_source(), *variables])
-        .annotations([*alert_marks(alerts), *annotations])
+        .annotations([*([] if alerts is None else alert_marks(alerts)), *annotations])
         .links([_other_pages()])
     )
     top = 0
@@ -97,8 +96,8 @@ def api() -> sdk.DatasourceVariable:
 
 
 def labels_of(name: str, label: str, query: str, *, many: bool = True) -> sdk.QueryVariable:
-    """The values of a label; where `many`, several or all of them can be chosen."""
-    variable = (
+    """The values of a label: all at first, then one or, where `many`, several."""
+    return (
         sdk.QueryVariable(name)
         .label(label)
         .datasource(PROMETHEUS)
@@ -106,8 +105,11 @@ def labels_of(name: str, label: str, query: str, *, many: bool = True) -> sdk.Qu
         .definition(query)
         .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(VariableSort.ALPHABETICAL_CASE_INSENSITIVE_ASC)
+        .multi(many)
+        .include_all(True)
+        .all_value(".+")
+        .current(VariableOption(text="All", value="$__all"))
     )
-    return variable.multi(True).include_all(True).all_value(".+").current(_EVERY) if many else variable
 
 
 def schedulers(*, many: bool = True) -> sdk.QueryVariable:

@@ -24,7 +24,7 @@ from dashboards.promql import (
     CONDITIONS,
     ENDED,
     FAILED,
-    ONE_JOB,
+    JOBS,
     RAN,
     condition,
     counted,
@@ -33,7 +33,6 @@ from dashboards.promql import (
     grown,
     mean,
     metric,
-    milliseconds,
     overdue,
     quantile,
     rate,
@@ -61,7 +60,6 @@ def dashboard() -> Dashboard:
         row("Failures", failures(), failures_in_range()),
         row("Starting in time", start_delay(), queue_wait(), skipped()),
         variables=[api(), schedulers(many=False), jobs(many=False), *percentiles()],
-        alerts=ONE_JOB,
     )
 
 
@@ -78,12 +76,12 @@ def condition_now() -> stats.Panel:
     return stat(
         "State",
         "Failing: its latest run failed or got lost. Overdue: it was due longer ago than its grace and did not start.",
-        at_end(condition(ONE_JOB)),
+        at_end(f"max({condition(JOBS)})"),
         unit="short",
         levels={1: "yellow", 2: "orange", 4: "red"},
         texts={value: (text, "") for value, (text, _) in CONDITIONS.items()},
         size=22,
-        no_value="unknown job",
+        no_value="unknown",
     )
 
 
@@ -92,7 +90,7 @@ def in_a_row() -> stats.Panel:
     return stat(
         "Failures in a row",
         "Runs that failed or got lost since the latest success.",
-        at_end(failures_in_a_row(ONE_JOB)),
+        at_end(f"max({failures_in_a_row(JOBS)})"),
         unit="short",
         levels={1: "red"},
     )
@@ -100,24 +98,19 @@ def in_a_row() -> stats.Panel:
 
 def last_success() -> stats.Panel:
     """When it last succeeded."""
-    return _when(
-        "Last success", "When the latest success ended.", "job_last_success_timestamp_seconds", "never"
-    )
+    return _when("Last success", "When the latest success ended.", _last("success"), "never")
 
 
 def last_run() -> stats.Panel:
     """When it last ran."""
-    return _when("Last run", "When the latest run started.", "job_last_run_timestamp_seconds", "never")
+    return _when("Last run", "When the latest run started.", _last("run"), "never")
 
 
 def next_run() -> stats.Panel:
     """When it will run."""
-    return _when(
-        "Next run",
-        "When the job is due next; a paused job is not.",
-        "job_next_run_timestamp_seconds",
-        "not due",
-    )
+    due = f"min({state('job_next_run_timestamp_seconds', JOBS)} > 0)"
+    moment = f"({due} or 0 * max({state('job_paused', JOBS)}))"
+    return _when("Next run", "When the job is due next; a paused job is not.", moment, "not due")
 
 
 def running_now() -> stats.Panel:
@@ -125,25 +118,26 @@ def running_now() -> stats.Panel:
     return stat(
         "Running now",
         "Runs that have started and not ended.",
-        at_end(state("runs_in_progress", ONE_JOB)),
+        at_end(f"sum({state('runs_in_progress', JOBS)})"),
         unit="short",
     )
 
 
 def definition() -> tables.Panel:
     """How the job is defined."""
-    labels = "schedule, timezone, queue, team, severity"
+    labels = "scheduler, job_name, schedule, timezone, queue, team, severity"
     return table(
         "Definition",
         "How the scheduler defines the job, and whom the settings name for it.",
+        label("job_name", "Job"),
         label("schedule", "Schedule"),
         label("timezone", "Time zone"),
         label("queue", "Queue"),
         label("team", "Team"),
         label("severity", "Severity"),
-        number("Interval", state("job_interval_seconds", ONE_JOB), "s", no_value="irregular"),
-        number("Defined", f"max by ({labels}) ({metric('job_info', ONE_JOB)})", hidden=True),
-        sort="Schedule",
+        number("Interval", state("job_interval_seconds", JOBS), "s", texts={"0": ("irregular", "")}),
+        number("Defined", f"max by ({labels}) ({metric('job_info', JOBS)})", hidden=True),
+        sort="Job",
         height=3,
     )
 
@@ -151,24 +145,24 @@ def definition() -> tables.Panel:
 def history() -> timelines.Panel:
     """What happened when."""
     ran = [
-        (14, counted("runs_total", ONE_JOB, FAILED)),
-        (11, counted("runs_total", ONE_JOB, 'status="success"')),
-        (13, f"sum({state('runs_in_progress', ONE_JOB)})"),
-        (12, counted("runs_total", ONE_JOB, 'status="skipped"')),
+        (14, counted("runs_total", JOBS, FAILED)),
+        (11, counted("runs_total", JOBS, 'status="success"')),
+        (13, f"sum({state('runs_in_progress', JOBS)})"),
+        (12, counted("runs_total", JOBS, 'status="skipped"')),
     ]
     happened = " or ".join(f"{code} + 0 * ({count} > 0)" for code, count in ran)
+    paused = state("job_paused", JOBS)
     success, failure = (
-        state(f"job_last_{outcome}_timestamp_seconds", ONE_JOB) for outcome in ("success", "failure")
+        state(f"job_last_{outcome}_timestamp_seconds", JOBS) for outcome in ("success", "failure")
     )
-    never = f"2 * ({success} == bool 0) * ({failure} == bool 0)"
-    paused = state("job_paused", ONE_JOB)
+    schedule = f"20 + {paused} + 2 * ({overdue(JOBS)} or 0 * {paused})"
     return timeline(
         "What happened",
         "Runs: what ended in each moment, the worst of it; short runs are seen too. Latest outcome: that of the last "
         "run that had ended. Schedule: whether the job started when it was due.",
-        over_time(f"{happened} or 10 + 0 * max(taskscope_build_info)", "Runs"),
-        over_time(f"{failing(ONE_JOB)} + {never}", "Latest outcome"),
-        over_time(f"20 + 2 * {paused} + ({overdue(ONE_JOB)} or 0 * {paused})", "Schedule"),
+        over_time(f"{happened} or 10 + 0 * max({paused})", "Runs"),
+        over_time(f"max({failing(JOBS)}) - (max({success} + {failure}) == bool 0)", "Latest outcome"),
+        over_time(f"max({schedule})", "Schedule"),
         texts=MOMENTS,
         height=6,
     )
@@ -182,14 +176,14 @@ def response_time() -> timeseries.Panel:
         "Response time",
         "How long runs took, without waiting: mean, percentiles (estimated within the buckets of the histogram) "
         "and the end of the bucket into which the longest run fell. The points are runs; a click leads to one.",
-        over_time(mean(of, ONE_JOB), "mean"),
-        *(over_time(quantile(f"{one} / 100", of, ONE_JOB), f"p{one}") for one in chosen),
-        over_time(quantile("1", of, ONE_JOB), "max, at most", exemplars=True),
+        over_time(mean(of, JOBS), "mean"),
+        *(over_time(quantile(f"{one} / 100", of, JOBS), f"p{one}") for one in chosen),
+        over_time(quantile("1", of, JOBS), "max, at most", exemplars=True),
         unit="s",
         width=19,
         height=9,
         colours={"mean": "text", "max, at most": "red"},
-        no_value="no run ended",
+        no_value="nothing was observed",
     )
     for ref, colour in zip("BCDE", ("super-light-blue", "light-blue", "blue", "dark-blue"), strict=True):
         panel.override_by_query(ref, properties({"color": {"mode": "fixed", "fixedColor": colour}}))
@@ -203,8 +197,8 @@ def response_time_in_range() -> stats.Panel:
     return numbers(
         "In this time range",
         "Mean and percentiles of all runs that ended in this time range.",
-        at_end(mean(of, ONE_JOB, window="$__range"), "Mean"),
-        *(at_end(quantile(f"{one} / 100", of, ONE_JOB, window="$__range"), f"p{one}") for one in chosen),
+        at_end(mean(of, JOBS, window="$__range"), "Mean"),
+        *(at_end(quantile(f"{one} / 100", of, JOBS, window="$__range"), f"p{one}") for one in chosen),
         width=5,
         height=6,
     ).unit("s")
@@ -214,7 +208,7 @@ def longest_run() -> stats.Panel:
     """The exact maximum, from the history."""
     return stat(
         "Longest run",
-        "The longest run that ended in this time range, exactly, from the history of taskscope.",
+        "The longest run of the chosen job that ended in this time range, exactly, from the history of taskscope.",
         Ask(
             "/api/task/stats",
             "overall",
@@ -228,7 +222,7 @@ def longest_run() -> stats.Panel:
         width=5,
         height=3,
         size=20,
-        no_value="no runs",
+        no_value="only for one job",
     ).datasource(API)
 
 
@@ -237,8 +231,8 @@ def runs() -> timeseries.Panel:
     return line_over_bars(
         "Runs",
         "Runs that ended: their count in each bar, and per second as a line on the right axis. Skipped ones aside.",
-        over_time(rate("runs_total", ONE_JOB, RAN), "per second"),
-        over_time(counted("runs_total", ONE_JOB, RAN), "runs"),
+        over_time(rate("runs_total", JOBS, RAN), "per second"),
+        over_time(counted("runs_total", JOBS, RAN), "runs"),
         unit="suffix:/s",
         colour="blue",
         width=19,
@@ -250,8 +244,8 @@ def runs_in_range() -> stats.Panel:
     panel = numbers(
         "Runs in this time range",
         "Runs that ended, and how many a second on average.",
-        at_end(total("runs_total", ONE_JOB, RAN), "Runs"),
-        at_end(f"{grown('runs_total', ONE_JOB, RAN)} / $__range_s", "Per second"),
+        at_end(total("runs_total", JOBS, RAN), "Runs"),
+        at_end(f"{grown('runs_total', JOBS, RAN)} / $__range_s", "Per second"),
         width=5,
     )
     return in_unit(panel, {"Per second": "suffix:/s"})
@@ -259,13 +253,13 @@ def runs_in_range() -> stats.Panel:
 
 def failures() -> timeseries.Panel:
     """How often it fails."""
-    ratio = share(rate("runs_total", ONE_JOB, FAILED), rate("runs_total", ONE_JOB, ENDED))
+    ratio = share(rate("runs_total", JOBS, FAILED), rate("runs_total", JOBS, ENDED))
     return line_over_bars(
         "Failures",
         "Runs that failed or got lost: their count in each bar, and their share of the runs that ended for good as a "
         "line on the right axis.",
         over_time(ratio, "failure rate"),
-        over_time(counted("runs_total", ONE_JOB, FAILED), "failures"),
+        over_time(counted("runs_total", JOBS, FAILED), "failures"),
         unit="percentunit",
         colour="red",
         width=19,
@@ -274,13 +268,13 @@ def failures() -> timeseries.Panel:
 
 def failures_in_range() -> stats.Panel:
     """How often in total."""
-    failed = grown("runs_total", ONE_JOB, FAILED)
+    failed = grown("runs_total", JOBS, FAILED)
     panel = numbers(
         "Failures in this time range",
         "Runs that failed or got lost, how many a minute on average, and their share of the runs that ended for good.",
-        at_end(total("runs_total", ONE_JOB, FAILED), "Failures"),
+        at_end(total("runs_total", JOBS, FAILED), "Failures"),
         at_end(f"{failed} / $__range_s * 60", "Per minute"),
-        at_end(share(failed, grown("runs_total", ONE_JOB, ENDED)), "Failure rate"),
+        at_end(share(failed, grown("runs_total", JOBS, ENDED)), "Failure rate"),
         width=5,
     )
     return in_unit(panel, {"Per minute": "suffix:/min", "Failure rate": "percentunit"})
@@ -303,24 +297,34 @@ def skipped() -> timeseries.Panel:
     return bars(
         "Skipped runs",
         "Runs that were due and did not happen, in each bar by reason.",
-        over_time(counted("runs_skipped_total", ONE_JOB, by="reason"), "{{reason}}"),
+        over_time(counted("runs_skipped_total", JOBS, by="reason"), "{{reason}}"),
         width=8,
-        no_value="none was skipped",
+        no_value="no skipped run is known",
     )
 
 
-def _when(title: str, description: str, name: str, no_value: str) -> stats.Panel:
-    moment = at_end(milliseconds(state(name, ONE_JOB)))
-    return stat(title, description, moment, unit="dateTimeFromNow", size=18, no_value=no_value)
+def _when(title: str, description: str, moment: str, never: str) -> stats.Panel:
+    return stat(
+        title,
+        description,
+        at_end(f"1000 * {moment}"),
+        unit="dateTimeFromNow",
+        texts={"0": (never, "")},
+        size=18,
+    )
+
+
+def _last(what: str) -> str:
+    return f"max({state(f'job_last_{what}_timestamp_seconds', JOBS)})"
 
 
 def _waiting(title: str, description: str, histogram: str) -> timeseries.Panel:
     return graph(
         title,
         f"{description} Mean and the second and fourth of the chosen percentiles.",
-        over_time(mean(histogram, ONE_JOB), "mean"),
-        over_time(quantile("$percentile_2 / 100", histogram, ONE_JOB), "p$percentile_2"),
-        over_time(quantile("$percentile_4 / 100", histogram, ONE_JOB), "p$percentile_4", exemplars=True),
+        over_time(mean(histogram, JOBS), "mean"),
+        over_time(quantile("$percentile_2 / 100", histogram, JOBS), "p$percentile_2"),
+        over_time(quantile("$percentile_4 / 100", histogram, JOBS), "p$percentile_4", exemplars=True),
         unit="s",
         width=8,
         colours={"mean": "text"},
@@ -329,17 +333,17 @@ def _waiting(title: str, description: str, histogram: str) -> timeseries.Panel:
 
 
 MOMENTS = {
+    "-1": ("none ended yet", "text"),
     "0": ("success", "green"),
     "1": ("failed", "red"),
-    "2": ("never ran", "text"),
     "10": ("none ended", "transparent"),
     "11": ("success", "green"),
     "12": ("skipped", "blue"),
     "13": ("in progress", "super-light-blue"),
     "14": ("failed", "red"),
     "20": ("in time", "green"),
-    "21": ("overdue", "orange"),
-    "22": ("paused", "yellow"),
-    "23": ("paused", "yellow"),
+    "21": ("paused", "yellow"),
+    "22": ("overdue", "orange"),
+    "23": ("overdue", "orange"),
 }
 """What the numbers of the timeline mean."""

@@ -27,7 +27,7 @@ from dashboards.promql import (
     total,
     zero,
 )
-from dashboards.tables import BAD, ago, job_column, label, number, scheduler_column, table
+from dashboards.tables import BAD, ago, job_column, label, next_run_column, number, scheduler_column, table
 
 ALERTS = f'{ALERT_FIRES}, scheduler=~"$scheduler|", job_name=~"$job_name|"'
 """Chooses the alerts about what is chosen, and those about taskscope itself."""
@@ -45,7 +45,6 @@ def dashboard() -> Dashboard:
         row("", skipped(), running_now(), triggers()),
         row("", next_runs(), every_scheduler()),
         variables=[schedulers(), jobs()],
-        alerts='scheduler=~"$scheduler|", job_name=~"$job_name|"',
     )
 
 
@@ -153,7 +152,7 @@ def every_job() -> tables.Panel:
         ),
         ago("Last run", state("job_last_run_timestamp_seconds", JOBS)),
         ago("Last success", state("job_last_success_timestamp_seconds", JOBS)),
-        ago("Next run", state("job_next_run_timestamp_seconds", JOBS), no_value="not due"),
+        next_run_column(JOBS),
         number("Running", state("runs_in_progress", JOBS), width=70),
         number("Runs", total("runs_total", JOBS, RAN, by=BY_JOB), width=70),
         number(
@@ -193,7 +192,7 @@ def alerts() -> tables.Panel:
         ago("Since", since, width=130),
         sort="Severity",
         width=11,
-        no_value="no alert fires",
+        no_value="no firing alert is known",
     )
 
 
@@ -204,7 +203,7 @@ def skipped() -> timeseries.Panel:
         "Runs that were due and did not happen, in each bar by reason.",
         over_time(counted("runs_skipped_total", JOBS, by="reason"), "{{reason}}"),
         width=8,
-        no_value="none was skipped",
+        no_value="no skipped run is known",
     )
 
 
@@ -239,22 +238,23 @@ def next_runs() -> tables.Panel:
         "When jobs are due next, the earliest first; paused jobs are not.",
         job_column(),
         scheduler_column(),
-        ago("Due", state("job_next_run_timestamp_seconds", JOBS), no_value="not due"),
+        ago("Due", f"{state('job_next_run_timestamp_seconds', JOBS)} > 0"),
         sort="Due",
         width=9,
-        no_value="no job is due",
+        no_value="no due job is known",
     )
 
 
 def every_scheduler() -> tables.Panel:
     """Each scheduler and how it is."""
     by = "scheduler"
+    known = state("reading_timestamp_seconds", SCHEDULERS, by=by)
     abnormal = f"count by (scheduler) ({state('trigger_abnormal_since_timestamp_seconds', SCHEDULERS)})"
     return table(
         "All schedulers",
         "Every scheduler that was heard of: whether it answers, starts jobs, and when it was read last.",
         scheduler_column(width=0),
-        number("Answers", state("scheduler_up", SCHEDULERS, by=by), texts=YES, no_value="silent", width=70),
+        number("Answers", state("scheduler_up", SCHEDULERS, by=by), texts=YES, no_value="silent", width=95),
         number(
             "Starts jobs",
             state("scheduler_running", SCHEDULERS, by=by),
@@ -268,8 +268,8 @@ def every_scheduler() -> tables.Panel:
             width=70,
         ),
         number("Running", f"sum by (scheduler) ({state('runs_in_progress', SCHEDULERS)})", width=70),
-        number("Bad triggers", abnormal, width=115, levels=BAD, no_value="none"),
-        ago("Last read", state("reading_timestamp_seconds", SCHEDULERS, by=by)),
+        number("Bad triggers", f"{abnormal} or 0 * {known}", width=115, levels=BAD),
+        ago("Last read", known),
         sort="Scheduler",
         width=15,
     )

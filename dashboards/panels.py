@@ -26,7 +26,7 @@ from dashboards.house import PROMETHEUS
 
 Query = Builder[Dataquery]
 Levels = Mapping[float, str]
-"""Colours from a value on; below the first one it is green."""
+"""Colours from a value on; from 0 on it is green unless they say otherwise."""
 Texts = Mapping[str, tuple[str, str]]
 """For a value its text and colour; an empty colour leaves it as it is."""
 
@@ -114,7 +114,7 @@ def stat(
 
 
 def numbers(
-    title: str, description: str, *queries: Query, width: int = 4, height: int = 8, no_value: str = "no runs"
+    title: str, description: str, *queries: Query, width: int = 4, height: int = 8, no_value: str = "no data"
 ) -> stats.Panel:
     """Named numbers below each other, beside a graph; `in_unit` gives each its unit."""
     panel = stat(title, description, *queries, unit="locale", width=width, height=height, no_value=no_value)
@@ -311,10 +311,14 @@ def furnished(
 
 
 def thresholds(levels: Levels) -> sdk.ThresholdsConfig:
-    """Colours from a value on; below the first one green."""
-    first = [] if 0 in levels else [model.Threshold(color="green")]
-    steps = [model.Threshold(value=value or None, color=colour) for value, colour in sorted(levels.items())]
-    return sdk.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps([*first, *steps])
+    """Colours from a value on; between 0 and the first one green, and no colour where there is no value."""
+    steps = sorted({0: "green", **levels}.items())
+    first = model.Threshold(color="transparent" if len(steps) > 1 else steps[0][1])
+    return (
+        sdk.ThresholdsConfig()
+        .mode(model.ThresholdsMode.ABSOLUTE)
+        .steps([first, *(model.Threshold(value=value, color=colour) for value, colour in steps)])
+    )
 
 
 def mappings(texts: Texts) -> list[model.ValueMapping]:

@@ -4,8 +4,6 @@ JOBS = 'scheduler=~"$scheduler", job_name=~"$job_name"'
 """Chooses what belongs to the chosen jobs."""
 SCHEDULERS = 'scheduler=~"$scheduler"'
 """Chooses what belongs to the chosen schedulers."""
-ONE_JOB = 'scheduler="$scheduler", job_name="$job_name"'
-"""Chooses the one job of a page about one job."""
 
 BY_JOB = "scheduler, job_name"
 BY_ERROR = "scheduler, job_name, exception"
@@ -141,11 +139,6 @@ def _first_counts(*matchers: str, window: str, seconds: str) -> str:
     young = f"{state('job_first_seen_timestamp_seconds', *matchers)} > time() - {seconds}"
     begun = f"sum by ({BY_ERROR}) (min_over_time({errors}[{window}])) unless {before}"
     return f"{begun} and on ({BY_JOB}) ({scraped} or {young})"
-
-
-def milliseconds(timestamps: str) -> str:
-    """Timestamps as Grafana wants them; nothing where they are 0, which is never."""
-    return f"1000 * ({timestamps} > 0)"
 
 
 def summed(expr: str, by: str) -> str:

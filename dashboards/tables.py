@@ -11,7 +11,7 @@ from grafana_foundation_sdk.models import dashboard as model
 
 from dashboards.house import link_to
 from dashboards.panels import Levels, Query, Texts, furnished, mappings, properties, rows_at_end, thresholds
-from dashboards.promql import milliseconds
+from dashboards.promql import state
 
 BAD: Levels = {0: "text", 1: "red"}
 """Colours of what should be 0."""
@@ -46,9 +46,10 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
         }
         if self.levels is not None:
             wanted["thresholds"] = thresholds(self.levels).build()
-        if self.levels is not None or self.texts:
+        named = any(colour for _, colour in (self.texts or {}).values())
+        if named or self.levels is not None:
             wanted["custom.cellOptions"] = {"type": "color-text"}
-        if self.texts:
+        if named:
             wanted["custom.align"] = "left"
         return {name: value for name, value in wanted.items() if value}
 
@@ -63,10 +64,16 @@ def number(title: str, expr: str, unit: str = "locale", **more: Any) -> Column:
     return Column(title=title, field="", expr=expr, unit=unit, **more)
 
 
-def ago(title: str, timestamps: str, **more: Any) -> Column:
-    """A column with points in time, as how long ago or ahead they are; `never` where there is none."""
-    more = {"width": 145, "no_value": "never", **more}
-    return number(title, milliseconds(timestamps), "dateTimeFromNow", **more)
+def ago(title: str, timestamps: str, *, never: str = "never", **more: Any) -> Column:
+    """A column with points in time, as how long ago or ahead they are; `never` is what 0 means."""
+    more = {"width": 145, "texts": {"0": (never, "")}, **more}
+    return number(title, f"1000 * ({timestamps})", "dateTimeFromNow", **more)
+
+
+def next_run_column(*matchers: str) -> Column:
+    """The column `Next run`."""
+    due = state("job_next_run_timestamp_seconds", *matchers)
+    return ago("Next run", due, never="not due", no_value="paused")
 
 
 def scheduler_column(**more: Any) -> Column:

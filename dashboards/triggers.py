@@ -22,7 +22,10 @@ from dashboards.promql import (
     total,
     zero,
 )
-from dashboards.tables import ago, job_column, label, number, scheduler_column, table
+from dashboards.tables import ago, job_column, label, next_run_column, number, scheduler_column, table
+
+IRREGULAR = {"0": ("irregular", "")}
+"""What an interval of 0 means."""
 
 
 def dashboard() -> Dashboard:
@@ -38,7 +41,6 @@ def dashboard() -> Dashboard:
         row("", schedule()),
         row("", abnormal(), paused_jobs()),
         variables=[schedulers(), jobs()],
-        alerts='scheduler=~"$scheduler|", job_name=~"$job_name|"',
     )
 
 
@@ -149,7 +151,7 @@ def lateness() -> heatmaps.Panel:
         "From when runs were due to when they started: how many fell into each span.",
         over_time(f"round(sum by (le) (rate({buckets}[$__rate_interval])) * $__interval_ms / 1000)"),
         unit="s",
-        no_value="no run was due",
+        no_value="nothing was observed",
     )
 
 
@@ -163,7 +165,7 @@ def delays() -> timeseries.Panel:
         "The ten jobs that started latest in this time range: what 95 % of their runs stay below.",
         over_time(f"{late} and on ({BY_JOB}) topk(10, {ever} >= 0)", "{{job_name}}"),
         unit="s",
-        no_value="no run was due",
+        no_value="nothing was observed",
     )
 
 
@@ -179,10 +181,8 @@ def schedule() -> tables.Panel:
         label("timezone", "Time zone", width=120),
         number("State", condition(JOBS), texts=CONDITIONS, width=130),
         ago("Last run", state("job_last_run_timestamp_seconds", JOBS)),
-        ago("Next run", state("job_next_run_timestamp_seconds", JOBS), no_value="not due"),
-        number(
-            "Interval", f"{state('job_interval_seconds', JOBS)} > 0", "s", width=100, no_value="irregular"
-        ),
+        next_run_column(JOBS),
+        number("Interval", state("job_interval_seconds", JOBS), "s", width=100, texts=IRREGULAR),
         number("Defined", defined, hidden=True),
         sort="Job",
         height=10,
@@ -205,7 +205,7 @@ def abnormal() -> tables.Panel:
         sort="Since",
         width=12,
         height=7,
-        no_value="no trigger is in such a state",
+        no_value="no such trigger is known",
     )
 
 
@@ -222,7 +222,7 @@ def paused_jobs() -> tables.Panel:
         sort="Job",
         width=12,
         height=7,
-        no_value="no job is paused",
+        no_value="no paused job is known",
     )
 
 
