@@ -30,6 +30,7 @@ def dashboard() -> Dashboard:
         variables=[api(), typed("run_id", "Run")],
         since="now-24h",
         refresh="10s",
+        alerts=None,
     )
 
 

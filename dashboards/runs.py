@@ -58,6 +58,7 @@ def dashboard() -> Dashboard:
             typed("q", "Text"),
         ],
         refresh="10s",
+        alerts=None,
     )
 
 

@@ -8,13 +8,16 @@ from typing import Any, NamedTuple
 from day.script import HOUR, MINUTE
 
 
+def _job(scheduler: str, name: str) -> dict[str, str]:
+    return {"scheduler": scheduler, "job_name": name}
+
+
 class Firing(NamedTuple):
     """One alert; `since` and `until` are seconds before the day's end."""
 
     name: str
     severity: str
-    scheduler: str
-    job: str
+    about: dict[str, str]
     since: float
     until: float | None = None
     """None while it fires."""
@@ -22,21 +25,17 @@ class Firing(NamedTuple):
     @property
     def labels(self) -> dict[str, str]:
         """What identifies it."""
-        return {
-            "alertname": self.name,
-            "severity": self.severity,
-            "scheduler": self.scheduler,
-            "job_name": self.job,
-        }
+        return {"alertname": self.name, "severity": self.severity, **self.about}
 
-    def fires(self, before_end: float) -> bool:
-        """Does it fire so many seconds before the day's end?"""
-        return (self.until or -1.0) < before_end <= self.since
-
-    def sample(self) -> bytes:
-        """What Prometheus records of it while it fires."""
+    def samples(self, before_end: float, end: float) -> list[bytes]:
+        """What Prometheus records of it so many seconds before the day's end; nothing while it does not fire."""
+        if not (self.until or -1.0) < before_end <= self.since:
+            return []
         labels = ",".join(f'{name}="{value}"' for name, value in self.labels.items())
-        return f'ALERTS{{{labels},alertstate="firing"}} 1'.encode()
+        at = end - before_end
+        fires = f'ALERTS{{{labels},alertstate="firing"}} 1 {at:.3f}\n'
+        since = f"ALERTS_FOR_STATE{{{labels}}} {end - self.since:.0f} {at:.3f}\n"
+        return [fires.encode(), since.encode()]
 
     def told(self, end: float, *, firing: bool) -> dict[str, Any]:
         """What Alertmanager says of it when it begins, and when it is over."""
@@ -44,7 +43,7 @@ class Firing(NamedTuple):
         return {
             "status": "firing" if firing else "resolved",
             "labels": self.labels,
-            "annotations": {"summary": f"{self.job} is not well.", "description": "It was told to be so."},
+            "annotations": {"summary": f"{self.name} fires.", "description": "It was told to."},
             "startsAt": _written(end - self.since),
             "endsAt": "0001-01-01T00:00:00Z" if firing else ended,
             "generatorURL": "http://localhost:9090/graph",
@@ -53,10 +52,12 @@ class Firing(NamedTuple):
 
 
 FIRINGS = (
-    Firing("TaskscopeJobConsecutiveFailures", "critical", "shop", "charge_cards", since=24 * HOUR),
-    Firing("TaskscopeJobLastRunFailed", "critical", "reports", "nightly_invoice", since=20 * MINUTE),
-    Firing("TaskscopeJobOverdue", "critical", "mailbox", "poll_mailbox", since=30 * MINUTE),
-    Firing("TaskscopeJobMisfired", "warning", "shop", "refresh_cache", since=5 * HOUR, until=4 * HOUR),
+    Firing("TaskscopeJobConsecutiveFailures", "critical", _job("shop", "charge_cards"), since=24 * HOUR),
+    Firing("TaskscopeJobLastRunFailed", "critical", _job("reports", "nightly_invoice"), since=20 * MINUTE),
+    Firing("TaskscopeJobOverdue", "critical", _job("mailbox", "poll_mailbox"), since=30 * MINUTE),
+    Firing("TaskscopeDown", "critical", {"job": "taskscope", "instance": "web-2:9750"}, since=15 * MINUTE),
+    Firing("TaskscopeJobMisfired", "warning", _job("shop", "refresh_cache"), since=5 * HOUR, until=4 * HOUR),
+    Firing("TaskscopePipelineLagging", "warning", {"instance": "web-1:9750"}, since=2 * HOUR, until=HOUR),
 )
 
 

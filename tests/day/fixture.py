@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
@@ -44,12 +43,12 @@ class Day:
         self.api = ""
         """The URL of the API, which `replica` serves."""
 
-    def happen(self, **more: Any) -> None:
-        """Play the day, have it scraped, and serve what is left; `more` goes into Prometheus' configuration."""
+    def happen(self) -> None:
+        """Play the day, have it scraped, and serve what is left."""
         self.prometheus.remember(self._pages())
         self.api = self.replica.serve()
         self._notify()
-        self.prometheus.follow(self.api.removeprefix("http://"), self.replica.name, **more)
+        self.prometheus.follow(self.api.removeprefix("http://"), self.replica.name)
 
     def go_on(self) -> None:
         """Let time pass until now."""
@@ -78,7 +77,7 @@ class Day:
             yield self.replica.page()
             if at > born:
                 yield self.sibling.page() if at < self.end - _DIED else self.sibling.no_page()
-            yield b"".join(b"%b %.3f\n" % (f.sample(), at) for f in FIRINGS if f.fires(self.end - at))
+            yield from (line for firing in FIRINGS for line in firing.samples(self.end - at, self.end))
 
     def _notify(self) -> None:
         """Tell the API what Alertmanager would have told it."""

@@ -5,7 +5,7 @@ Each job's part is a generator: it yields the moment at which it wants to go on,
 
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
-from itertools import count, cycle
+from itertools import count, cycle, islice
 from random import Random
 from typing import TypeAlias
 
@@ -53,8 +53,7 @@ def shop(play: Play, scheduler: FakeScheduler, tell: Tell) -> None:
     play.add(_overlapping(scheduler.job("export_orders", overlap=False), now + 100))
     play.add(_misfiring(scheduler.job("refresh_cache"), now + 130))
     play.add(_lost(scheduler.job("send_mails"), now + LENGTH - 5 * HOUR, tell))
-    paused = Trigger(key="old_feed", state="PAUSED", schedule="interval[0:05:00]", timezone="UTC")
-    scheduler.job("old_feed", paused=True, triggers=(paused,))
+    play.add(_paused(scheduler.job("old_feed"), now + 50))
 
 
 def sibling(play: Play, scheduler: FakeScheduler, begin: float) -> None:
@@ -157,6 +156,17 @@ def _misfiring(job: FakeJob, begin: float) -> Part:
             run = job.start()
             yield due + 1
             run.end()
+
+
+def _paused(job: FakeJob, begin: float) -> Part:
+    """It ran for an hour, and was paused."""
+    for due in islice(_dues(begin, 5 * MINUTE), 12):
+        yield due
+        _next(job, due, 5 * MINUTE)
+        run = job.start()
+        yield due + 2
+        run.end()
+    job.define(paused=True, next_run=None, triggers=(_triggered(job.name, "PAUSED"),))
 
 
 def _retries(job: FakeJob, begin: float, tell: Tell) -> Part:

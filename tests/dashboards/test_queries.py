@@ -1,0 +1,240 @@
+"""Every query of every page and rule is asked of a real Prometheus and a real API that know a whole day."""
+
+import json
+import re
+import time
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+import pytest
+from grafana import Choice, has, legend_labels, rows, span
+from pages import asked, dashboards, label_values, panels, rule_files
+
+from services.process import until
+
+PAGES = dashboards()
+QUERIES = [query for name, page in PAGES.items() for query in asked(name, page)]
+METRIC_QUERIES = [query for query in QUERIES if query.promql]
+API_QUERIES = [query for query in QUERIES if query.infinity]
+LABEL_QUERIES = [query for query in QUERIES if "label_values" in query.query]
+TABLES = [(name, panel) for name, page in PAGES.items() for panel in panels(page) if panel["type"] == "table"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("day")]
+
+CHOICES = [
+    {},
+    {"scheduler": "shop", "job_name": "render_pictures"},
+    {"scheduler": "shop", "job_name": "import_feed"},
+    {"scheduler": "shop", "job_name": "export_orders"},
+    {"scheduler": "reports", "job_name": "nightly_invoice"},
+]
+"""What a viewer may choose. Every choice must be answered without error; what one of them finds is enough."""
+
+EMPTY = {
+    ("exporter", "Instances"): "the column of what is degraded: nothing is",
+    ("exporter", "Degraded"): "nothing is degraded on that day",
+    ("exporter", "Errors of sinks"): "there is no sink but ours",
+    ("exporter", "CPU"): "the line of the limit: the control group of a test need not have one",
+    ("exporter", "Memory"): "the line of the limit: the control group of a test need not have one",
+}
+"""Panels of which a query may find nothing, and why."""
+
+YOUNG = {
+    "taskscope:runs_ended:increase1d": "adds up what was recorded at full hours",
+    "taskscope:runs_ended:increase7d": "adds up what was recorded at full hours",
+    "taskscope:runs_failed:increase1d": "adds up what was recorded at full hours",
+    "taskscope:runs_failed:increase7d": "adds up what was recorded at full hours",
+    "taskscope:job_missing:info": "all jobs are still spoken of",
+}
+"""Records that need not have series after a few evaluations, and why."""
+
+
+@pytest.fixture(scope="module")
+def now(day):
+    """The end of every time range: the day has gone on until then, and was scraped once more."""
+    day.go_on()
+    began = time.time()
+    until(lambda: day.prometheus.query(f"timestamp(taskscope_store_up) > {began}"), what="a scrape")
+    return time.time()
+
+
+@pytest.fixture(scope="module")
+def choices(now, day):
+    """All choices for a page by its name; a run is one that failed."""
+    failed = get(f"{day.api}/api/task/?status=failed&task=nightly_invoice")["data"][0]["id"]
+    return lambda name: [
+        Choice(PAGES[name], {"run_id": failed, **values}, now - span(PAGES[name]), now) for values in CHOICES
+    ]
+
+
+def get(url):
+    try:
+        with urlopen(url, timeout=20) as answer:
+            return json.load(answer)
+    except HTTPError as error:
+        pytest.fail(f"{url} is answered {error.code}: {error.read().decode()}")
+
+
+def answered(day, path, **parameters):
+    """What Prometheus finds: without error, and without anything to warn of."""
+    answer = get(f"{day.prometheus.base}/api/v1/{path}?{urlencode(parameters)}")
+    assert (answer["status"], answer.get("warnings", [])) == ("success", []), parameters
+    return answer["data"]
+
+
+def found(day, query, choice):
+    """The series that a query of a panel or an annotation finds."""
+    promql = choice.promql(query)
+    if query.query.get("instant") and not query.query.get("range"):
+        return answered(day, "query", query=promql, time=choice.end)["result"]
+    times = {"start": choice.begin, "end": choice.end, "step": choice.step}
+    return answered(day, "query_range", query=promql, **times)["result"]
+
+
+@pytest.mark.parametrize("query", METRIC_QUERIES, ids=str)
+def test_a_query_of_prometheus_finds_something(day, choices, query):
+    series = [one for choice in choices(query.page) for one in found(day, query, choice)]
+
+    if (query.page, query.where) in EMPTY and not series:
+        return
+    assert series, choices(query.page)[0].promql(query)
+    labels = {label for one in series for label in one["metric"]}
+    assert set(legend_labels(query)) <= labels, "labels of the legend"
+    if "job_name" in labels:
+        assert "instance" not in labels, "one line for each job, not for each replica of taskscope"
+
+
+@pytest.mark.parametrize("query", [query for query in METRIC_QUERIES if query.query.get("exemplar")], ids=str)
+def test_a_graph_with_exemplars_leads_to_runs(day, choices, query):
+    def exemplars():
+        times = {"start": day.begin, "end": time.time()}
+        answers = [
+            answered(day, "query_exemplars", query=choice.promql(query), **times)
+            for choice in choices(query.page)
+        ]
+        return [one for series in answers for found in series for one in found["exemplars"]]
+
+    until(exemplars, what="an exemplar")
+    run = exemplars()[-1]["labels"]["run_id"]
+    assert get(f"{day.api}/api/task/{run}")["id"] == run
+
+
+def test_some_graphs_have_exemplars():
+    assert any(query.query.get("exemplar") for query in METRIC_QUERIES)
+
+
+@pytest.mark.parametrize("query", LABEL_QUERIES, ids=str)
+def test_a_variable_of_labels_has_values(day, choices, query):
+    selector, label = label_values(query.query["label_values"])
+    choice = choices(query.page)[0]
+    matching = {"match[]": choice.selector(selector)} if selector else {}
+
+    values = answered(day, f"label/{label}/values", start=choice.begin, end=choice.end, **matching)
+
+    assert values
+
+
+@pytest.mark.parametrize("query", API_QUERIES, ids=str)
+def test_a_question_to_the_api_finds_rows_with_every_column(day, choices, query):
+    missing = {column["selector"] for column in query.query["columns"]}
+    data = []
+    for choice in choices(query.page):
+        data += rows(get(day.api + choice.url(query)), query.query["root_selector"])
+    for row in data:
+        missing -= {selector for selector in missing if has(row, selector)}
+
+    assert data, choices(query.page)[0].url(query)
+    assert missing == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "table"), TABLES, ids=[f"{name}: {panel['title']}" for name, panel in TABLES]
+)
+def test_a_tables_columns_are_there(day, choices, name, table):
+    if (name, table["title"]) in EMPTY:
+        return
+    fields = {"Time"}
+    for query in (query for query in asked(name, PAGES[name]) if query.where == table["title"]):
+        if query.infinity:
+            fields |= {column["text"] for column in query.query["columns"]}
+        else:
+            series = [one for choice in choices(name) for one in found(day, query, choice)]
+            fields |= {label for one in series for label in one["metric"]}
+            fields |= {"Value", f"Value #{query.query['refId']}"}
+    for transformation in table.get("transformations", []):
+        if transformation["id"] == "organize":
+            options = transformation["options"]
+            assert set(options.get("includeByName", {})) <= fields
+            fields = {options.get("renameByName", {}).get(field, field) for field in fields}
+
+    overrides = table["fieldConfig"]["overrides"]
+    assert {one["matcher"]["options"] for one in overrides if one["matcher"]["id"] == "byName"} <= fields
+    assert linked_fields(table) <= fields
+    assert {one["displayName"] for one in table["options"].get("sortBy") or []} <= fields
+
+
+def linked_fields(panel):
+    """The fields of a row from which links take values."""
+    named = re.findall(r"\$\{__data\.fields(?:\.(\w+)|\[\\\"([^\]]+)\\\"\])", json.dumps(panel))
+    return {plain or quoted for plain, quoted in named}
+
+
+def test_every_panel_that_may_be_empty_is_there():
+    assert EMPTY.keys() <= {(query.page, query.where) for query in QUERIES}
+
+
+@pytest.fixture(scope="module")
+def rules(day, now):
+    """Every rule as Prometheus evaluates it at the end of the day."""
+    day.prometheus.evaluate(rule_files())
+    return day.prometheus.rules()
+
+
+def test_every_rule_is_evaluated_without_error(rules):
+    assert {rule["name"]: rule["lastError"] for rule in rules if rule["health"] != "ok"} == {}
+
+
+def test_every_rule_is_answered_without_warning(day, rules):
+    for rule in rules:
+        answered(day, "query", query=rule["query"])
+
+
+def test_every_record_has_series(day, rules):
+    records = {rule["name"] for rule in rules if rule["type"] == "recording"}
+
+    assert YOUNG.keys() <= records
+    assert {name for name in records if not day.prometheus.query(name)} <= YOUNG.keys()
+
+
+def test_alerts_tell_of_what_is_wrong_at_the_days_end_and_of_nothing_that_is_well(rules):
+    told = {
+        (rule["name"], alert["labels"].get("job_name") or alert["labels"].get("scheduler", ""))
+        for rule in rules
+        for alert in rule.get("alerts", [])
+    }
+
+    assert {
+        ("TaskscopeJobLastRunFailed", "nightly_invoice"),
+        ("TaskscopeJobConsecutiveFailures", "charge_cards"),
+        ("TaskscopeJobOverdue", "poll_mailbox"),
+        ("TaskscopeRunTooLong", "rebuild_index"),
+        ("TaskscopeTriggerError", "archive"),
+        ("TaskscopeTriggerBlocked", "compact"),
+        ("TaskscopeSchedulerDown", "mailbox"),
+        ("TaskscopeJobSkippedByOverlap", "export_orders"),
+        ("TaskscopeWatchdog", ""),
+    } <= told
+    assert {job for _, job in told} & {"sync_stock", "totals", "weekly_digest", "old_feed"} == set()
+
+
+def test_alerts_are_told_in_whole_sentences(rules):
+    texts = {
+        (rule["name"], text)
+        for rule in rules
+        for alert in rule.get("alerts", [])
+        for text in (*alert["annotations"].values(), *alert["labels"].values())
+    }
+
+    assert len(texts) > 20
+    assert {(name, text) for name, text in texts if "<" in text or "NaN" in text or "{{" in text} == set()
