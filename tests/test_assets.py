@@ -312,6 +312,7 @@ def test_the_manifests_hold_every_rule_and_every_dashboard(folder: Path) -> None
     maps = [part for part in manifests if part["kind"] == "ConfigMap"]
     pages = [part["data"] for part in maps if "grafana_dashboard" in part["metadata"]["labels"]]
     assert rules["spec"]["groups"] == groups
+    assert len({group["name"] for group in groups}) == len(groups), "the operator refuses a name given twice"
     assert sorted(text for page in pages for text in page.values()) == sorted(
         text for path, text in texts.items() if path.startswith("grafana/dashboards/")
     )

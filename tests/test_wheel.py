@@ -89,7 +89,7 @@ def test_what_is_shipped_beside_the_code_is_inside_and_no_more(wheel: Path) -> N
     wanted = {path for place in places for path in ROOT.glob(place) if path.is_file()}
     assert len(wanted) > len(places)
     assert {str(path.relative_to(ROOT)) for path in wanted} <= files
-    assert {"docs/runbook.md", "examples/stack/prometheus.yml"} <= files
+    assert {"docs/runbook.md", "examples/stack/alertmanager.yml", "examples/stack/prometheus.yml"} <= files
     assert not any(name.endswith(".py") or name.startswith("alerts/tests/") for name in files)
 
 

@@ -34,7 +34,7 @@ def programs() -> dict[str, str]:
     if missing := [what for what, path in found.items() if path is None]:
         raise BadArgument(
             f"--stack needs {' and '.join(missing)} on PATH: install them (on Debian and Ubuntu "
-            "`apt install prometheus prometheus-alertmanager`) or use examples/stack/compose.yaml"
+            "`apt install prometheus prometheus-alertmanager`) or take examples/stack/compose.yaml"
         )
     return {what: path for what, path in found.items() if path is not None}
 
