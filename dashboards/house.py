@@ -82,6 +82,12 @@ def link_to(name: str, **variables: str) -> str:
     return f"/d/taskscope-{name}?${{datasource:queryparam}}&${{__url_time_range}}{chosen}"
 
 
+def same_on(name: str, **variables: str) -> str:
+    """The address of another page for the same time range and everything that is chosen, and these variables."""
+    more = "".join(f"&var-{variable}={value}" for variable, value in variables.items())
+    return f"/d/taskscope-{name}?${{__url_time_range}}&${{__all_variables}}{more}"
+
+
 def data_source() -> sdk.DatasourceVariable:
     """The Prometheus that every query asks."""
     chosen = VariableOption(text="Prometheus", value="taskscope-prometheus")

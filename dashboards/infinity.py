@@ -139,7 +139,12 @@ def answers(
     """A variable whose values the API lists; several or all of them can be chosen, see `chosen`."""
     columns = [word(name, field)] if field else []
     question = Ask(url, root, *columns).ref("variable").build()
-    asked = {"queryType": "infinity", "refId": "variable", "query": "", "infinityQuery": question.to_json()}
+    asked: dict[str, object] = {
+        "queryType": "infinity",
+        "refId": "variable",
+        "query": "",
+        "infinityQuery": question.to_json(),
+    }
     return (
         sdk.QueryVariable(name)
         .label(label)
@@ -181,3 +186,26 @@ def chosen(url: str, **parameters: str) -> str:
 def typed(name: str, label: str) -> sdk.TextBoxVariable:
     """A variable to type in."""
     return sdk.TextBoxVariable(name).label(label).default_value("").current(VariableOption(text="", value=""))
+
+
+def told_alerts() -> sdk.AnnotationQuery:
+    """The alerts that Alertmanager told taskscope of, from beginning to end; not drawn until they are asked for.
+
+    Prometheus marks the same alerts, as long as it remembers: these here say what they were about, and live longer.
+    """
+    columns = [
+        moment("time", "started_at"),
+        moment("timeEnd", "recovered_at"),
+        word("title", "name"),
+        word("text", "description"),
+        word("tags", "severity"),
+    ]
+    question = Ask("/api/monitoring/alerts", "data", *columns, limit="200", **SPAN).ref("Told")
+    return (
+        sdk.AnnotationQuery()
+        .name("Alerts as told")
+        .datasource(API)
+        .enable(False)
+        .icon_color("orange")
+        .target(question)
+    )

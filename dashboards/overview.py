@@ -4,9 +4,22 @@ from grafana_foundation_sdk.builders import stat as stats
 from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.builders.dashboard import Dashboard
+from grafana_foundation_sdk.models.dashboard import VariableHide
 
-from dashboards.house import ALERT_FIRES, jobs, page, row, schedulers
-from dashboards.panels import OUTCOMES, STATES, at_end, bars, graph, in_unit, numbers, over_time, stat
+from dashboards.house import ALERT_FIRES, api, jobs, page, row, same_on, schedulers
+from dashboards.infinity import told_alerts
+from dashboards.panels import (
+    OUTCOMES,
+    SEVERITIES,
+    STATES,
+    at_end,
+    bars,
+    graph,
+    in_unit,
+    numbers,
+    over_time,
+    stat,
+)
 from dashboards.promql import (
     BY_JOB,
     CONDITIONS,
@@ -44,7 +57,8 @@ def dashboard() -> Dashboard:
         row("", outcomes(), in_this_range(), alerts()),
         row("", skipped(), running_now(), triggers()),
         row("", next_runs(), every_scheduler()),
-        variables=[schedulers(), jobs()],
+        variables=[schedulers(), jobs(), api().hide(VariableHide.HIDE_VARIABLE)],
+        annotations=[told_alerts()],
     )
 
 
@@ -60,6 +74,7 @@ def taskscope() -> stats.Panel:
         levels={1: "red"},
         texts={"0": ("Up", "green")},
         no_value="not scraped",
+        link=same_on("exporter"),
     )
 
 
@@ -74,6 +89,7 @@ def schedulers_down() -> stats.Panel:
         unit="suffix:down",
         levels={1: "red"},
         texts={"0": ("Up", "green")},
+        link=same_on("triggers"),
     )
 
 
@@ -85,6 +101,7 @@ def jobs_failing() -> stats.Panel:
         at_end(zero(f"sum({failing(JOBS)})")),
         unit="short",
         levels={1: "red"},
+        link=same_on("errors"),
     )
 
 
@@ -96,6 +113,7 @@ def jobs_overdue() -> stats.Panel:
         at_end(zero(f"sum({overdue(JOBS)})")),
         unit="short",
         levels={1: "orange"},
+        link=same_on("triggers"),
     )
 
 
@@ -276,4 +294,3 @@ def every_scheduler() -> tables.Panel:
 
 
 YES = {"1": ("Yes", "green"), "0": ("No", "red")}
-SEVERITIES = {"critical": ("critical", "red"), "warning": ("warning", "orange"), "info": ("info", "blue")}

@@ -50,6 +50,13 @@ STATES = {
 }
 """The colours of triggers by state."""
 
+SEVERITIES: Texts = {
+    "critical": ("critical", "red"),
+    "warning": ("warning", "orange"),
+    "info": ("info", "blue"),
+}
+"""The colours of alerts by severity."""
+
 
 class _Panel(Protocol):
     """What the SDK's builders of panels have in common."""
@@ -62,6 +69,7 @@ class _Panel(Protocol):
     def span(self, w: int, /) -> Self: ...
     def height(self, h: int, /) -> Self: ...
     def no_value(self, no_value: str, /) -> Self: ...
+    def data_links(self, links: list[Builder[model.DashboardLink]], /) -> Self: ...
 
 
 STEP = "1m"
@@ -100,7 +108,7 @@ def stat(
     no_value: str = "no data",
     link: str = "",
 ) -> stats.Panel:
-    """A number for each series; with `levels` the whole tile takes their colour."""
+    """A number for each series; with `levels` the whole tile takes their colour, `link` is where it leads."""
     panel = (
         furnished(stats.Panel(), title, description, queries, unit, width, height, no_value)
         .graph_mode(common.BigValueGraphMode.NONE)
@@ -110,7 +118,8 @@ def stat(
         .mappings(mappings(texts or {}))
     )
     tile = common.BigValueColorMode.NONE if levels is None else common.BigValueColorMode.BACKGROUND
-    return linked(panel.color_mode(tile), link)
+    panel.color_mode(tile)
+    return linked(panel, "Show more", link) if link else panel
 
 
 def numbers(
@@ -335,9 +344,9 @@ def properties(values: Mapping[str, Any]) -> list[model.DynamicConfigValue]:
     return [model.DynamicConfigValue(id_val=name, value=value) for name, value in values.items()]
 
 
-def linked(panel: stats.Panel, url: str) -> stats.Panel:
-    """The panel with a link behind its number, where there is one."""
-    return panel.data_links([sdk.DashboardLink("Show").url(url)]) if url else panel
+def linked(panel: P, title: str, url: str) -> P:
+    """The panel with a link behind its numbers."""
+    return panel.data_links([sdk.DashboardLink(title).url(url)])
 
 
 def _coloured(panel: timeseries.Panel, colours: Mapping[str, str]) -> timeseries.Panel:

@@ -20,7 +20,7 @@ from dashboards.infinity import (
     typed,
     word,
 )
-from dashboards.panels import OUTCOMES, Levels, Texts
+from dashboards.panels import OUTCOMES, SEVERITIES, Levels, Texts
 
 STATUS: Texts = {status: (status, colour) for status, colour in OUTCOMES.items()} | {
     "started": ("started", "light-blue"),
@@ -49,6 +49,7 @@ def dashboard() -> Dashboard:
         row("", found(), numbers()),
         row("", history()),
         row("", by_job()),
+        row("", alerts()),
         variables=[
             api(),
             answers("scheduler", "Scheduler", "scheduler", "/api/job/?limit=1000", "data", "scheduler"),
@@ -153,4 +154,25 @@ def by_job() -> tables.Panel:
         sort="Failed",
         descending=True,
         height=12,
+    )
+
+
+def alerts() -> tables.Panel:
+    """The alerts that Alertmanager told of."""
+    columns = [
+        moment("Since", "started_at", width=160),
+        moment("Until", "recovered_at", width=160, no_value="now"),
+        duration("For", "duration", width=90),
+        word("Severity", "severity", texts=SEVERITIES, width=90),
+        word("Alert", "name", width=280),
+        word("About", "object"),
+        word("Summary", "summary"),
+        word("Description", "description"),
+    ]
+    return api_table(
+        "Alerts",
+        "Alerts of all jobs that were active in this time, as Alertmanager told them to taskscope's webhook.",
+        Ask("/api/monitoring/alerts", "data", *columns, limit="100", **SPAN),
+        columns,
+        no_value="no alert was told",
     )
