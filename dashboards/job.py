@@ -6,7 +6,7 @@ from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.builders.dashboard import CustomVariable, Dashboard
 
-from dashboards.house import API, api, choice, jobs, page, row, schedulers
+from dashboards.house import API, api, choice, jobs, page, row, same_on, schedulers
 from dashboards.infinity import Ask, duration
 from dashboards.panels import (
     at_end,
@@ -14,6 +14,7 @@ from dashboards.panels import (
     graph,
     in_unit,
     line_over_bars,
+    linked,
     numbers,
     over_time,
     properties,
@@ -93,6 +94,7 @@ def in_a_row() -> stats.Panel:
         at_end(f"max({failures_in_a_row(JOBS)})"),
         unit="short",
         levels={1: "red"},
+        link=same_on("runs", status="failed"),
     )
 
 
@@ -228,7 +230,7 @@ def longest_run() -> stats.Panel:
 
 def runs() -> timeseries.Panel:
     """How often it runs."""
-    return line_over_bars(
+    panel = line_over_bars(
         "Runs",
         "Runs that ended: their count in each bar, and per second as a line on the right axis. Skipped ones aside.",
         over_time(rate("runs_total", JOBS, RAN), "per second"),
@@ -237,6 +239,7 @@ def runs() -> timeseries.Panel:
         colour="blue",
         width=19,
     )
+    return linked(panel, "Show runs", same_on("runs"))
 
 
 def runs_in_range() -> stats.Panel:
@@ -254,7 +257,7 @@ def runs_in_range() -> stats.Panel:
 def failures() -> timeseries.Panel:
     """How often it fails."""
     ratio = share(rate("runs_total", JOBS, FAILED), rate("runs_total", JOBS, ENDED))
-    return line_over_bars(
+    panel = line_over_bars(
         "Failures",
         "Runs that failed or got lost: their count in each bar, and their share of the runs that ended for good as a "
         "line on the right axis.",
@@ -264,6 +267,7 @@ def failures() -> timeseries.Panel:
         colour="red",
         width=19,
     )
+    return linked(panel, "Show failed runs", same_on("runs", status="failed"))
 
 
 def failures_in_range() -> stats.Panel:
