@@ -187,7 +187,7 @@ ONE_BY_ONE = pytest.mark.xdist_group("demo-stack")  # they would like the same p
 @ONE_BY_ONE
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_beside_the_demo_prometheus_finds_that_a_job_always_fails_and_tells_alertmanager(stack: Demo):
+def test_beside_the_demo_prometheus_finds_that_a_job_always_fails_and_taskscope_hears_of_it(stack: Demo):
     prometheus, alertmanager = stack.stack()
 
     groups = asked(f"{prometheus}/api/v1/rules")["data"]["groups"]
@@ -217,6 +217,9 @@ def test_beside_the_demo_prometheus_finds_that_a_job_always_fails_and_tells_aler
         if alert["labels"].get("job_name") == "broken"
     ]
     assert alert["annotations"]["runbook_url"].startswith(f"{stack.url}/runbook#")
+    assert soon(
+        lambda: "broken" in [row["job_name"] for row in asked(f"{stack.url}/api/monitoring/alerts")["data"]]
+    )
     targets = asked(f"{prometheus}/api/v1/targets")["data"]["activeTargets"]
     assert [(target["scrapeUrl"], target["health"]) for target in targets] == [(f"{stack.url}/metrics", "up")]
 
