@@ -8,6 +8,7 @@ from services.receivers import ALERTS, shipped
 
 NIGHTLY = {"scheduler": "billing", "job_name": "nightly"}
 HOURLY = {"scheduler": "billing", "job_name": "hourly"}
+WEEKLY = {"scheduler": "billing", "job_name": "weekly"}
 ELSEWHERE = {"scheduler": "mail", "job_name": "nightly"}
 A = {"job": "taskscope", "instance": "a:9750"}
 B = {"job": "taskscope", "instance": "b:9750"}
@@ -36,12 +37,16 @@ CASES = {
         [("JobFailing", "warning", NIGHTLY | {"cluster": "us"}), ("JobFailing", "warning", NIGHTLY)],
     ),
     "one failing job is one message": (
-        [("JobConsecutiveFailures", "critical", NIGHTLY), ("JobOverdue", "critical", HOURLY)],
+        [
+            ("JobConsecutiveFailures", "critical", NIGHTLY),
+            ("JobOverdue", "critical", HOURLY),
+            ("JobOverdue", "critical", WEEKLY),
+        ],
         [("JobLastRunFailed", "warning", NIGHTLY), ("JobNoSuccess", "warning", HOURLY)],
         [
             ("JobLastRunFailed", "warning", HOURLY),
             ("JobNoSuccess", "warning", NIGHTLY),
-            ("JobNoSuccess", "critical", HOURLY),
+            ("JobNoSuccess", "critical", WEEKLY),
             ("JobLastRunFailed", "warning", NIGHTLY | {"scheduler": "mail"}),
             ("JobNoSuccess", "warning", HOURLY | {"scheduler": "mail"}),
         ],
@@ -80,6 +85,7 @@ CASES = {
     "after an hour without taskscope jobs that do not run page, and nothing else about jobs": (
         [("Down", "critical", A), ABSENT],
         [
+            ("SchedulerPaused", "info", {"scheduler": "billing"}),  # no other info mutes as UNSEEN does
             ("JobNoSuccess", "warning", HOURLY),
             ("JobConsecutiveFailures", "critical", HOURLY),
             ("TriggerError", "critical", HOURLY),
