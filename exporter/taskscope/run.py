@@ -39,9 +39,8 @@ def current_run() -> Run | None:
     return making() if making else None
 
 
-def enter(making: Making) -> Token[Making | None]:
-    """Say that from here on this run is being executed; hand the token to `leave`."""
-    return _current.set(making)
+enter: Callable[[Making], Token[Making | None]] = _current.set
+"""Says that from here on this run is being executed; hand the token to `leave`."""
 
 
 def leave(token: Token[Making | None]) -> None:

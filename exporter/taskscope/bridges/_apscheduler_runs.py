@@ -62,13 +62,10 @@ class Watch:
         self.lock = RLock()
         """Held while a run in a process pool changes: two threads of ours hear of it."""
         self.starts = Starts(quiet(self._heard))
-        self._numbers = count()
+        self.numbers = count()
+        """Tells apart what the same job submits for the same due time."""
         self._pid, self._prefix = getpid(), uuid4().hex
         self._away: WeakValueDictionary[int, Submission] = WeakValueDictionary()
-
-    def known(self, job: Any, queue: str, times: Iterable[datetime], now: float) -> list["Tracked"]:
-        """A run of this job for each due time, under an id that no other run has."""
-        return [Tracked(self, queue, job, due, next(self._numbers), now) for due in times]
 
     @property
     def prefix(self) -> str:
@@ -84,7 +81,9 @@ class Watch:
 
     def skip(self, job: Any, times: Iterable[datetime], reason: str, at: float | None = None) -> None:
         """Tell runs that will not be, by default as of now."""
-        for run in self.known(job, job.executor, times, at or time.time()):
+        now = at or time.time()
+        for due in times:
+            run = Tracked(self, job.executor, job, due, next(self.numbers), now)
             self.emit(partial(_skipped, run, reason))
 
     def merge(self, job: Any, gap: Gap) -> None:
@@ -101,7 +100,7 @@ class Watch:
 
     def send_away(self, submission: "Submission") -> int:
         """A number by which a process-pool child can speak of this submission."""
-        number = next(self._numbers)
+        number = next(self.numbers)
         self._away[number] = submission
         return number
 
@@ -247,13 +246,16 @@ class Submission(Likeness):
     __slots__ = ("__weakref__", "enqueued", "id", "remote", "runs", "tap", "times")
 
     def __init__(self, tap: Tapped, job: Any, times: Sequence[datetime]) -> None:
-        self.tap, self.job, self.enqueued = tap, job, time.time()
-        self.times = RunTimes(times) if len(times) > 1 else times
+        self.tap, self.job = tap, job
+        self.times = times if len(times) == 1 else RunTimes(times)
         self.id: str = carrying(job.id, self)
         """The job's id, which leads back to the submission until the executor has reported it back."""
         self.remote = False
         """Has it been sent to another process?"""
-        self.runs = tap.watch.known(job, tap.alias, times, self.enqueued)
+        watch, queue, self.enqueued = tap.watch, tap.alias, time.time()
+        self.runs: list[Tracked] = []
+        for due in times:  # a comprehension would be one more call
+            self.runs.append(Tracked(watch, queue, job, due, next(watch.numbers), self.enqueued))
 
     def func(self, *args: Any, **kwargs: Any) -> Any:
         """The job's function, followed."""
@@ -293,7 +295,7 @@ class Submission(Likeness):
 
     def _begin(self) -> tuple[Tracked, Token[Making | None]]:
         """A run begins, in this process."""
-        run = self.runs[self.times.current if isinstance(self.times, RunTimes) else 0]
+        run = self.runs[self.times.current if type(self.times) is RunTimes else 0]
         if not run.ended:
             run.started = now = time.time()
             run.watch.emit(Moment(run, "started", now, now))
@@ -315,11 +317,10 @@ class Submission(Likeness):
         """The executor is done with it: tell what is not told yet, give the events their plain id back."""
         if self.remote and events:
             self._take(getattr(events[0].job_id, "carries", ()))
-        for event in events:
+        for place, event in enumerate(events):
             event.job_id = self.job.id
-        for run, event in zip(self.runs, events, strict=False):
-            if not run.ended:
-                _believe(run, event)
+            if not self.runs[place].ended:
+                _believe(self.runs[place], event)
         self.close()
 
     def abandon(self, error: BaseException) -> None:
