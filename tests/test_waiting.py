@@ -1,5 +1,7 @@
 """Runs that wait for the store."""
 
+import math
+
 from taskscope.events import Error, Fact
 from taskscope.facts import RANK
 from taskscope.waiting import Waiting
@@ -55,12 +57,16 @@ def test_a_bad_fact_is_refused_alone():
     refused = []
     waiting = Waiting(10, refused.append)
 
-    for status, fields in (("queued", {}), ("success", {"duration": -1.0}), ("started", {"started": NOW})):
+    for status, fields in (
+        ("queued", {}),
+        ("success", {"duration": math.nan}),
+        ("started", {"started": NOW}),
+    ):
         waiting.add(fact("a", status, **fields), NOW)
 
     [row] = waiting.batch(10)
     assert row.rank == RANK["started"]
-    assert [why for why in refused if "duration" in why]
+    assert len(refused) == 1
 
 
 def test_a_run_that_is_told_very_often_takes_no_more_room():

@@ -94,12 +94,13 @@ def fold(
     tallies: dict[JobKey, _Tally] = {}
     of_job: dict[JobKey, _Tally] = {}
     for change in changes:
-        if bits := fresh(change):
-            job = change.row.key
+        row = change.row
+        if bits := fresh(row.facts, change.added):
+            job = (row.scheduler, row.job)
             tally = of_job.get(job)
             if tally is None:
                 tally = of_job[job] = tallies.setdefault(label(job), _Tally(bounds))
-            tally.take(bits, change.row)
+            tally.take(bits, row)
     exemplars = {(key, *place): it for key, tally in tallies.items() for place, it in tally.exemplars()}
     return Delta(counts={key: tally.counts() for key, tally in tallies.items()}, exemplars=exemplars)
 
@@ -145,19 +146,24 @@ class _Tally:
 class _Observed:
     """The observations of one histogram."""
 
-    __slots__ = ("_bounds", "histogram", "latest", "name")
+    __slots__ = ("_bounds", "_buckets", "_sum", "latest", "name")
 
     def __init__(self, name: str, bounds: tuple[float, ...]) -> None:
         self.name, self._bounds = name, bounds
-        self.histogram = Histogram(buckets=[0] * (len(bounds) + 1), bounds=checksum(bounds))
+        self._buckets, self._sum = [0] * (len(bounds) + 1), 0.0
         self.latest: dict[int, tuple[float, Row]] = {}
 
     def observe(self, value: float, row: Row) -> None:
         """Take in one."""
         bucket = bisect_left(self._bounds, value)
-        self.histogram.buckets[bucket] += 1
-        self.histogram.sum += value
+        self._buckets[bucket] += 1
+        self._sum += value
         self.latest[bucket] = (value, row)
+
+    @property
+    def histogram(self) -> Histogram:
+        """All of them."""
+        return Histogram(buckets=self._buckets, sum=self._sum, bounds=checksum(self._bounds))
 
 
 @lru_cache(maxsize=16)

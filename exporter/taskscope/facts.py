@@ -8,7 +8,6 @@ from functools import lru_cache
 
 import msgspec
 
-from taskscope.errors import BadEvent
 from taskscope.events import Fact, JobKey, Status
 
 
@@ -113,9 +112,9 @@ class Change(msgspec.Struct, gc=False):
 
 
 def row_of(fact: Fact, run_id: bytes) -> Row:
-    """The row that this one fact makes. Raises `BadEvent` for a number that is no time or no duration."""
+    """The row that this one fact makes, whose numbers are times and durations (`Admission` sees to that)."""
     bit, error = BIT_OF[fact.status], fact.error
-    enqueued, started, ended, duration = fact.enqueued, fact.started, None, None
+    due, enqueued, started, ended, duration = fact.due, fact.enqueued, fact.started, None, None
     if bit & TERMINAL:  # by its own clock where it was measured
         duration = fact.duration
         ended = fact.at if duration is None or started is None else started + duration
@@ -124,15 +123,14 @@ def row_of(fact: Fact, run_id: bytes) -> Row:
     elif bit == Bit.STARTED and started is None:
         started = fact.at
     facts = bit | Bit.NAMED if fact.job else bit
-    if due_ms := _ms(fact.due, "due"):
+    if due:
         facts |= Bit.HAS_DUE
-    if enqueued_ms := _ms(enqueued, "enqueued"):
+    if enqueued:
         facts |= Bit.QUEUED | Bit.HAS_ENQUEUED
-    if started_ms := _ms(started, "started"):
+    if started:
         facts |= Bit.STARTED | Bit.HAS_STARTED
     if duration is not None:
         facts |= Bit.HAS_DURATION
-    took = _us(duration)
     return Row(
         run_id,
         fact.scheduler,
@@ -140,11 +138,11 @@ def row_of(fact: Fact, run_id: bytes) -> Row:
         RANK[fact.status],
         fact.job,
         fact.attempt,
-        due_ms,
-        enqueued_ms,
-        started=started_ms,
-        ended=_ms(ended, "at"),
-        duration=took,
+        round(due * 1000) if due else 0,
+        round(enqueued * 1000) if enqueued else 0,
+        started=round(started * 1000) if started else 0,
+        ended=round(ended * 1000) if ended else 0,
+        duration=min(round(duration * 1e6), _LONGEST) if duration else 0,
         reason="" if bit == Bit.LOST else fact.reason,
         exception=error.kind if error else "",
         queue=fact.queue,
@@ -204,30 +202,10 @@ def observable(facts: int) -> int:
     return bits
 
 
-def fresh(change: Change) -> int:
-    """The observable bits that became true by this change."""
-    return _fresh(change.row.facts, change.added)
-
-
 @lru_cache(maxsize=4096)  # there are few combinations, and this is asked for every run
-def _fresh(facts: int, added: int) -> int:
+def fresh(facts: int, added: int) -> int:
+    """The observable bits that became true when these bits were added to what are these facts now."""
     return observable(facts) & ~observable(facts & ~added)
-
-
-def _ms(seconds: float | None, field: str) -> int:
-    if not seconds:
-        return 0
-    if 0 < seconds <= _LATEST:
-        return round(seconds * 1000)
-    raise BadEvent(f"{field}={seconds!r} is no time in seconds")
-
-
-def _us(seconds: float | None) -> int:
-    if not seconds:
-        return 0
-    if 0 < seconds <= _LATEST:
-        return min(round(seconds * 1e6), _LONGEST)
-    raise BadEvent(f"duration={seconds!r} is no duration in seconds")
 
 
 def _detail(fact: Fact) -> Detail | None:
@@ -249,7 +227,6 @@ def _json(value: object) -> str:
     return msgspec.json.encode(value, order="deterministic", enc_hook=repr).decode()
 
 
-_LATEST = 32_503_680_000.0  # the year 3000, in seconds; as a duration a thousand years
 _LONGEST = 2**62  # µs; fits a BIGINT
 
 _STATUSES = Bit.QUEUED | Bit.STARTED | ENDED

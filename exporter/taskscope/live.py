@@ -5,7 +5,6 @@ their time to live; memories and promises (`JobState`) leave only with their job
 """
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from math import inf
 from typing import Any, ClassVar
@@ -18,7 +17,7 @@ from taskscope.events import Event, Fact, Job, JobKey, Jobs, QueueState, Schedul
 RunKey = tuple[str, str, int]
 """(scheduler, native id, attempt)"""
 
-_MEMORY = 10_000  # ended runs remembered, so that a start told late does not look like a run in progress
+_MEMORY = 10_000  # at least so many ended runs are remembered: a start told late must not look like a run in progress
 _FAILURES = 100  # of a job, remembered so that one which is told again counts once
 _ABNORMAL = frozenset({"ERROR", "BLOCKED"})
 
@@ -52,7 +51,8 @@ class Live:
         self.departures = 0
         """Rises whenever jobs left, were removed, or were only remembered."""
         self._dirty: dict[str, set[JobKey]] = {"metrics": set(), "store": set()}
-        self._ended: OrderedDict[RunKey, None] = OrderedDict()
+        self._ended: set[RunKey] = set()
+        self._ended_before: set[RunKey] = set()
         self._job_ttl = job_ttl
         self._reading_ttl = reading_ttl
 
@@ -112,7 +112,7 @@ class Live:
         job.heard = True
         run = (fact.scheduler, fact.native, fact.attempt)
         if fact.status == "started":
-            if run not in self._ended:
+            if run not in self._ended and run not in self._ended_before:
                 job.running[run] = fact.started or fact.at
             job.state.last_run = max(job.state.last_run, fact.started or fact.at)
         elif fact.status != "queued":
@@ -120,24 +120,26 @@ class Live:
 
     def _end(self, job: LiveJob, run: RunKey, fact: Fact) -> None:
         job.running.pop(run, None)
-        self._ended[run] = None
+        self._ended.add(run)
         if len(self._ended) > _MEMORY:
-            self._ended.popitem(last=False)
-        state = job.state
-        if fact.started:
-            state.last_run = max(state.last_run, fact.started)
-        if fact.at >= max(state.last_success, state.last_failure) and fact.duration is not None:
+            self._ended, self._ended_before = set(), self._ended
+        state, at = job.state, fact.at
+        if fact.started and fact.started > state.last_run:
+            state.last_run = fact.started
+        if fact.duration is not None and at >= state.last_success and at >= state.last_failure:
             state.last_duration = fact.duration
         if fact.status == "success":
-            self._succeed(job, fact.at)
+            self._succeed(job, at)
         elif fact.status in ("failed", "unknown"):
-            self._fail(job, run, fact.at)
+            self._fail(job, run, at)
 
     def _succeed(self, job: LiveJob, at: float) -> None:
-        job.state.last_success = max(job.state.last_success, at)
-        if at >= job.state.last_failure:
+        state = job.state
+        if at > state.last_success:
+            state.last_success = at
+        if at >= state.last_failure and (job.failures or state.consecutive_failures):
             job.failures.clear()
-            job.state.consecutive_failures = 0
+            state.consecutive_failures = 0
 
     def _fail(self, job: LiveJob, run: RunKey, at: float) -> None:
         if at > job.state.last_success and run not in job.failures:

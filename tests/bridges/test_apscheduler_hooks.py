@@ -281,7 +281,7 @@ def test_ten_thousand_jobs_added_and_removed_leave_nothing_in_memory(make, caplo
 
 def test_trouble_of_ours_leaves_the_job_running(make, ledger, monkeypatch, caplog):
     scheduler = make()
-    monkeypatch.setattr(scheduler.bridge._watch, "known", None)
+    monkeypatch.setattr(scheduler.bridge._watch, "numbers", None)
     scheduler.start()
 
     scheduler.add_job(recorded.work, "date", [ledger.path, "job"], id="job")

@@ -27,7 +27,7 @@ def main(history: str, port: str, truth: str, what: str) -> None:
 
     def write(changes):
         lines = (
-            f"{text(change.row.id)} {change.row.job} {change.row.status} {fresh(change)}\n"
+            f"{text(change.row.id)} {change.row.job} {change.row.status} {fresh(change.row.facts, change.added)}\n"
             for change in changes
         )
         os.write(written, "".join(lines).encode())

@@ -157,9 +157,20 @@ def _names_of(row: Row) -> tuple[str, ...]:
 
 
 def _merge_by_values(connection: sa.Connection, values: list[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    for some in slices(values):
-        parameters = tuple(chain.from_iterable(some))
-        yield from connection.exec_driver_sql(_sqlite(len(some)), parameters).all()
+    """Mostly all runs are new. With one writer it is cheaper to ask which are not than to have each returned."""
+    known = _known(connection, [value[0] for value in values])
+    new = [value for value in values if value[0] not in known] if known else values
+    for some in slices(new):
+        connection.exec_driver_sql(_insert(len(some)), tuple(chain.from_iterable(some)))
+        yield from [(value[0], value[_FACTS], value[_FACTS]) for value in some]
+    for some in slices([value for value in values if value[0] in known] if known else []):
+        yield from connection.exec_driver_sql(_sqlite(len(some)), tuple(chain.from_iterable(some))).all()
+
+
+def _known(connection: sa.Connection, runs: list[bytes]) -> set[bytes]:
+    """Which of these runs are there."""
+    found = (connection.exec_driver_sql(_ids(len(some)), tuple(some)) for some in slices(runs))
+    return {row[0] for rows in found for row in rows}
 
 
 def _merge_by_copy(connection: sa.Connection, values: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -195,6 +206,16 @@ def _merge_details(connection: sa.Connection, rows: Iterable[Row]) -> None:
 
 def _texts_of(detail: Detail) -> Iterable[str]:
     return map(schema.clean, (detail.message, detail.stack, detail.data, detail.details))
+
+
+@lru_cache(maxsize=len(_AT_ONCE))
+def _ids(count: int) -> str:
+    return f"SELECT id FROM run WHERE id IN {_marks('?', count, 1)}"
+
+
+@lru_cache(maxsize=len(_AT_ONCE))
+def _insert(count: int) -> str:
+    return f"INSERT INTO run ({', '.join(_COLUMNS)}) VALUES {_marks('?', len(_COLUMNS), count)}"
 
 
 @lru_cache(maxsize=len(_AT_ONCE))
@@ -270,6 +291,7 @@ def _marks(mark: str, columns: int, rows: int) -> str:
 
 
 _SHOWN = ("id", "added", "facts")
+_FACTS = _COLUMNS.index("facts")
 _JOB = _COLUMNS.index("job")
 _NAMED = slice(_COLUMNS.index(_NAMES[0]), _COLUMNS.index(_NAMES[-1]) + 1)
 _POSTGRESQL_TYPES = [
