@@ -37,7 +37,7 @@ MOST = "500"
 
 SCHEDULER_FIELD, JOB_FIELD, RUN_FIELD = (f"${{__data.fields.{name}}}" for name in ("Scheduler", "Job", "Run"))
 JOB_PAGE = link_to("job", scheduler=SCHEDULER_FIELD, job_name=JOB_FIELD)
-RUN_PAGE = link_to("run", run_id=RUN_FIELD)
+RUN_PAGE = link_to("run", run_id=RUN_FIELD) + "&${api:queryparam}"
 
 
 def dashboard() -> Dashboard:
@@ -74,8 +74,8 @@ def found() -> stats.Panel:
     return api_tiles(
         "Runs found",
         "All runs that the filters leave; exact up to 10 000, beyond that an estimate.",
-        Ask(RUNS, "", amount("Runs", "total"), limit="1", **FILTERS),
-        [amount("Runs", "total")],
+        Ask(RUNS, "", amount("Runs", "total", "locale"), limit="1", **FILTERS),
+        [amount("Runs", "total", "locale")],
         width=4,
     )
 
@@ -83,12 +83,12 @@ def found() -> stats.Panel:
 def numbers() -> stats.Panel:
     """What all runs of the chosen jobs add up to."""
     columns = [
-        amount("Runs", "runs"),
+        amount("Runs", "runs", "locale"),
         amount("Failing", "failure_rate", "percentunit", levels=FAILING),
         duration("Mean", "mean"),
         duration("p95", "percentiles.p95"),
         duration("Longest", "max"),
-        amount("Slow", "slow", no_value="0"),
+        amount("Slow", "slow", "locale", no_value="0"),
     ]
     return api_tiles(
         "All runs of the chosen jobs",
@@ -132,19 +132,19 @@ def by_job() -> tables.Panel:
     """What the runs of each job add up to."""
     columns = [
         word("Job", "task", link=JOB_PAGE),
-        word("Scheduler", "scheduler", width=100),
-        amount("Runs", "runs", width=80),
-        amount("Success", "statuses.success", no_value="0", width=80),
-        amount("Failed", "statuses.failed", no_value="0", width=80),
-        amount("Retried", "statuses.retried", no_value="0", width=80),
-        amount("Skipped", "statuses.skipped", no_value="0", width=80),
-        amount("Lost", "statuses.unknown", no_value="0", width=80),
-        amount("Failing", "failure_rate", "percentunit", levels=FAILING, width=80),
-        duration("Mean", "mean", width=90),
-        duration("p50", "percentiles.p50", width=90),
-        duration("p95", "percentiles.p95", width=90),
-        duration("Longest", "max", width=90),
-        amount("Slow", "slow", width=80),
+        word("Scheduler", "scheduler", width=95),
+        amount("Runs", "runs", width=75),
+        amount("Success", "statuses.success", no_value="0", width=75),
+        amount("Failed", "statuses.failed", no_value="0", width=85),
+        amount("Retried", "statuses.retried", no_value="0", width=75),
+        amount("Skipped", "statuses.skipped", no_value="0", width=75),
+        amount("Lost", "statuses.unknown", no_value="0", width=65),
+        amount("Failing", "failure_rate", "percentunit", levels=FAILING, width=75),
+        duration("Mean", "mean", width=85),
+        duration("p50", "percentiles.p50", width=85),
+        duration("p95", "percentiles.p95", width=85),
+        duration("Longest", "max", width=85),
+        amount("Slow", "slow", width=60),
     ]
     return api_table(
         "By job",
@@ -164,10 +164,9 @@ def alerts() -> tables.Panel:
         moment("Until", "recovered_at", width=160, no_value="now"),
         duration("For", "duration", width=90),
         word("Severity", "severity", texts=SEVERITIES, width=90),
-        word("Alert", "name", width=280),
+        word("Alert", "name", width=250),
         word("About", "object"),
         word("Summary", "summary"),
-        word("Description", "description"),
     ]
     return api_table(
         "Alerts",

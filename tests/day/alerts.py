@@ -17,6 +17,7 @@ class Firing(NamedTuple):
 
     name: str
     severity: str
+    summary: str
     about: dict[str, str]
     since: float
     until: float | None = None
@@ -43,7 +44,7 @@ class Firing(NamedTuple):
         return {
             "status": "firing" if firing else "resolved",
             "labels": self.labels,
-            "annotations": {"summary": f"{self.name} fires.", "description": "It was told to."},
+            "annotations": {"summary": self.summary, "description": f"{self.summary[:-1]}: {self.about}."},
             "startsAt": _written(end - self.since),
             "endsAt": "0001-01-01T00:00:00Z" if firing else ended,
             "generatorURL": "http://localhost:9090/graph",
@@ -52,12 +53,50 @@ class Firing(NamedTuple):
 
 
 FIRINGS = (
-    Firing("TaskscopeJobConsecutiveFailures", "critical", _job("shop", "charge_cards"), since=24 * HOUR),
-    Firing("TaskscopeJobLastRunFailed", "critical", _job("reports", "nightly_invoice"), since=20 * MINUTE),
-    Firing("TaskscopeJobOverdue", "critical", _job("mailbox", "poll_mailbox"), since=30 * MINUTE),
-    Firing("TaskscopeDown", "critical", {"job": "taskscope", "instance": "web-2:9750"}, since=15 * MINUTE),
-    Firing("TaskscopeJobMisfired", "warning", _job("shop", "refresh_cache"), since=5 * HOUR, until=4 * HOUR),
-    Firing("TaskscopePipelineLagging", "warning", {"instance": "web-1:9750"}, since=2 * HOUR, until=HOUR),
+    Firing(
+        "TaskscopeJobConsecutiveFailures",
+        "critical",
+        "A job fails again and again.",
+        _job("shop", "charge_cards"),
+        since=24 * HOUR,
+    ),
+    Firing(
+        "TaskscopeJobLastRunFailed",
+        "critical",
+        "The last run of a job failed.",
+        _job("reports", "nightly_invoice"),
+        since=20 * MINUTE,
+    ),
+    Firing(
+        "TaskscopeJobOverdue",
+        "critical",
+        "A job was due and did not start.",
+        _job("mailbox", "poll_mailbox"),
+        since=30 * MINUTE,
+    ),
+    Firing(
+        "TaskscopeDown",
+        "critical",
+        "A taskscope cannot be scraped.",
+        {"job": "taskscope", "instance": "web-2:9750"},
+        since=15 * MINUTE,
+    ),
+    Firing(
+        "TaskscopeJobMisfired",
+        "warning",
+        "A job was started too late and left out.",
+        _job("shop", "refresh_cache"),
+        since=5 * HOUR,
+        until=4 * HOUR,
+    ),
+    Firing(
+        "TaskscopePipelineLagging",
+        "warning",
+        "The history falls behind.",
+        {"instance": "web-1:9750"},
+        since=2 * HOUR,
+        until=HOUR,
+    ),
 )
 
 
