@@ -185,17 +185,17 @@ def errors() -> tables.Panel:
 
 def failed_jobs() -> tables.Panel:
     """The jobs that failed, the latest first."""
-    failed = state("job_last_failure_timestamp_seconds", JOBS)
+    failed = f"{state('job_last_failure_timestamp_seconds', JOBS)} > 0"
     return table(
         "Jobs by latest failure",
         "Jobs that ever failed, the latest first.",
         job_column(),
         scheduler_column(),
-        number("In a row", f"{failures_in_a_row(JOBS)} and on ({BY_JOB}) {failed} > 0", width=80, levels=BAD),
+        number("In a row", f"{failures_in_a_row(JOBS)} and on ({BY_JOB}) ({failed})", width=80, levels=BAD),
         ago("Last failure", failed),
         ago(
             "Last success",
-            f"({state('job_last_success_timestamp_seconds', JOBS)} and on ({BY_JOB}) {failed} > 0)",
+            f"({state('job_last_success_timestamp_seconds', JOBS)} and on ({BY_JOB}) ({failed}))",
         ),
         sort="Last failure",
         descending=True,

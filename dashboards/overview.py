@@ -192,7 +192,7 @@ def outcomes() -> timeseries.Panel:
         "Runs that ended, in each bar by status; skipped ones were due and did not happen.",
         over_time(counted("runs_total", JOBS, by="status"), "{{status}}"),
         colours=OUTCOMES,
-        width=9,
+        width=8,
     )
 
 
@@ -204,12 +204,12 @@ def alerts() -> tables.Panel:
         "Firing alerts",
         "Alerts that fire, and since when their condition holds.",
         label("alertname", "Alert"),
-        label("severity", "Severity", width=105, texts=SEVERITIES),
+        label("severity", "Severity", width=95, texts=SEVERITIES),
         job_column(width=120),
         scheduler_column(hidden=True),
         ago("Since", since, width=130),
         sort="Severity",
-        width=11,
+        width=12,
         no_value="no firing alert is known",
     )
 

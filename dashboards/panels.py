@@ -75,6 +75,9 @@ class _Panel(Protocol):
 STEP = "1m"
 """The finest step of a graph, so that a rate spans several scrapes and a bar can be seen."""
 
+AXES = {"short": 1, "percentunit": 0.1, "s": 0.01, "suffix:/s": 0.1}
+"""To where the axis of a unit goes at least: zeros alone are drawn on one that goes up to 100."""
+
 P = TypeVar("P", bound=_Panel)
 
 
@@ -161,8 +164,8 @@ def graph(
         .legend(_legend(legend))
         .tooltip(_tooltip())
     )
-    if unit in ("short", "percentunit"):
-        panel.axis_soft_max(1)  # else zeros alone are drawn on an axis up to 100
+    if unit in AXES:
+        panel.axis_soft_max(AXES[unit])
     if stacked:
         panel.fill_opacity(60).line_width(0).show_points(common.VisibilityMode.NEVER)
         panel.line_interpolation(common.LineInterpolation.STEP_AFTER)
@@ -227,7 +230,7 @@ def line_over_bars(
         "custom.drawStyle": "line",
         "custom.fillOpacity": 0,
         "custom.lineWidth": 2,
-        **({"max": 1} if unit == "percentunit" else {}),
+        "custom.axisSoftMax": AXES.get(unit, 0),
     }
     bars_colour = {"color": {"mode": "fixed", "fixedColor": colour}, "decimals": 0}
     _as_bars(panel).override_by_query("A", properties(bars_colour))

@@ -31,7 +31,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     texts: Texts | None = None
     link: str = ""
     """Where a click on a cell leads."""
-    no_value: str = ""
+    no_value: str = "-"
     hidden: bool = False
 
     def overrides(self) -> dict[str, Any]:
