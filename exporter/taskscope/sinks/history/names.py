@@ -30,6 +30,8 @@ class Interned(Generic[K]):
     ) -> None:
         self._table = table
         self._blank = blank
+        self.forgotten = 0
+        """How often: what is remembered is all that was used since."""
         self.forget()
         self._columns = [column for column in table.c if column.name not in ("id", "digest")]
         self._texts = texts
@@ -59,6 +61,7 @@ class Interned(Generic[K]):
 
     def forget(self) -> None:
         """Remember nothing: after a rollback ids may mean something else."""
+        self.forgotten += 1
         self.ids = {} if self._blank is None else {self._blank: 0}
         self.keys = {number: key for key, number in self.ids.items()}
 

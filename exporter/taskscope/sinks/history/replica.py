@@ -43,6 +43,27 @@ def take(connection: sa.Connection, service: str, mark: Mark | None = None) -> i
     return first
 
 
+class Company(msgspec.Struct, frozen=True):
+    """Who writes to a history."""
+
+    writers: int
+    """Processes that are connected now."""
+    came: int
+    """Differs when another one has come meanwhile, also if it left again."""
+
+
+def company(connection: sa.Connection) -> Company:
+    """Who writes to this history besides this process: nobody where it is a file."""
+    if connection.dialect.name == "sqlite":
+        return Company(writers=1, came=0)
+    writers, came = connection.exec_driver_sql(
+        "SELECT (SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+        f" WHERE datname = current_database() AND locktype = 'advisory' AND classid = {_LOCKS} AND objsubid = 2),"
+        " (SELECT last_value FROM replica_id_seq)"  # whoever comes takes a number, though it has one already
+    ).one()
+    return Company(writers=writers, came=came)
+
+
 def _of_file(connection: sa.Connection, mark: Mark) -> int:
     name = connection.execute(sa.select(replica.c.name).order_by(replica.c.id.desc())).scalar() or uuid4().hex
     number = _ensure(connection, name)  # also writes: a file that is read-only shows at once

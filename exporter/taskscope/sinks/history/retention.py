@@ -18,7 +18,7 @@ from taskscope.events import JobKey
 from taskscope.facts import RANK
 from taskscope.identity import first_id
 from taskscope.settings import Settings
-from taskscope.sinks.history import alerts, lost, open_runs
+from taskscope.sinks.history import alerts, lost, open_runs, unused
 from taskscope.sinks.history.merge import slices
 from taskscope.sinks.history.removed import removing
 from taskscope.sinks.history.schema import job, rollup, run
@@ -46,7 +46,7 @@ class Retention:
         self._rules = store.settings.retention
         self._clock = _Clock(monotonic)
         self._pass: Iterator[int] | None = None
-        self._forgot_at = -math.inf
+        self._forgot_at = self._swept_at = -math.inf
 
     def plan(self, now: float) -> dict[JobKey, int]:
         """How many runs of which job would go now; nothing is removed."""
@@ -79,6 +79,7 @@ class Retention:
             yield from self._remove(sweep, jobs.get(sweep.job), int(settled)) if sweep else (0,)
         yield from self._forget(now)
         yield from self._tidy(now)
+        yield from self._sweep_names(now)
 
     def _sweeps(self, jobs: Mapping[int, JobKey], now: float) -> Iterator[Sweep | None]:
         """What has to go; None after a look that found nothing."""
@@ -151,6 +152,13 @@ class Retention:
             yield 0
         with self._store.transaction() as connection:
             lost.sweep(connection, now - _DAY)
+
+    def _sweep_names(self, now: float) -> Iterator[int]:
+        """Once a day: it reads all runs."""
+        if now - self._swept_at >= _DAY:
+            self._swept_at = now
+            for _ in unused.remove(self._store, self._rules.chunk):
+                yield 0
 
     def _forget_alerts(self, now: float) -> int:
         with self._store.transaction() as connection:

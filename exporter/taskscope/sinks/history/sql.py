@@ -42,8 +42,8 @@ class SqlStore(Store):
         self.settings = settings
         self.removed = Removed()
         self._clock = clock
-        self._jobs, self._names = names.jobs(), names.names()
-        self._merger = merge.Merger(self._jobs, self._names)
+        self._jobs, self.names = names.jobs(), names.names()
+        self._merger = merge.Merger(self._jobs, self.names)
         self._open_runs = OpenRuns()
         self._counters: Ledger[Counts] = Ledger(schema.counter, _decode_counts, _COUNTS_REMEMBERED)
         self._states: Ledger[JobState] = Ledger(schema.job_state, _decode_state, 0)
@@ -118,8 +118,8 @@ class SqlStore(Store):
     def beat(self, instance: str, now: float) -> None:
         """Say that this process lives."""
         with self.transaction() as connection:
-            self._names.learn(connection, [instance])
-            lost.beat(connection, self._names.ids[instance], instance, now)
+            self.names.learn(connection, [instance])
+            lost.beat(connection, self.names.ids[instance], instance, now)
 
     def lost(self, now: float, after: float) -> Iterable[Row]:
         """Runs in progress whose process is gone or silent, oldest first."""
@@ -156,7 +156,7 @@ class SqlStore(Store):
 
     def _forget(self) -> None:
         self._uncertain = True
-        for remembered in (self._jobs, self._names, self._open_runs, self._counters, self._rollups):
+        for remembered in (self._jobs, self.names, self._open_runs, self._counters, self._rollups):
             remembered.forget()
 
     def _identified(self, connection: sa.Connection, rows: Sequence[Row]) -> Sequence[Row]:
