@@ -56,13 +56,13 @@ class Demo:
         lines = [self.process.stdout.readline() for _ in range(6)]
         return url_in(lines[-2]), url_in(lines[-1])
 
-    def programs(self) -> list[str]:
-        """The processes that work in its folder: Prometheus and Alertmanager, which are in no group of its own."""
+    def programs(self) -> list[int]:
+        """The processes that work in its folder: Prometheus and Alertmanager, which are in groups of their own."""
         found = []
         for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
+            with suppress(OSError):  # it has just ended, or is not ours
                 if (process / "cwd").readlink().is_relative_to(self.folder):
-                    found.append((process / "cmdline").read_text().replace("\0", " "))
+                    found.append(int(process.name))
         return found
 
     def end(self, number: signal.Signals | None = None) -> tuple[int, str, str]:
@@ -74,6 +74,8 @@ class Demo:
 
     def kill(self) -> None:
         """Whatever is left of it."""
+        for program_left in self.programs():
+            os.kill(program_left, signal.SIGKILL)
         if members(self.process.pid):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.communicate()
