@@ -1,5 +1,6 @@
 """A process that records runs is killed again and again: what was reported committed is there, once, and counted."""
 
+import os
 import random
 import signal
 import subprocess
@@ -34,20 +35,39 @@ class Recording:
     """The program under test."""
 
     def __init__(self, history, port, truth):
-        self._command = [sys.executable, str(PROGRAM), history, str(port), str(truth)]
+        self.port, self.truth = port, truth
+        command = [sys.executable, str(PROGRAM), history, str(port), str(truth)]
+        self._pid = 0
+        self._parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def start(self, what="record"):
-        self._process = subprocess.Popen([*self._command, what], stdout=subprocess.PIPE)
-        assert self._process.stdout.readline() == b"ready\n"
+        self._parent.stdin.write(f"{what}\n")
+        self._parent.stdin.flush()
+        self._pid = int(self._parent.stdout.readline())
+
+    def stop(self, how):
+        os.kill(self._pid, how)
+        self._pid = 0
+        return int(self._parent.stdout.readline())
 
     def kill(self):
-        self._process.kill()
-        self._process.communicate()
+        assert self.stop(signal.SIGKILL) == -signal.SIGKILL
 
     def end(self):
-        self._process.send_signal(signal.SIGINT)
-        self._process.communicate(timeout=30)
-        assert self._process.returncode == 0
+        assert self.stop(signal.SIGINT) == 0
+
+    def close(self):
+        """Also when the test has failed in between."""
+        if self._pid:
+            self.stop(signal.SIGKILL)
+        self._parent.communicate(timeout=30)
+
+
+@pytest.fixture
+def recording(history, tmp_path):
+    recording = Recording(history, free_port(), tmp_path / "truth")
+    yield recording
+    recording.close()
 
 
 def reported(truth):
@@ -68,11 +88,9 @@ def stored(history):
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_after_any_kill_every_committed_run_is_there_once_and_counters_never_fell(
-    history, tmp_path, prometheus
+    history, recording, prometheus
 ):
-    truth, port = tmp_path / "truth", free_port()
-    recording = Recording(history, port, truth)
-    prometheus.scrape([f"127.0.0.1:{port}"], scrape_interval=0.2)
+    prometheus.scrape([f"127.0.0.1:{recording.port}"], scrape_interval=0.2)
 
     begin = time.time()
     for _ in range(KILLS):
@@ -85,7 +103,7 @@ def test_after_any_kill_every_committed_run_is_there_once_and_counters_never_fel
     until(lambda: counted(prometheus) == statuses, what="a scrape of what is stored")
     recording.end()
 
-    committed = reported(truth)
+    committed = reported(recording.truth)
     assert len(committed) > KILLS
     assert {parse(run) for run in committed} <= {run.id for run in stored(history)}, (
         "a committed run is missing"

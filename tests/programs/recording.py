@@ -1,7 +1,9 @@
 """A program that records runs as fast as it is told to, and writes down which ones were reported committed.
 
-Usage: recording.py HISTORY PORT TRUTH record|idle. `TRUTH` gets one line per report: run id, job, status, and the bits
-that were new; it is a plain file, so that what was written before a SIGKILL stays. Prints `ready` when it records.
+Usage: recording.py HISTORY PORT TRUTH. For each line `record` or `idle` of standard input it forks a child that does
+so, which costs less than to import everything anew; prints the child's pid when that is ready, and its exit code when it
+has ended. `TRUTH` gets one line per report: run id, job, status, and the bits that were new; it is a plain file, so that
+what was written before a SIGKILL stays.
 """
 
 import itertools
@@ -12,6 +14,8 @@ import sys
 import time
 from uuid import uuid4
 
+import taskscope.sinks.history.queries
+import taskscope.sinks.history.sql  # noqa: F401 - as the children need them
 from taskscope import Exporter
 from taskscope.events import Fact
 from taskscope.facts import fresh
@@ -36,7 +40,7 @@ def main(history: str, port: str, truth: str, what: str) -> None:
         history=history, port=int(port), sinks=[Recorder(on_commit=write)], heartbeat=0.2, lost_after=1.0
     )
     with exporter:
-        print("ready", flush=True)
+        print(os.getpid(), flush=True)
         if what == "idle":
             signal.pause()
         for number in itertools.count():
@@ -66,8 +70,21 @@ def run(emit, number: int) -> None:
         )
 
 
-if __name__ == "__main__":
+def child(what: str) -> None:
+    """Never returns: what belongs to the parent is left alone."""
+    random.seed()
+    code = 1
     try:
-        main(*sys.argv[1:])
+        main(*sys.argv[1:], what)
     except KeyboardInterrupt:
-        sys.exit(0)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        if (pid := os.fork()) == 0:
+            child(line.strip())
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
