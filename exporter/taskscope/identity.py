@@ -33,7 +33,8 @@ def first_id(ms: int) -> bytes:
 
 def text(run: bytes) -> str:
     """The id as people and the API write it."""
-    return str(UUID(bytes=run))
+    digits = run.hex()  # by hand: twice as fast as by UUID, and pages hold many
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def parse(text: str) -> bytes:

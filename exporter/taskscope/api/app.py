@@ -96,17 +96,16 @@ def _spellings(path: str) -> tuple[str, ...]:
 @web.middleware
 async def _delivered(request: web.Request, handler: Answer) -> web.StreamResponse:
     """Hangs up on whoever does not take the answer, so that slow readers cannot use up the connections."""
+    late = asyncio.get_running_loop().call_later(PATIENCE, _hang_up, request)
     try:
-        async with asyncio.timeout(PATIENCE):
-            response = await handler(request)
-            await response.prepare(request)
-            await response.write_eof()
-            return response
-    except TimeoutError:
-        _hang_up(request)
-    except ConnectionError:  # the client is gone; that is no fault of ours
-        pass
-    return web.Response()  # to nobody
+        response = await handler(request)
+        await response.prepare(request)
+        await response.write_eof()
+        return response
+    except ConnectionError:  # the client is gone, or too slow; that is no fault of ours
+        return web.Response()  # to nobody
+    finally:
+        late.cancel()
 
 
 def _hang_up(request: web.Request) -> None:
@@ -126,7 +125,7 @@ async def _explained(request: web.Request, handler: Answer) -> web.StreamRespons
         return _problem(request, error)
     except web.HTTPException as refusal:
         return _problem(request, _of_server(refusal, request))
-    except (ConnectionError, TimeoutError):
+    except ConnectionError:
         raise
     except Exception:  # noqa: BLE001 - the one place where a fault becomes an answer
         fault = uuid4().hex[:12]

@@ -3,6 +3,7 @@
 import hmac
 import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import sha256
 from ipaddress import ip_address
 
@@ -77,6 +78,7 @@ def refuse_open(settings: Settings, host: str) -> None:
         )
 
 
+@lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """Does this name or address mean the host itself, whoever resolves it?"""
     try:

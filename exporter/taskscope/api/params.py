@@ -74,7 +74,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 
     def read(self, given: Sequence[str]) -> Any:
         """The value. Raises ValueError that says why not."""
-        if any("\x00" in text for text in given):
+        if "\x00" in "".join(given):
             raise ValueError("must not contain NUL")
         if self.many:
             return self._convert(self._items(given))

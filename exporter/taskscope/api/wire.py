@@ -1,6 +1,7 @@
 """How values are written: JSON, UTC times with milliseconds, durations in milliseconds."""
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -19,7 +20,8 @@ def moment(ms: int | None) -> str | None:
     """`2025-11-21T18:56:15.042Z` for ms since the epoch; None where unknown."""
     if ms is None:
         return None
-    return (_EPOCH + timedelta(0, 0, 0, ms)).isoformat("T", "milliseconds") + "Z"
+    minute, rest = divmod(ms, 60_000)
+    return f"{_minute(minute)}:{rest / 1000:06.3f}Z"
 
 
 def moment_of(seconds: float | None) -> str | None:
@@ -46,6 +48,12 @@ def decode(text: str) -> Any:
         return msgspec.json.decode(text) if text else None
     except msgspec.DecodeError:
         return text
+
+
+@lru_cache(maxsize=1024)
+def _minute(number: int) -> str:
+    """The times of a page are near each other."""
+    return (_EPOCH + timedelta(minutes=number)).isoformat("T", "minutes")
 
 
 _EPOCH = datetime(1970, 1, 1)

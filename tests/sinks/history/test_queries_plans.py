@@ -75,7 +75,7 @@ def test_a_usual_filter_walks_its_index(
     queries, statements = asked
     queries.runs(filter, limit=2)
 
-    *_, page, _ = plans(sqlite_url, statements)
+    *_, page = plans(sqlite_url, statements)
     walks = [line for line in page if " run " in f"{line} " and "PRIMARY KEY (id=?)" not in line]
     assert walks
     assert all(line.endswith(index) for line in walks)
@@ -90,7 +90,7 @@ def test_a_cursor_seeks_instead_of_skipping(
     queries, statements = asked
     queries.runs(Filter(), limit=2, after=AFTER, descending=descending)
 
-    *_, page, _ = plans(sqlite_url, statements)
+    *_, page = plans(sqlite_url, statements)
     assert f"SEARCH run USING PRIMARY KEY (id{'<' if descending else '>'}?)" in page
     assert "USE TEMP B-TREE FOR ORDER BY" not in page[:-1]
 
@@ -101,7 +101,7 @@ def test_a_page_costs_a_handful_of_statements(asked: tuple[Queries, list[tuple[s
     statements.clear()
     queries.runs(Filter(), limit=5)
 
-    assert len(statements) == 2, "total and page; a connection remembers names"
+    assert len(statements) == 2, "total and page"
 
 
 def test_a_page_of_everything_is_one_statement(

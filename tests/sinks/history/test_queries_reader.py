@@ -13,7 +13,6 @@ from past import BEGIN, DAY, Past, rows
 from services.postgres import Postgres
 from taskscope.errors import BadArgument, Unavailable
 from taskscope.settings import Settings
-from taskscope.sinks.history import pages
 from taskscope.sinks.history.queries import Queries
 from taskscope.sinks.history.reader import CONNECTIONS, Reader
 from taskscope.sinks.history.records import Filter
@@ -188,32 +187,6 @@ def test_a_server_that_was_restarted_is_read_at_once(postgres_server: Postgres, 
     postgres_server.stop()
     postgres_server.start()
     assert queries.names() == ["job"]
-    queries.close()
-
-
-def test_a_name_that_comes_later_is_read_on_the_same_connection(history_url: str):
-    queries = Queries(history_url, Settings())
-    with opened(history_url) as store:
-        for number, worker in enumerate(("one", "two", "one")):
-            store.apply(rows([Past(number, "success", anchor=BEGIN + number, worker=worker)]))
-            assert queries.runs(Filter(), limit=1).runs[0].worker == worker
-    queries.close()
-
-
-@pytest.mark.parametrize("many", [3, 1])
-def test_names_beyond_those_that_a_connection_remembers_are_read_anew(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, many: int
-):
-    monkeypatch.setattr(pages, "REMEMBERED", many)
-    workers = [f"w{number}" for number in range(5)]
-    queries = Queries(sqlite_url, Settings())
-    with opened(sqlite_url) as store:
-        store.apply(
-            rows(Past(n, "success", anchor=BEGIN + n, worker=worker) for n, worker in enumerate(workers))
-        )
-        for _ in range(2):
-            read = [queries.runs(Filter(), limit=1, offset=n).runs[0].worker for n in range(5)]
-            assert read == workers[::-1]
     queries.close()
 
 

@@ -1,6 +1,5 @@
 """Pages of runs: in the order of ids by cursor, at the same price at any depth, or sorted by a column."""
 
-import time
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -13,7 +12,6 @@ from taskscope.facts import RANK, RANKED, Bit
 from taskscope.identity import anchor_ms
 from taskscope.sinks.history import schema
 from taskscope.sinks.history.filters import Conditions, branches, everything
-from taskscope.sinks.history.names import REMEMBERED
 from taskscope.sinks.history.records import Run, SortColumn
 
 EXACT = 10_000
@@ -65,29 +63,31 @@ def by_column(conditions: Conditions, order: Order, limit: int, offset: int) -> 
 
 def fetch(connection: Connection, ids: Ids, order: Order, texts: tuple[str, ...] = ("message",)) -> list[Run]:
     """The runs with these ids, in this order, with these texts of theirs."""
-    query = _runs(texts).where(run.c.id.in_(ids)).order_by(*order)
-    found = connection.execute(query).all()
-    names = _names(connection, {number for row in found for number in row[_NAMED]})
-    return [_run(row, names, texts) for row in found]
+    found = connection.execute(_runs(texts).where(run.c.id.in_(ids)).order_by(*order))
+    return [_run(row, texts) for row in found.all()]
 
 
 @lru_cache(maxsize=4)
 def _runs(texts: tuple[str, ...]) -> Select[Any]:
     """All runs with these texts; to put the query together anew would take longer than to ask it."""
-    columns = (run.c[column] for column in (*_NUMBERS, *_INTERNED))
     described = run.join(job, job.c.id == run.c.job).outerjoin(detail, detail.c.id == run.c.id)
-    texts_of = (detail.c[text] for text in texts)
-    return sa.select(job.c.scheduler, job.c.name, *columns, *texts_of).select_from(described)
+    numbers, names = (run.c[column] for column in _NUMBERS), (_name(run.c[column]) for column in _INTERNED)
+    details = (detail.c[text] for text in texts)
+    return sa.select(job.c.scheduler, job.c.name, *numbers, *names, *details).select_from(described)
+
+
+def _name(id: ColumnElement[int]) -> ColumnElement[str]:
+    """The text with this id; most ids are 0, and for these nothing is looked up."""
+    found = sa.select(name.c.text).where(name.c.id == id).correlate(run).scalar_subquery()
+    return sa.case((id != sa.literal_column("0"), found), else_=sa.literal_column("''"))
 
 
 class Size(msgspec.Struct, frozen=True):
     """How many runs there are (0 where only counting would tell), and how old the oldest is."""
 
-    runs: int = 0
-    oldest: int = 0
+    runs: int
+    oldest: int
     """Its anchor in ms."""
-    until: float = 0.0
-    """When to look again."""
 
     @property
     def large(self) -> bool:
@@ -96,13 +96,13 @@ class Size(msgspec.Struct, frozen=True):
 
 
 def size(connection: Connection) -> Size:
-    """As of now; good for a minute."""
+    """As of now."""
     number: Any = sa.select(sa.func.count()).select_from(run).scalar_subquery()
     if connection.dialect.name == "postgresql":  # its own estimate; -1 where it has none yet
         number = sa.literal_column("(SELECT reltuples::bigint FROM pg_class WHERE oid = 'run'::regclass)")
     oldest = sa.select(run.c.id).order_by(run.c.id).limit(1).scalar_subquery()
     runs, id = connection.execute(sa.select(number, oldest)).one()
-    return Size(max(runs, 0), anchor_ms(id) if id else 0, time.monotonic() + 60)
+    return Size(max(runs, 0), anchor_ms(id) if id else 0)
 
 
 def count(connection: Connection, conditions: Conditions, since: int | None, size: Size) -> tuple[int, bool]:
@@ -137,42 +137,30 @@ def _anchor(dialect: str) -> ColumnElement[int]:
     return sa.literal_column("('x' || encode(substr(run.id, 1, 6), 'hex'))::bit(48)::bigint", sa.BigInteger)
 
 
-def _names(connection: Connection, ids: set[int]) -> dict[int, str]:
-    """The texts of these ids; a connection remembers those it was asked for, as they never change."""
-    known: dict[int, str] = connection.info.setdefault("names", {0: ""})
-    if len(known) > REMEMBERED:
-        known = connection.info["names"] = {0: ""}
-    if missing := ids - known.keys():
-        query = sa.select(name.c.id, name.c.text).where(name.c.id.in_(missing))
-        known.update((id, text) for id, text in connection.execute(query))
-    return known
-
-
-def _run(row: Sequence[Any], names: dict[int, str], texts: Sequence[str]) -> Run:
-    scheduler, job_name, id, rank, facts, attempt, due, enqueued, started, ended, duration, trace_id, *_ = row
-    reason, exception, queue, worker, instance, entity = row[_NAMED]
+def _run(row: Sequence[Any], texts: Sequence[str]) -> Run:
+    scheduler, job_name, id, rank, facts, attempt, due, enqueued, started, ended, duration, *others = row
+    trace_id, reason, exception, queue, worker, instance, entity, *details = others
     return Run(
         id=bytes(id),
         scheduler=scheduler,
         job=job_name,
         status=RANKED[rank],
         # `lost` is never stored: the reason of a real ending that may still come must hold
-        reason=schema.LOST if rank == _UNKNOWN else names[reason],
+        reason=schema.LOST if rank == _UNKNOWN else reason,
         attempt=attempt,
         due=due or None,
         enqueued=enqueued or None,
         started=started or None,
         ended=ended or None,
         duration=duration if facts & _HAS_DURATION else None,
-        queue=names[queue],
-        worker=names[worker],
-        instance=names[instance],
-        entity=names[entity],
+        queue=queue,
+        worker=worker,
+        instance=instance,
+        entity=entity,
         trace_id=trace_id,
-        exception=names[exception],
-        **{text: value or "" for text, value in zip(texts, row[_NAMED.stop :], strict=True)},
+        exception=exception,
+        **{text: value or "" for text, value in zip(texts, details, strict=True)},
     )
 
 
-_NAMED = slice(2 + len(_NUMBERS), 2 + len(_NUMBERS) + len(_INTERNED))
 _UNKNOWN, _HAS_DURATION = RANK["unknown"], Bit.HAS_DURATION

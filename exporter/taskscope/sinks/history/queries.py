@@ -1,7 +1,8 @@
 """What can be asked of the history: pages of runs, one run, job names, statistics, trends, alerts."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, TypeVar
 
 import sqlalchemy as sa
 
@@ -22,6 +23,8 @@ from taskscope.sinks.history.records import (
     SortColumn,
 )
 from taskscope.sinks.history.statistics import DAY, Window
+
+T = TypeVar("T")
 
 MAX_OFFSET = 100_000
 """An offset costs what it skips; deeper pages are reached by the cursor."""
@@ -44,7 +47,8 @@ class Queries:
         """`url` is `sqlite:///file` or `postgresql://…`; nothing is opened before the first question."""
         self._reader = Reader(url)
         self._limit = settings.limits.page
-        self._known = pages.Size()
+        self._size = _Minutely(self._look)
+        self._p95 = _Minutely(self._work_out_p95)
 
     def runs(
         self,
@@ -162,11 +166,9 @@ class Queries:
             tallies.read(connection)
         return statistics.over_time(tallies, window, percentiles)
 
-    def p95(self, jobs: Sequence[str] | None = None) -> dict[JobKey, float]:
-        """By job, the duration in seconds that 95 % of its runs of the last 30 days did not exceed."""
-        tomorrow = (int(time.time() * 1000) // DAY + 1) * DAY
-        stats = self.stats(tomorrow - 31 * DAY, tomorrow, [95], jobs or ())
-        return {(job.scheduler, job.job): job.percentiles["p95"] for job in stats[1:] if job.percentiles}
+    def p95(self) -> dict[JobKey, float]:
+        """By job, the seconds that 95 % of its runs of the last 30 days did not exceed, as of a minute ago."""
+        return self._p95()
 
     def alerts(
         self, filter: AlertFilter, *, limit: int, offset: int = 0, after: bytes | None = None
@@ -180,11 +182,28 @@ class Queries:
         """Close all connections; questions under way are answered."""
         self._reader.close()
 
-    def _size(self) -> pages.Size:
-        if time.monotonic() > self._known.until:
-            with self._reader.snapshot(alone=True) as connection:
-                self._known = pages.size(connection)
-        return self._known
+    def _look(self) -> pages.Size:
+        with self._reader.snapshot(alone=True) as connection:
+            return pages.size(connection)
+
+    def _work_out_p95(self) -> dict[JobKey, float]:
+        tomorrow = (int(time.time() * 1000) // DAY + 1) * DAY
+        stats = self.stats(tomorrow - 31 * DAY, tomorrow, [95])
+        return {(job.scheduler, job.job): job.percentiles["p95"] for job in stats[1:] if job.percentiles}
+
+
+class _Minutely(Generic[T]):
+    """The answer to a question that is asked at most once a minute."""
+
+    def __init__(self, ask: Callable[[], T]) -> None:
+        self._ask = ask
+        self._known: tuple[T, float] | None = None
+
+    def __call__(self) -> T:
+        known = self._known
+        if known is None or time.monotonic() > known[1]:
+            known = self._known = (self._ask(), time.monotonic() + 60)
+        return known[0]
 
 
 def _check(limit: int, most: int, offset: int, after: bytes | None, sort: SortColumn | None) -> None:

@@ -109,7 +109,6 @@ def _postgresql(url: URL, deadline: float) -> Engine:
         pool_size=CONNECTIONS,
         max_overflow=0,
         pool_timeout=deadline / 2,
-        pool_recycle=600,
         connect_args={"connect_timeout": max(2, round(deadline / 2))},
     )
     event.listen(engine, "connect", _set_up_postgresql(deadline))
