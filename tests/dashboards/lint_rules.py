@@ -20,6 +20,7 @@ SEVERITIES = ("critical", "warning", "info")
 ANNOTATIONS = ("summary", "description", "runbook_url", "dashboard_url")
 _ABSENT_FOR = 120  # seconds; two scrapes of a minute
 _WINDOW = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+_BRANCH = re.compile(r"\{\{-?\s*(?:if|else|end)\b.*?\}\}")
 _KNOWN = frozenset(
     {
         "if",
@@ -152,7 +153,7 @@ def runbook_anchor(rule: Rule) -> str:
 
 def lost_dashboard(rule: Rule, pages: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """The alert's dashboard_url leads to a page of ours and sets variables that it has."""
-    url = urlsplit(rule["annotations"]["dashboard_url"])
+    url = urlsplit(_BRANCH.sub("", rule["annotations"]["dashboard_url"]))
     known = {f"/d/{page['uid']}": {v["name"] for v in variables(page)} for page in pages.values()}
     if url.netloc != "localhost:3000" or url.path not in known:
         yield f"{url.geturl()} leads to no page of ours"

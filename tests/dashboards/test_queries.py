@@ -20,7 +20,7 @@ API_QUERIES = [query for query in QUERIES if query.infinity]
 LABEL_QUERIES = [query for query in QUERIES if "label_values" in query.query]
 TABLES = [(name, panel) for name, page in PAGES.items() for panel in panels(page) if panel["type"] == "table"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("day")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("day")]
 
 CHOICES = [
     {},
@@ -32,9 +32,8 @@ CHOICES = [
 """What a viewer may choose. Every choice must be answered without error; what one of them finds is enough."""
 
 EMPTY = {
-    ("exporter", "Instances"): "the column of what is degraded: nothing is",
-    ("exporter", "Degraded"): "nothing is degraded on that day",
     ("exporter", "Errors of sinks"): "there is no sink but ours",
+    ("exporter", "What is missing"): "nothing is missing",
     ("exporter", "CPU"): "the line of the limit: the control group of a test need not have one",
     ("exporter", "Memory"): "the line of the limit: the control group of a test need not have one",
 }

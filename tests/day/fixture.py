@@ -39,6 +39,7 @@ class Day:
         self.clock = Clock(self.begin)
         self.play = Play(self.clock)
         self.replica = self._replica("web-1", "shop", "reports", "mailbox")
+        self.replica.degraded.add("apscheduler")
         self.sibling = self._replica("web-2", "shop")
         self.api = ""
         """The URL of the API, which `replica` serves."""

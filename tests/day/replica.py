@@ -29,6 +29,8 @@ class Replica:
         self.pipeline = self._pipeline()
         self._pollers = [self._poller(name) for name in self.schedulers]
         self._server: Server | None = None
+        self.degraded: set[str] = set()
+        """What it works without, by reason."""
         self._known: dict[bytes, bytes] = {}
 
     def page(self) -> bytes:
@@ -92,6 +94,8 @@ class Replica:
 
     def _refresh(self) -> None:
         self.pipeline.report()
+        for reason in self.degraded:
+            self.metrics.set("degraded", 1, reason)
         self.metrics.sync(self.live, self.clock())
 
     def _ready(self) -> list[Component]:

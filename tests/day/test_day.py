@@ -9,7 +9,7 @@ import pytest
 from day.script import HOUR
 from services.process import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("day")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("day")]
 
 
 def asked(day, path):
