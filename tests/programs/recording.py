@@ -1,9 +1,9 @@
 """A program that records runs as fast as it is told to, and writes down which ones were reported committed.
 
-Usage: recording.py HISTORY PORT TRUTH. For each line `record` or `idle` of standard input it forks a child that does
-so, which costs less than to import everything anew; prints the child's pid when that is ready, and its exit code when it
-has ended. `TRUTH` gets one line per report: run id, job, status, and the bits that were new; it is a plain file, so that
-what was written before a SIGKILL stays.
+Usage: recording.py HISTORY PORT TRUTH. For each line `record` or `idle` of standard input it forks a child that
+does so, which costs less than to import everything anew; prints the child's pid when that is ready, and its exit code
+when it has ended. `TRUTH` gets one line per report: run id, job, status, and the bits that were new; it is a plain
+file, so that what was written before a SIGKILL stays.
 """
 
 import itertools
