@@ -111,16 +111,17 @@ def test_failing_jobs_are_a_page_each(alertmanager, inbox, settings):
     until(lambda: len({one.body["dedup_key"] for one in inbox.at("/pagerduty")}) == 3)
 
 
-@pytest.mark.parametrize("severity", ["info", "warning"])
+@pytest.mark.parametrize(
+    ("name", "severity"),
+    [("SchedulerPaused", "info"), ("SchedulerPaused", "warning"), ("JobNoSuccess", "warning")],
+)
 @pytest.mark.parametrize("open_now", [True, False])
-def test_business_hours_let_through_and_hold_back(alertmanager, inbox, settings, severity, open_now):
-    never = {"years": ["2000"]}
-    settings["time_intervals"][0]["time_intervals"] = [{} if open_now else never]
-    taskscope = settings["route"]["routes"][0]["routes"]
-    taskscope[-1]["active_time_intervals"] = ["business-hours"]  # as the comment there offers
+def test_business_hours_let_through_and_hold_back(alertmanager, inbox, tmp_path, name, severity, open_now):
+    settings = shipped(inbox, tmp_path, uncommented="active_time_intervals")
+    settings["time_intervals"][0]["time_intervals"] = [{} if open_now else {"years": ["2000"]}]
     alertmanager.configure(settings)
 
-    alertmanager.tell([{"labels": {"alertname": "TaskscopeSchedulerPaused", "severity": severity}}])
+    alertmanager.tell([{"labels": {"alertname": f"Taskscope{name}", "severity": severity, **JOB}}])
 
     if open_now:
         until(lambda: inbox.mails)
