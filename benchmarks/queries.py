@@ -175,7 +175,6 @@ def questions(queries: Queries, reader: Reader, now: int, runs: int) -> dict[str
         "stats, 30 days, all jobs": lambda: queries.stats(since, now, (50, 90, 95, 99), slow=5.0),
         "stats, 24 h, one job": lambda: queries.stats(now - DAY, now, (50, 90, 95, 99), ["job-07"]),
         "trend, 7 days by hour": lambda: queries.trend(now - 7 * DAY, now, 3_600_000, percentiles=(95,)),
-        "p95 of all jobs": queries.p95,
     }
 
 
