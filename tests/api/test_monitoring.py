@@ -285,6 +285,37 @@ def test_deliveries_may_come_twice_and_in_any_order(lasting, data):
     assert states == {"a": ("recovered", True), "b": ("active", False), "c": ("recovered", True)}
 
 
+TEXT = st.text(st.characters(exclude_categories=[]), max_size=8)  # also NUL and halves of surrogate pairs
+TEXTS = st.dictionaries(TEXT | st.sampled_from(["alertname", "job_name", "password"]), TEXT, max_size=4)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(TEXT, values, max_size=3),
+    max_leaves=5,
+)
+TIME = st.sampled_from(
+    ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999999Z", "2020-01-01T00:00:00-23:59"]
+)
+ALERT = st.fixed_dictionaries(
+    {
+        "status": st.sampled_from(["firing", "resolved"]),
+        "labels": TEXTS,
+        "startsAt": TIME,
+        "fingerprint": TEXT,
+    },
+    optional={"endsAt": TIME, "annotations": TEXTS | ANYTHING, "generatorURL": TEXT, "more": ANYTHING},
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(alerts=st.lists(ALERT | ANYTHING, max_size=4))
+def test_whatever_is_sent_is_taken_or_refused_and_never_a_fault(lasting, alerts):
+    answer = send(lasting, *alerts)
+
+    assert answer.status in (200, 400), answer.body
+    assert answer.status == 400 or answer.json["kept"] + answer.json["refused"] == len(alerts)
+    assert lasting.ask("/api/monitoring/alerts", {"limit": 1000}).status == 200
+
+
 def test_what_was_acknowledged_is_there_after_a_restart(tmp_path):
     history = f"sqlite:///{tmp_path}/runs.db"
     with Exporter(history=history, port=0) as exporter:
