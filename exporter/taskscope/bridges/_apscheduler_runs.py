@@ -3,7 +3,6 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 from contextvars import Token
 from datetime import datetime
@@ -15,24 +14,18 @@ from typing import Any, Protocol
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
-import msgspec
-from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED
-
 from taskscope.bridges._apscheduler_child import Likeness, Report, RunTimes, carrying, in_child
-from taskscope.bridges._apscheduler_jobs import Gap, job_name
+from taskscope.bridges._apscheduler_jobs import Gap
 from taskscope.bridges._apscheduler_starts import Starts
+from taskscope.bridges._apscheduler_tracked import Moment, Tracked, skipped
 from taskscope.bridges._quiet import quiet
 from taskscope.contracts import Emit, Told
-from taskscope.events import Error, Fact, Status
 from taskscope.failure import describe, reason_of
 from taskscope.instance import instance as this_instance
-from taskscope.run import Making, Run, enter, leave
+from taskscope.run import Making, enter, leave
 
-_LATE = 600.0  # seconds
-_MERGED, _COALESCED = (
-    1_000,
-    1_000,
-)  # submissions that others were merged into; merged runs of one that are told
+_MERGED = 1_000  # submissions that others were merged into, until they are told
+_COALESCED = 1_000  # merged runs of one submission that are told
 
 
 class Tapped(Protocol):
@@ -84,7 +77,7 @@ class Watch:
         now = at or time.time()
         for due in times:
             run = Tracked(self, job.executor, job, due, next(self.numbers), now)
-            self.emit(partial(_skipped, run, reason))
+            self.emit(partial(skipped, run, reason))
 
     def merge(self, job: Any, gap: Gap) -> None:
         """Take note that these runs will not be; `catch_up` tells them, soon and on a thread of ours."""
@@ -128,113 +121,8 @@ class Watch:
             submission.hear(place, started, duration, pid)
 
 
-class Tracked(msgspec.Struct, gc=False, eq=False):
-    """A run, from its submission to its end. Who it is, is worked out with its first fact, on a thread of ours.
-
-    The collector need not know of it (`gc=False`): nothing that it leads to leads back once the run has ended.
-    """
-
-    watch: "Watch"
-    queue: str
-    job: Any
-    due_at: datetime
-    number: int
-    submitted: float
-    started: float | None = None
-    begun: float = 0.0
-    ended: bool = False
-    worker: str = ""
-    known_as: str = ""
-
-    @property
-    def native(self) -> str:
-        """The scheduler object, the job, the due time and a number: no other run has the same."""
-        if not self.known_as:
-            job_id = self.job.id if self.job.id.isprintable() else ascii(self.job.id)
-            store = self.job._jobstore_alias
-            self.known_as = (
-                f"{self.watch.prefix}:{store}:{job_id[:200]}:{self.due_at.timestamp()}:{self.number}"
-            )
-        return self.known_as
-
-    @property
-    def due(self) -> float | None:
-        """When it was due, in seconds since the epoch; None for a time before that."""
-        due = self.due_at.timestamp()
-        return due if due > 0 else None
-
-    @property
-    def anchor(self) -> float:
-        """When it was due, or, of a run that is late, when it was submitted.
-
-        Retention never takes away runs of the last hour, so a younger id can never be among those it took.
-        """
-        due = self.due_at.timestamp()
-        return due if abs(self.submitted - due) < _LATE else self.submitted
-
-    def __call__(self) -> Run:
-        """The run as `current_run` tells it."""
-        return Run(*self.context())
-
-    def context(self) -> tuple[Any, ...]:
-        """What a `Run` is made of."""
-        return self.watch.scheduler, job_name(self.job), self.native, 0, self.due, self.anchor
-
-
-class Moment(msgspec.Struct, gc=False, eq=False):
-    """Something that happened to a run, which becomes a fact on a thread of ours."""
-
-    run: Tracked
-    status: Status
-    at: float
-    started: float | None
-    duration: float | None = None
-    reason: str = ""
-    error: Error | None = None
-
-    def __call__(self) -> Fact | None:
-        """The fact; None where the run's end, which says all of it, has been told meanwhile."""
-        run, status = self.run, self.status
-        if run.ended and status in ("queued", "started"):
-            return None
-        watch = run.watch
-        return Fact(
-            scheduler=watch.scheduler,
-            native=run.native,
-            status=status,
-            at=self.at,
-            anchor=run.anchor,
-            job=job_name(run.job),
-            due=run.due,
-            enqueued=run.submitted,
-            started=self.started,
-            duration=self.duration,
-            reason=self.reason,
-            queue=run.queue,
-            worker=run.worker,
-            instance=watch.instance,
-            error=self.error,
-        )
-
-
 def _ignore(told: Told) -> None:
     """Nobody wants to know any more."""
-
-
-def _skipped(run: Tracked, reason: str) -> Fact:
-    """The fact of a run that was never submitted."""
-    return Fact(
-        scheduler=run.watch.scheduler,
-        native=run.native,
-        status="skipped",
-        at=run.submitted,
-        anchor=run.anchor,
-        job=job_name(run.job),
-        due=run.due,
-        reason=reason,
-        queue=run.queue,
-        instance=run.watch.instance,
-    )
 
 
 class Submission(Likeness):
@@ -297,8 +185,7 @@ class Submission(Likeness):
         """A run begins, in this process."""
         run = self.runs[self.times.current if type(self.times) is RunTimes else 0]
         if not run.ended:
-            run.started = now = time.time()
-            run.watch.emit(Moment(run, "started", now, now))
+            run.begin(time.time())
         token = enter(run)
         run.begun = time.perf_counter()
         return run, token
@@ -309,9 +196,9 @@ class Submission(Likeness):
         if run.ended:
             return
         if error is None:
-            _finish(run, duration)
+            run.finish(duration)
         else:
-            _finish(run, duration, reason_of(error), describe(error, skip=1))
+            run.finish(duration, reason_of(error), describe(error, skip=1))
 
     def settle(self, events: Sequence[Any]) -> None:
         """The executor is done with it: tell what is not told yet, give the events their plain id back."""
@@ -320,7 +207,7 @@ class Submission(Likeness):
         for place, event in enumerate(events):
             event.job_id = self.job.id
             if not self.runs[place].ended:
-                _believe(self.runs[place], event)
+                self.runs[place].believe(event)
         self.close()
 
     def abandon(self, error: BaseException) -> None:
@@ -331,7 +218,7 @@ class Submission(Likeness):
             for run in self.runs:
                 # a function that runs on in a thread, though nobody waits for it any more, tells its own end
                 if not run.ended and (run.started is None or self.remote):
-                    _lose(run, error, self.remote)
+                    run.lose(error, self.remote)
         self.close()
 
     def hear(self, place: int, started: float, duration: float, pid: int) -> None:
@@ -341,10 +228,10 @@ class Submission(Likeness):
             if run.ended:
                 return
             if run.started is None:
-                run.started, run.worker = started, f"{this_instance().split(':')[0]}:{pid}"
-                run.watch.emit(Moment(run, "started", started, started))
+                run.worker = f"{this_instance().split(':')[0]}:{pid}"
+                run.begin(started)
             if duration >= 0:
-                _finish(run, duration)
+                run.finish(duration)
 
     def _take(self, reports: Iterable[Report]) -> None:
         with self.tap.watch.lock:
@@ -352,7 +239,7 @@ class Submission(Likeness):
                 self.hear(report.place, report.started, -1.0, report.pid)
                 run = self.runs[report.place]
                 if not run.ended:
-                    _finish(run, report.duration, report.reason, report.error)
+                    run.finish(report.duration, report.reason, report.error)
 
 
 class Awaited(Submission):
@@ -373,37 +260,3 @@ class Awaited(Submission):
             return result
         finally:
             leave(token)
-
-
-def _finish(run: Tracked, duration: float, reason: str = "", error: Error | None = None) -> None:
-    """It ran to its end; `reason` says why it failed."""
-    run.ended, started = True, run.started
-    status: Status = "failed" if reason else "success"
-    run.watch.emit(Moment(run, status, (started or 0.0) + duration, started, duration, reason, error))
-
-
-def _believe(run: Tracked, event: Any) -> None:
-    """Only the event is known: the run was left out, or the executor has ways of its own to call."""
-    if event.code == EVENT_JOB_MISSED:
-        _tell_end(run, "skipped", "misfire")
-    elif event.code == EVENT_JOB_ERROR:
-        _tell_end(run, "failed", reason_of(event.exception), describe(event.exception))
-    else:
-        _tell_end(run, "success")
-
-
-def _lose(run: Tracked, error: BaseException, remote: bool) -> None:
-    """It will not come to its end."""
-    reason = reason_of(error)
-    if reason == "cancelled" and run.started is None:
-        _tell_end(run, "skipped", reason)
-        return
-    if isinstance(error, BrokenExecutor) or (remote and run.started is not None):
-        reason = "worker_lost"
-    _tell_end(run, "failed", reason, describe(error))
-
-
-def _tell_end(run: Tracked, status: Status, reason: str = "", error: Error | None = None) -> None:
-    """An end of which only this moment is known."""
-    run.ended = True
-    run.watch.emit(Moment(run, status, time.time(), run.started, None, reason, error))
