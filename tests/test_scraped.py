@@ -10,7 +10,10 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 import taskscope
 from services.process import until
+from services.prometheus import Prometheus
 from taskscope.counts import Bounds
+
+pytestmark = pytest.mark.xdist_group("scraped")  # they share a scheduler and a Prometheus
 
 BOUNDS = Bounds(duration=(0.02, 0.2, 5.0), wait=(0.5, 5.0), delay=(0.5, 5.0))
 
@@ -38,25 +41,36 @@ class Diary:
         return sum(json.loads(line) == [job, outcome] for line in lines)
 
 
-@pytest.fixture
-def watched(tmp_path):
-    """A scheduler that ran two jobs some times, its diary, and the exporter's address."""
-    diary = Diary(tmp_path / "diary")
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    """The diary of a scheduler that ran two jobs some times, and the exporter's address."""
+    place = tmp_path_factory.mktemp("watched")
+    diary = Diary(place / "diary")
     scheduler = BackgroundScheduler(timezone="UTC")
     scheduler.add_job(diary.steady, "interval", seconds=0.2, id="steady", max_instances=3)
     scheduler.add_job(diary.broken, "interval", seconds=0.3, id="broken")
-    history = f"sqlite:///{tmp_path}/runs.db"
+    history = f"sqlite:///{place}/runs.db"
     with taskscope.Exporter(scheduler, history=history, port=0, buckets=BOUNDS) as exporter:
         scheduler.start()
         until(lambda: diary.count("broken", "failed") >= 4)
         scheduler.pause()
-        yield scheduler, diary, exporter.url
+        yield diary, exporter.url
         scheduler.shutdown()
 
 
+@pytest.fixture(scope="module")
+def prometheus(watched):
+    """A Prometheus that scrapes it: one for all, because each scrapes nothing for its first 5 seconds."""
+    server = Prometheus()
+    try:
+        server.scrape([watched[1].removeprefix("http://")], scrape_interval=0.2)
+        yield server
+    finally:
+        server.remove()
+
+
 def test_promql_gives_the_true_numbers(watched, prometheus):
-    _, diary, url = watched
-    prometheus.scrape([url.removeprefix("http://")], scrape_interval=0.2)
+    diary, _ = watched
     steady, broken = diary.count("steady", "success"), diary.count("broken", "failed")
 
     def value(promql):
@@ -81,8 +95,7 @@ def test_promql_gives_the_true_numbers(watched, prometheus):
 
 
 def test_an_exemplar_leads_from_the_bucket_to_the_run(watched, prometheus):
-    _, _, url = watched
-    prometheus.scrape([url.removeprefix("http://")], scrape_interval=0.2)
+    _, url = watched
     until(lambda: prometheus.value("taskscope_scheduler_up"))
 
     found = prometheus.get(
@@ -98,7 +111,7 @@ def test_an_exemplar_leads_from_the_bucket_to_the_run(watched, prometheus):
 
 
 def test_the_page_is_clean_and_small_questions_get_small_answers(watched, promtool):
-    _, _, url = watched
+    _, url = watched
     with urlopen(f"{url}/metrics", timeout=5) as answer:
         page = answer.read()
     checked = subprocess.run([promtool, "check", "metrics"], input=page, capture_output=True, check=False)
