@@ -13,11 +13,16 @@ from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common
-from grafana_foundation_sdk.models.dashboard import VariableOption, VariableRefresh, VariableSort
+from grafana_foundation_sdk.models.dashboard import (
+    DataTransformerConfig,
+    VariableOption,
+    VariableRefresh,
+    VariableSort,
+)
 
 from dashboards.house import API
 from dashboards.panels import furnished, properties, thresholds
-from dashboards.tables import Column, table_of
+from dashboards.tables import Column, table_of, transformation
 
 SPAN = {"from_": "${__from}", "to": "${__to}"}
 """The page's time range, as parameters of a question."""
@@ -109,7 +114,9 @@ def api_table(
     title: str, description: str, question: Ask, columns: Sequence[ApiColumn], **more: Any
 ) -> tables.Panel:
     """A table of what the API answers; `more` goes to `table_of`."""
-    return table_of(title, description, [question], columns, **more).datasource(API)
+    return table_of(
+        title, description, [question], columns, transformations=[in_order(columns)], **more
+    ).datasource(API)
 
 
 def api_tiles(
@@ -121,6 +128,7 @@ def api_tiles(
         panel.override_by_name(column.title, properties(column.overrides()))
     return (
         panel.datasource(API)
+        .transformations([in_order(columns)])
         .graph_mode(common.BigValueGraphMode.NONE)
         .color_mode(common.BigValueColorMode.VALUE)
         .wide_layout(False)
@@ -130,6 +138,13 @@ def api_tiles(
         )
         .reduce_options(build.ReduceDataOptions().calcs(["lastNotNull"]).fields("/.*/"))
         .thresholds(thresholds({0: "text"}))
+    )
+
+
+def in_order(columns: Sequence[ApiColumn]) -> DataTransformerConfig:
+    """The columns in this order: Infinity's back end gives them in alphabetical order."""
+    return transformation(
+        "organize", {"indexByName": {column.title: place for place, column in enumerate(columns)}}
     )
 
 

@@ -9,7 +9,7 @@ from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models.dashboard import FieldColorModeId
 
 from dashboards.house import API, api, page, row
-from dashboards.infinity import Ask, amount, api_table, api_tiles, duration, moment, typed, word
+from dashboards.infinity import Ask, amount, api_table, api_tiles, duration, in_order, moment, typed, word
 from dashboards.panels import furnished
 from dashboards.runs import JOB_PAGE, STATUS
 
@@ -77,6 +77,7 @@ def spent() -> bargauge.Panel:
             bargauge.Panel(), "How long", description, [Ask(RUN, "", *columns)], "ms", 10, 4, "not known"
         )
         .datasource(API)
+        .transformations([in_order(columns)])
         .orientation(common.VizOrientation.HORIZONTAL)
         .display_mode(common.BarGaugeDisplayMode.BASIC)
         .reduce_options(build.ReduceDataOptions().calcs(["lastNotNull"]))

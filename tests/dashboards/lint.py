@@ -22,6 +22,8 @@ SILENT = frozenset({"text", "alertlist", "dashlist", "news"})
 UNITLESS = SILENT | {"logs", "state-timeline", "nodeGraph", "traces"}
 """Panels that show no numbers."""
 UNITS = frozenset(value for value in vars(units).values() if isinstance(value, str))
+_PLAIN = {"parser": "backend", "source": "url"}
+_PATH = re.compile(r"([\w-]+(\.[\w-]+)*)?")
 _HOUSE = {
     "uid": "taskscope-[a-z-]+",
     "title": "Taskscope / .+",
@@ -140,6 +142,34 @@ def panels_lie_apart(page: Page) -> Iterator[str]:
     yield from _twice((str(panel.get("id")) for panel in page.get("panels", [])), "ids")
 
 
+def questions_are_plain(page: Page) -> Iterator[str]:
+    """The API is asked by what Infinity's back end parses: GET, JSON, dotted paths; and choices of many are joined."""
+    many = {variable["name"] for variable in variables(page) if variable.get("multi")}
+    for query in asked("", page):
+        if not query.infinity:
+            continue
+        found = {key: query.query.get(key) for key in _PLAIN if query.query.get(key) != _PLAIN[key]}
+        yield from (f"{query.where}: {key} is {value!r}" for key, value in found.items())
+        paths = [query.query["root_selector"], *(column["selector"] for column in query.query["columns"])]
+        yield from (f"{query.where}: {path!r} is no path" for path in paths if not _PATH.fullmatch(path))
+        text = str([query.query["url"], query.query["url_options"]])
+        yield from (f"{query.where}: ${name} may be several" for name in sorted(many & _unjoined(text)))
+
+
+def answers_are_ordered(page: Page) -> Iterator[str]:
+    """Where the API answers, columns are put in order: Infinity's back end gives them by the alphabet."""
+    for panel in panels(page):
+        asked_for = [query for query in panel.get("targets", []) if query.get("type") == "json"]
+        if panel["type"] in UNITLESS or not asked_for:
+            continue
+        wanted = [column["text"] for query in asked_for for column in query["columns"]]
+        orders = [
+            t["options"]["indexByName"] for t in panel.get("transformations", []) if t["id"] == "organize"
+        ]
+        if len(wanted) > 1 and [sorted(order, key=order.get) for order in orders] != [wanted]:
+            yield str(panel["title"])
+
+
 def promql_parses(page: Page) -> Iterator[str]:
     """Every expression is valid PromQL."""
     for where, text in _promql(page):
@@ -186,6 +216,8 @@ RULES: tuple[Rule, ...] = (
     panels_ask,
     panels_speak_of_nothing,
     panels_lie_apart,
+    questions_are_plain,
+    answers_are_ordered,
     promql_parses,
     windows_follow_the_picture,
     expressions_are_sound,
@@ -262,6 +294,16 @@ def _named(thing: Any) -> set[str]:
         found = {name for value in thing.values() for name in _named(value)}
     elif isinstance(thing, list):
         found = {name for value in thing for name in _named(value)}
+    return found
+
+
+def _unjoined(text: str) -> set[str]:
+    """The variables that stand in an address as Grafana writes several values: `{a,b}`."""
+    found: set[str] = set()
+    filled(
+        text,
+        lambda name, form: "" if form.startswith(("customqueryparam:", "csv")) else found.add(name) or "",
+    )
     return found
 
 

@@ -89,6 +89,22 @@ def changed(thing, path, value):
     return copy
 
 
+QUESTION = {
+    "refId": "A",
+    "datasource": {"type": "yesoreyeram-infinity-datasource", "uid": "${api}"},
+    "type": "json",
+    "source": "url",
+    "parser": "backend",
+    "url": "/api/task/?${job_name:customqueryparam:task}",
+    "url_options": {"params": [{"key": "from", "value": "${__from}"}]},
+    "root_selector": "data",
+    "columns": [{"selector": "task", "text": "Job"}, {"selector": "id", "text": "Id"}],
+}
+ASKED = {
+    **PAGE["panels"][0],
+    "targets": [QUESTION],
+    "transformations": [{"id": "organize", "options": {"indexByName": {"Job": 0, "Id": 1}}}],
+}
 PANEL, VARIABLE = ("panels", 0), ("templating", "list", 1)
 EXPR = (*PANEL, "targets", 0, "expr")
 BAD_PAGES = [
@@ -118,6 +134,10 @@ BAD_PAGES = [
     (lint.panels_speak_of_nothing, (*PANEL, "fieldConfig", "defaults", "noValue"), None),
     (lint.panels_lie_apart, (*PANEL, "gridPos", "x"), 13),
     (lint.panels_lie_apart, ("panels",), [*PAGE["panels"], PAGE["panels"][0] | {"id": 2, "title": "More"}]),
+    (lint.questions_are_plain, PANEL, changed(ASKED, ("targets", 0, "parser"), "uql")),
+    (lint.questions_are_plain, PANEL, changed(ASKED, ("targets", 0, "root_selector"), "$sum(data.runs)")),
+    (lint.questions_are_plain, PANEL, changed(ASKED, ("targets", 0, "url"), "/api/task/?task=$job_name")),
+    (lint.answers_are_ordered, PANEL, changed(ASKED, ("transformations",), [])),
     (lint.promql_parses, EXPR, "rate(taskscope_runs_total)"),
     (lint.windows_follow_the_picture, EXPR, "sum(rate(taskscope_runs_total[5m]))"),
     (lint.expressions_are_sound, EXPR, "sum(taskscope_runs_total)"),
@@ -229,6 +249,11 @@ def sample_names(metric):
 def test_the_lint_of_pages_catches(rule, path, value):
     assert list(rule(PAGE)) == []
     assert list(rule(changed(PAGE, path, value)))
+
+
+def test_the_lint_of_pages_lets_plain_questions_pass():
+    page = changed(PAGE, PANEL, ASKED)
+    assert [*lint.questions_are_plain(page), *lint.answers_are_ordered(page)] == []
 
 
 def test_every_rule_for_pages_has_a_bad_example():
