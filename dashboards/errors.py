@@ -6,7 +6,7 @@ from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards.house import jobs, page, row, schedulers
-from dashboards.panels import OUTCOMES, at_end, bars, graph, over_time, stat
+from dashboards.panels import OUTCOMES, at_end, bars, coarse, graph, over_time, stat
 from dashboards.promql import (
     BY_JOB,
     ENDED,
@@ -116,7 +116,7 @@ def failure_rates() -> timeseries.Panel:
         rate("runs_total", JOBS, FAILED, by="scheduler"), rate("runs_total", JOBS, ENDED, by="scheduler")
     )
     overall = share(rate("runs_total", JOBS, FAILED), rate("runs_total", JOBS, ENDED))
-    return graph(
+    panel = graph(
         "Failure rate over time",
         "The share of failed and lost runs among those that ended for good, overall and of each scheduler.",
         over_time(overall, "all"),
@@ -125,6 +125,7 @@ def failure_rates() -> timeseries.Panel:
         colours={"all": "red"},
         no_value="no runs",
     )
+    return coarse(panel)
 
 
 def failures() -> timeseries.Panel:

@@ -264,10 +264,11 @@ def scrape_time() -> timeseries.Panel:
 def reading_age() -> timeseries.Panel:
     """How old is what schedulers say of themselves."""
     newest = f"max by (scheduler, reading) ({metric('reading_timestamp_seconds', TARGETS)})"
+    oldest = f"min by (scheduler) ({newest})"
     return graph(
         "Age of readings",
-        "How long ago each scheduler was last asked for its jobs, state, queues and workers.",
-        over_time(f"time() - {newest}", "{{scheduler}} {{reading}}"),
+        "How old the oldest of what each scheduler tells is: its jobs, its state, its queues and its workers.",
+        over_time(f"time() - {oldest}", "{{scheduler}}"),
         unit="s",
         width=8,
     )

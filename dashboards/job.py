@@ -11,6 +11,7 @@ from dashboards.infinity import Ask, duration
 from dashboards.panels import (
     at_end,
     bars,
+    coarse,
     graph,
     in_unit,
     line_over_bars,
@@ -189,7 +190,7 @@ def response_time() -> timeseries.Panel:
     )
     for ref, colour in zip("BCDE", ("super-light-blue", "light-blue", "blue", "dark-blue"), strict=True):
         panel.override_by_query(ref, properties({"color": {"mode": "fixed", "fixedColor": colour}}))
-    return panel.fill_opacity(0).override_by_name("mean", properties({"custom.lineWidth": 2}))
+    return coarse(panel).fill_opacity(0).override_by_name("mean", properties({"custom.lineWidth": 2}))
 
 
 def response_time_in_range() -> stats.Panel:
@@ -323,7 +324,7 @@ def _last(what: str) -> str:
 
 
 def _waiting(title: str, description: str, histogram: str) -> timeseries.Panel:
-    return graph(
+    panel = graph(
         title,
         f"{description} Mean and the second and fourth of the chosen percentiles.",
         over_time(mean(histogram, JOBS), "mean"),
@@ -334,6 +335,7 @@ def _waiting(title: str, description: str, histogram: str) -> timeseries.Panel:
         colours={"mean": "text"},
         no_value="nothing was observed",
     )
+    return coarse(panel)
 
 
 MOMENTS = {

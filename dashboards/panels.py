@@ -75,7 +75,10 @@ class _Panel(Protocol):
 STEP = "1m"
 """The finest step of a graph, so that a rate spans several scrapes and a bar can be seen."""
 
-AXES = {"short": 1, "percentunit": 0.1, "s": 0.01, "suffix:/s": 0.1}
+BARS = 100
+"""In how many steps bars divide the time range."""
+
+AXES = {"short": 1, "percentunit": 0.1, "s": 0.01, "suffix:/s": 0.001}
 """To where the axis of a unit goes at least: zeros alone are drawn on one that goes up to 100."""
 
 P = TypeVar("P", bound=_Panel)
@@ -173,6 +176,11 @@ def graph(
     return _coloured(panel, colours or {})
 
 
+def coarse(panel: timeseries.Panel) -> timeseries.Panel:
+    """The graph in as few steps as bars have, joined over gaps: for what is measured only when a run ends."""
+    return panel.max_data_points(BARS).span_nulls(True)
+
+
 def bars(
     title: str,
     description: str,
@@ -197,7 +205,7 @@ def bars(
         stacked=True,
         no_value=no_value,
     )
-    return _as_bars(panel)
+    return _as_bars(panel).decimals(0)
 
 
 def line_over_bars(
@@ -218,7 +226,7 @@ def line_over_bars(
         description,
         counts.ref_id("A"),
         line.ref_id("B"),
-        unit="short",
+        unit="locale",
         width=width,
         height=height,
         no_value=no_value,
@@ -230,10 +238,10 @@ def line_over_bars(
         "custom.drawStyle": "line",
         "custom.fillOpacity": 0,
         "custom.lineWidth": 2,
-        "custom.axisSoftMax": AXES.get(unit, 0),
+        **({"max": 1} if unit == "percentunit" else {}),
     }
-    bars_colour = {"color": {"mode": "fixed", "fixedColor": colour}, "decimals": 0}
-    _as_bars(panel).override_by_query("A", properties(bars_colour))
+    of_bars = {"color": {"mode": "fixed", "fixedColor": colour}, "decimals": 0, "custom.axisSoftMax": 1}
+    _as_bars(panel).override_by_query("A", properties(of_bars))
     return panel.override_by_query("B", properties(own_axis))
 
 
@@ -284,7 +292,7 @@ def heatmap(
     buckets = query.format(PromQueryFormat.HEATMAP).legend_format("{{le}}")
     return (
         furnished(heatmaps.Panel(), title, description, [buckets], unit, width, height, no_value)
-        .max_data_points(100)
+        .max_data_points(BARS)
         .interval(STEP)
         .color(colours)
         .cell_gap(1)
@@ -363,10 +371,9 @@ def _as_bars(panel: timeseries.Panel) -> timeseries.Panel:
         panel.draw_style(common.GraphDrawStyle.BARS)
         .fill_opacity(70)
         .line_width(0)
-        .decimals(0)
         .bar_width_factor(0.9)
         .bar_alignment(common.BarAlignment.BEFORE)
-        .max_data_points(100)
+        .max_data_points(BARS)
     )
 
 

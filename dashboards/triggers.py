@@ -8,7 +8,7 @@ from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards.house import jobs, page, row, schedulers
-from dashboards.panels import STATES, at_end, bars, graph, heatmap, over_time, stat, timeline
+from dashboards.panels import STATES, at_end, bars, coarse, graph, heatmap, over_time, stat, timeline
 from dashboards.promql import (
     BY_JOB,
     CONDITIONS,
@@ -160,13 +160,14 @@ def delays() -> timeseries.Panel:
     buckets = metric("run_start_delay_seconds_bucket", JOBS)
     late = f"histogram_quantile(0.95, sum by ({BY_JOB}, le) (rate({buckets}[$__rate_interval])))"
     ever = f"histogram_quantile(0.95, sum by ({BY_JOB}, le) (rate({buckets}[$__range] @ end())))"
-    return graph(
+    panel = graph(
         "Latest jobs",
         "The ten jobs that started latest in this time range: what 95 % of their runs stay below.",
         over_time(f"{late} and on ({BY_JOB}) topk(10, {ever} >= 0)", "{{job_name}}"),
         unit="s",
         no_value="nothing was observed",
     )
+    return coarse(panel)
 
 
 def schedule() -> tables.Panel:
