@@ -222,6 +222,7 @@ def test_alerts_tell_of_what_is_wrong_at_the_days_end_and_of_nothing_that_is_wel
         ("TaskscopeTriggerBlocked", "compact"),
         ("TaskscopeSchedulerDown", "mailbox"),
         ("TaskscopeJobSkippedByOverlap", "export_orders"),
+        ("TaskscopeDown", ""),
         ("TaskscopeWatchdog", ""),
     } <= told
     assert {job for _, job in told} & {"sync_stock", "totals", "weekly_digest", "old_feed"} == set()

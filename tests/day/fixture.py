@@ -11,7 +11,8 @@ import pytest
 from day.alerts import FIRINGS, notification
 from day.prometheus import DayPrometheus
 from day.replica import Replica
-from day.script import HOUR, LENGTH, MINUTE, Play, mailbox, reports, shop, sibling
+from day.script import HOUR, LENGTH, MINUTE, Play, mailbox, reports, shop, sibling, workers
+from services.process import free_port
 from taskscope.bridges.fake import Clock
 from taskscope.settings import JobRule, Settings
 
@@ -49,11 +50,12 @@ class Day:
         self.prometheus.remember(self._pages())
         self.api = self.replica.serve()
         self._notify()
-        self.prometheus.follow(self.api.removeprefix("http://"), self.replica.name)
+        dead = f"127.0.0.1:{free_port()}"
+        self.prometheus.follow({self.replica.name: self.api.removeprefix("http://"), self.sibling.name: dead})
 
     def go_on(self) -> None:
         """Let time pass until now."""
-        self.play.go_on(time.time())
+        self._pass(time.time())
         self.replica.carry()
 
     def close(self) -> None:
@@ -74,7 +76,7 @@ class Day:
         born = self.end - _BORN
         sibling(self.play, self.sibling.schedulers["shop"], born)
         for at in self._scrapes():
-            self.play.go_on(at)
+            self._pass(at)
             yield self.replica.page()
             if at > born:
                 yield self.sibling.page() if at < self.end - _DIED else self.sibling.no_page()
@@ -93,6 +95,11 @@ class Day:
                 self.replica.carry()  # which writes what was told
                 time.sleep(0.01)
             answer.result().close()
+
+    def _pass(self, until: float) -> None:
+        self.play.go_on(until)
+        for worker in workers(until, self.begin):
+            self.replica.pipeline.emit(worker)
 
     def _scrapes(self) -> Iterator[float]:
         at = self.begin

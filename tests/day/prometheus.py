@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,14 @@ class DayPrometheus(Prometheus):
         assert done.returncode == 0, done.stderr.decode()[-2000:]
         file.unlink()
 
-    def follow(self, target: str, instance: str) -> None:
-        """Start, and scrape `target` as the `instance` that it was in the past."""
+    def follow(self, targets: Mapping[str, str]) -> None:
+        """Start, and scrape these: addresses by the `instance` that they were in the past."""
         scrape = {
             "job_name": "taskscope",
-            "static_configs": [{"targets": [target]}],
-            "relabel_configs": [{"target_label": "instance", "replacement": instance}],
+            "static_configs": [
+                {"targets": [address], "labels": {"instance": instance}}
+                for instance, address in targets.items()
+            ],
         }
         often = {
             "scrape_interval": _SCRAPE,

@@ -10,7 +10,7 @@ from random import Random
 from typing import TypeAlias
 
 from taskscope.bridges.fake import Clock, FakeJob, FakeScheduler
-from taskscope.events import Fact, Trigger, TriggerState
+from taskscope.events import Fact, Trigger, TriggerState, WorkerState
 
 Part: TypeAlias = Iterator[float]
 Tell: TypeAlias = Callable[[Fact], None]
@@ -80,6 +80,24 @@ def mailbox(play: Play, scheduler: FakeScheduler) -> None:
     gone = now + LENGTH - 40 * MINUTE
     play.add(_steady(scheduler.job("poll_mailbox"), now + 5, every=2 * MINUTE, takes=(3, 9), until=gone))
     play.add(_gone(scheduler, gone))
+
+
+def workers(at: float, begin: float) -> list[WorkerState]:
+    """Two workers of the shop, as a broker tells of them; the second is gone for the day's last hour."""
+    gone = begin + LENGTH - HOUR
+    return [
+        WorkerState(
+            scheduler="shop",
+            worker=f"mailer-{number}",
+            at=at,
+            up=number == 1 or at < gone,
+            active=number % 2,
+            memory_bytes=100_000_000 * number,
+            threads=4,
+            cpu_seconds=0.05 * (at - begin),
+        )
+        for number in (1, 2)
+    ]
 
 
 def _steady(
@@ -243,7 +261,8 @@ def _endless(job: FakeJob, begin: float, last: float) -> Part:
         _next(job, due, 2 * HOUR)
         run = job.start()
         if due >= last:
-            job.define(triggers=(_triggered(job.name, "EXECUTING", due + 2 * HOUR),))
+            executing = _triggered(job.name, "EXECUTING", due + DAY)
+            job.define(next_run=due + DAY, interval=DAY, triggers=(executing,))
             return
         yield due + 10 * MINUTE
         run.end()
