@@ -35,9 +35,12 @@ FILTERS = {**SPAN, "status": "${status:csv}", "q": "$q"}
 MOST = "500"
 """Rows of the table: who wants more asks a narrower question."""
 
-SCHEDULER_FIELD, JOB_FIELD, RUN_FIELD = (f"${{__data.fields.{name}}}" for name in ("Scheduler", "Job", "Run"))
-JOB_PAGE = link_to("job", scheduler=SCHEDULER_FIELD, job_name=JOB_FIELD)
-RUN_PAGE = link_to("run", run_id=RUN_FIELD) + "&${api:queryparam}"
+JOB_PAGE = link_to(
+    "job",
+    scheduler="${__data.fields.Scheduler:percentencode}",
+    job_name="${__data.fields.Job:percentencode}",
+)
+RUN_PAGE = link_to("run", run_id="${__data.fields.Run}") + "&${api:queryparam}"
 
 
 def dashboard() -> Dashboard:

@@ -18,7 +18,12 @@ QUERIES = [query for name, page in PAGES.items() for query in asked(name, page)]
 METRIC_QUERIES = [query for query in QUERIES if query.promql]
 API_QUERIES = [query for query in QUERIES if query.infinity]
 LABEL_QUERIES = [query for query in QUERIES if "label_values" in query.query]
-TABLES = [(name, panel) for name, page in PAGES.items() for panel in panels(page) if panel["type"] == "table"]
+TABLES = [
+    (name, panel)
+    for name, page in PAGES.items()
+    for panel in panels(page)
+    if panel["type"] == "table" or "__data.fields" in json.dumps(panel)
+]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("day")]
 
@@ -175,8 +180,13 @@ def test_a_tables_columns_are_there(day, choices, name, table):
 
 def linked_fields(panel):
     """The fields of a row from which links take values."""
-    named = re.findall(r"\$\{__data\.fields(?:\.(\w+)|\[\\\"([^\]]+)\\\"\])", json.dumps(panel))
-    return {plain or quoted for plain, quoted in named}
+    return set(re.findall(r"\$\{__data\.fields\.(\w+)[:}]", json.dumps(panel)))
+
+
+def test_links_name_fields_in_the_one_way_that_is_checked():
+    texts = json.dumps(PAGES)
+    assert texts.count("__data.fields") == len(re.findall(r"\$\{__data\.fields\.\w+[:}]", texts))
+    assert "__field.labels" not in texts
 
 
 def test_every_panel_that_may_be_empty_is_there():
