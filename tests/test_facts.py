@@ -109,3 +109,8 @@ def test_an_error_and_details_become_the_detail_of_the_row():
 
     assert row.exception == "ValueError"
     assert row.detail == Detail(message="no", stack="tb", data='{"k":"1"}', details='{"a":1}')
+
+
+def test_a_run_without_an_anchor_is_marked_so_that_the_store_finds_its_id_again():
+    assert row_of(fact(anchor=None), ID).facts & Bit.UNANCHORED
+    assert not row_of(fact(anchor=NOW), ID).facts & Bit.UNANCHORED

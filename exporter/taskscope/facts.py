@@ -123,6 +123,8 @@ def row_of(fact: Fact, run_id: bytes) -> Row:
     elif bit == Bit.STARTED and started is None:
         started = fact.at
     facts = bit | Bit.NAMED if fact.job else bit
+    if fact.anchor is None:
+        facts |= Bit.UNANCHORED
     if due:
         facts |= Bit.HAS_DUE
     if enqueued:
