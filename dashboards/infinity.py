@@ -132,7 +132,7 @@ def api_tiles(
         .graph_mode(common.BigValueGraphMode.NONE)
         .color_mode(common.BigValueColorMode.VALUE)
         .wide_layout(False)
-        .text(build.VizTextDisplayOptions().title_size(14).value_size(26))
+        .text(build.VizTextDisplayOptions().title_size(14).value_size(22))
         .text_mode(
             common.BigValueTextMode.VALUE_AND_NAME if len(columns) > 1 else common.BigValueTextMode.VALUE
         )

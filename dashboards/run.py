@@ -9,7 +9,17 @@ from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models.dashboard import FieldColorModeId
 
 from dashboards.house import API, api, page, row
-from dashboards.infinity import Ask, amount, api_table, api_tiles, duration, in_order, moment, typed, word
+from dashboards.infinity import (
+    Ask,
+    amount,
+    api_table,
+    api_tiles,
+    duration,
+    in_order,
+    moment,
+    typed,
+    word,
+)
 from dashboards.panels import furnished
 from dashboards.runs import JOB_PAGE, STATUS
 
@@ -22,7 +32,7 @@ def dashboard() -> Dashboard:
         "run",
         "Run",
         "One run in full. Its id comes with a link: from the page Runs, from an exemplar, from a message.",
-        row("", summary()),
+        row("", which(), outcome()),
         row("", times(), spent()),
         row("", failure()),
         row("", stack_trace(), details()),
@@ -34,22 +44,30 @@ def dashboard() -> Dashboard:
     )
 
 
-def summary() -> stats.Panel:
-    """What one wants to know first."""
+def which() -> stats.Panel:
+    """What ran."""
     columns = [
         word("Job", "task", link=JOB_PAGE, no_value="choose a run on the page Runs"),
         word("Scheduler", "scheduler"),
+    ]
+    return api_tiles("Run", "What ran.", Ask(RUN, "", *columns), columns, width=10)
+
+
+def outcome() -> stats.Panel:
+    """How it went."""
+    columns = [
         word("Status", "status", texts=STATUS),
         word("Reason", "reason", no_value="none"),
         duration("Duration", "duration", no_value="not known"),
+        word("Slow", "slow", texts={"true": ("slow", "orange"), "false": ("no", "")}, no_value="no limit"),
         amount("Attempt", "attempt", "none"),
     ]
     return api_tiles(
-        "Run",
-        "What ran and how it went. Attempt 0 is the first.",
+        "Outcome",
+        "How it went. It is slow when it took longer than `slow_after` of the settings; attempt 0 is the first.",
         Ask(RUN, "", *columns),
         columns,
-        width=24,
+        width=14,
     )
 
 
