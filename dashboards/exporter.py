@@ -240,8 +240,9 @@ def series() -> timeseries.Panel:
     """How many series are exported."""
     return graph(
         "Series of run metrics",
-        "Series that each instance exports, which the setting `series_budget` (50 000 unless set) bounds.",
+        "Series that each instance exports, and how many it may: the setting `series_budget`.",
         over_time(_each("series"), "{{instance}}"),
+        over_time(_each("series_budget"), "budget of {{instance}}"),
         unit="short",
         width=8,
     )

@@ -200,6 +200,7 @@ CATALOG: tuple[Metric, ...] = (
     ),
     _counter("retention_deleted_total", "Runs removed from the history by retention.", born=_AT_ONCE),
     _gauge("series", "Series of run metrics that are exported.", born=_AT_ONCE),
+    _gauge("series_budget", "Series of run metrics that may be exported: the setting `series_budget`."),
     _counter(
         "series_limited_total",
         "Updates that got no series of their own because a budget was used up, by metric.",

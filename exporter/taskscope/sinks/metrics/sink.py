@@ -206,6 +206,7 @@ class Metrics:
             for labels in family.metric.born:
                 family.put(labels, *(0.0 for _ in family.form.endings))
         self.set("build_info", 1, _version(), platform.python_version())
+        self.set("series_budget", self._settings.series_budget)
         limits = {"process_memory_limit_bytes": memory_limit(), "process_cpu_limit_cores": cpu_limit()}
         for name, limit in limits.items():
             if limit is not None:
