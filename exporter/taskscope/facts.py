@@ -122,9 +122,7 @@ def row_of(fact: Fact, run_id: bytes) -> Row:
         enqueued = fact.at
     elif bit == Bit.STARTED and started is None:
         started = fact.at
-    facts = bit | Bit.NAMED if fact.job else bit
-    if fact.anchor is None:
-        facts |= Bit.UNANCHORED
+    facts = (bit | Bit.NAMED if fact.job else bit) | (Bit.UNANCHORED if fact.anchor is None else 0)
     if due:
         facts |= Bit.HAS_DUE
     if enqueued:
