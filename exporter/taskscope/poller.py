@@ -38,8 +38,9 @@ class Poller:
         self._thread.start()
 
     def wake(self) -> None:
-        """Ask soon: something changed. Never blocks."""
-        self._wake.set()
+        """Ask soon: something changed. Never blocks, and costs little when said again and again."""
+        if not self._wake.is_set():
+            self._wake.set()
 
     def stop(self, timeout: float = 5.0) -> None:
         """Ask no more; waits for an open question until `timeout`."""

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
+from apscheduler.events import EVENT_ALL_JOBS_REMOVED, EVENT_JOB_REMOVED
+
 from taskscope.bridges._apscheduler_child import Likeness, Report, RunTimes, carrying, in_child
 from taskscope.bridges._apscheduler_jobs import Gap
 from taskscope.bridges._apscheduler_starts import Starts
@@ -97,13 +99,14 @@ class Watch:
         self._away[number] = submission
         return number
 
-    def forget(self, job_store: str | None, job_id: str | None = None) -> None:
-        """Remember nothing of this job, of all jobs of the store, or of all jobs."""
-        for memory in (self.previous, self.refused):
-            if job_store is not None and job_id is not None:
-                memory.pop((job_store, job_id), None)
-            else:
-                for key in [key for key in list(memory) if job_store in (None, key[0])]:
+    def note(self, event: Any) -> None:
+        """Remember nothing of jobs that the scheduler removed."""
+        if event.code == EVENT_JOB_REMOVED:
+            self.previous.pop((event.jobstore, event.job_id), None)
+            self.refused.pop((event.jobstore, event.job_id), None)
+        elif event.code == EVENT_ALL_JOBS_REMOVED:
+            for memory in (self.previous, self.refused):
+                for key in [key for key in list(memory) if event.alias in (None, key[0])]:
                     memory.pop(key, None)
 
     def stop(self) -> None:

@@ -93,19 +93,13 @@ class APSchedulerBridge(Bridge):
 
     def _happened(self, event: Any) -> None:
         """A listener of the scheduler; it runs on the program's threads and only takes note."""
-        from apscheduler import events
-
         watch = self._watch
         if watch is None:
             return
-        if event.code == events.EVENT_JOB_REMOVED:
-            watch.forget(event.jobstore, event.job_id)
-        elif event.code == events.EVENT_ALL_JOBS_REMOVED:
-            watch.forget(event.alias)
-        elif event.code in (events.EVENT_EXECUTOR_ADDED, events.EVENT_EXECUTOR_REMOVED):
+        watch.note(event)
+        if not hasattr(event, "job_id"):  # about the scheduler or its executors, which is rare
+            self._was_up = self._was_up or self._scheduler.running
             self._tap_executors()
-        elif event.code == events.EVENT_SCHEDULER_STARTED:
-            self._was_up = True
         self._changed()
 
     def _changed(self) -> None:
