@@ -38,13 +38,13 @@ class Inlet:
 
     def take(self, most: int, now: float) -> tuple[int, list[Event]]:
         """How many events were taken from the queue, at most `most`, and those of them that are admitted."""
-        count = min(len(self._queue), most)
+        count, admit = min(len(self._queue), most), self._admission.admit
         admitted = []
         for _ in range(count):
             told = self._queue.popleft()
             try:
                 event = made(told)
-                event = self._admission.admit(event, now) if event is not None else None
+                event = admit(event, now) if event is not None else None
             except BadEvent as error:
                 self.refuse(str(error))
             except Exception as error:  # noqa: BLE001 - isolation: an event that cannot be made hurts itself only

@@ -102,8 +102,8 @@ class Live:
         return job
 
     def _touch(self, key: JobKey) -> None:
-        for dirty in self._dirty.values():
-            dirty.add(key)
+        self._dirty["metrics"].add(key)
+        self._dirty["store"].add(key)
 
     def _fold_fact(self, fact: Fact) -> None:
         if not fact.job:

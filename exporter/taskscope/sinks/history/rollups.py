@@ -78,7 +78,7 @@ def fold_rollups(changes: Iterable[Change]) -> dict[Place, Rollup]:
     for change in changes:
         row, added = change.row, change.added
         if row.facts & _NAMED:
-            place = (1, anchor_ms(row.id) // 3_600_000, row.key)
+            place = (1, anchor_ms(row.id) // 3_600_000, (row.scheduler, row.job))
             delta = deltas.get(place)
             if delta is None:
                 delta = deltas[place] = Rollup()
