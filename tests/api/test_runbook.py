@@ -13,17 +13,22 @@ from taskscope.shipped import shipped
 
 
 class Page(HTMLParser):
-    """Its headings by id, and where its links lead."""
+    """Its headings by id, the other spellings of these ids, and where its links lead."""
 
     def __init__(self, body: bytes) -> None:
         super().__init__()
         self.tags, self.headings, self.links = set[str](), dict[str, str](), list[str]()
+        self.spellings = dict[str, str]()
         self._open = ""
         self.feed(body.decode())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         values = dict(attrs)
+        if tag == "a" and (spelled := values.get("id")):
+            assert spelled not in self.spellings, "an id is there once"
+            self.spellings[spelled] = self._open
+            return
         self._open = values.get("id") or self._open
         self.links += [value for name, value in attrs if name in ("href", "src") and value]
         if values.get("id"):
@@ -69,6 +74,14 @@ def test_the_link_of_every_alert_leads_to_its_heading(page):
     for rule in alerts:
         fragment = rule["annotations"]["runbook_url"].partition("/runbook#")[2]
         assert page.headings.get(fragment) == rule["alert"]
+
+
+def test_an_alert_can_be_led_to_by_its_own_spelling_too(page):
+    names = [heading for heading in page.headings.values() if heading.startswith("Taskscope")]
+
+    assert names
+    assert {name: page.spellings[name] for name in names} == {name: name.lower() for name in names}
+    assert not page.spellings.keys() & page.headings.keys()
 
 
 def test_its_links_lead_somewhere(page, client):
@@ -125,3 +138,4 @@ def test_the_text_of_the_runbook_is_never_taken_for_markup(client, monkeypatch, 
     page = Page(answer.body)
     assert "script" not in page.tags
     assert page.headings == {"a-b": "A <b>", "two-words-so": "Two words, so"}
+    assert page.spellings == {"A-b": "a-b", "Two-words-so": "two-words-so"}

@@ -21,7 +21,7 @@ _PAGE = """<!doctype html>
 <style>
 :root {{ color-scheme: light dark }}
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem }}
-:target {{ background: #fc06 }}
+:target, :has(> a:target) {{ background: #fc06 }}
 table {{ border-collapse: collapse }}
 th, td {{ text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8884 }}
 pre {{ overflow-x: auto; padding: .5rem .8rem; background: #8882 }}
@@ -41,7 +41,12 @@ async def runbook(call: Call) -> web.StreamResponse:
 
 def anchor(heading: str) -> str:
     """The id of a heading: in lower case, words joined by hyphens."""
-    return re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-")
+    return _spelled(heading).lower()
+
+
+def _spelled(heading: str) -> str:
+    """The same in the heading's own letters: a table of alerts can write nothing else into its links."""
+    return re.sub(r"[^\w\- ]", "", heading).strip().replace(" ", "-")
 
 
 @lru_cache(maxsize=1)  # anybody may ask for it, and it costs some 20 ms
@@ -56,13 +61,15 @@ def _page() -> bytes:
 def _rendered(text: str) -> tuple[str, str]:
     """The first heading, and the text as HTML."""
     from markdown_it import MarkdownIt  # whoever serves no runbook loads no parser
+    from markdown_it.token import Token
 
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(text)
-    headings = [
-        (token, content.content) for token, content in pairwise(tokens) if token.type == "heading_open"
-    ]
-    for token, heading in headings:
-        token.attrSet("id", anchor(heading))
+    headings = [(token, inside) for token, inside in pairwise(tokens) if token.type == "heading_open"]
+    for token, inside in headings:
+        token.attrSet("id", anchor(inside.content))
+        if (spelled := _spelled(inside.content)) != anchor(inside.content):
+            mark = Token("html_inline", "", 0, content=f'<a id="{spelled}"></a>')
+            inside.children = [mark, *(inside.children or ())]
     html = parser.renderer.render(tokens, parser.options, {})
-    return headings[0][1] if headings else "Runbook", str(html)
+    return headings[0][1].content if headings else "Runbook", str(html)
