@@ -8,6 +8,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from dashboards.house import jobs, page, row, schedulers
 from dashboards.panels import OUTCOMES, at_end, bars, coarse, graph, over_time, stat
 from dashboards.promql import (
+    BAD_ENDS,
     BY_JOB,
     ENDED,
     FAILED,
@@ -25,7 +26,7 @@ from dashboards.promql import (
     total,
     zero,
 )
-from dashboards.tables import BAD, ago, job_column, label, number, scheduler_column, table
+from dashboards.tables import BAD, ago, job_column, label, number, of_job, scheduler_column, table
 
 TOP = 10
 
@@ -171,11 +172,12 @@ def errors() -> tables.Panel:
     """What failed how often."""
     return table(
         "Errors",
-        "Each error of each job and how often it happened in this time range, the most frequent first.",
-        label("exception", "Error"),
+        "Each error of each job and how often it happened in this time range, the most frequent first. A click on it "
+        "shows the runs that it happened to, one on their number all that failed or got lost.",
+        label("exception", "Error", link=of_job("runs", q="${__data.fields.Error:percentencode}")),
         job_column(),
         scheduler_column(),
-        number("Times", f"{errors_total(JOBS)} > 0", width=90),
+        number("Times", f"{errors_total(JOBS)} > 0", width=90, link=of_job("runs", status=BAD_ENDS)),
         sort="Times",
         descending=True,
         width=11,

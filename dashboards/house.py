@@ -1,7 +1,7 @@
 """The house style of a page: its variables, links and annotations, and how its rows are laid out."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from grafana_foundation_sdk.builders import dashboard as sdk
@@ -46,6 +46,7 @@ def page(
     description: str,
     *rows: Row,
     variables: Sequence[Builder[VariableModel]],
+    asks_api: bool = False,
     refresh: str = "30s",
     since: str = "now-6h",
     alerts: str | None = 'scheduler=~"$scheduler|", job_name=~"$job_name|"',
@@ -54,8 +55,10 @@ def page(
     """A page: `Taskscope / title` under the uid `taskscope-name`, with the alerts as annotations.
 
     `alerts` are label matchers that choose which alerts are drawn, at first those about what is chosen and those
-    about taskscope itself, None for a page without graphs; `annotations` are drawn besides.
+    about taskscope itself, None for a page without graphs; `annotations` are drawn besides. Where the API is not
+    asked its variable is hidden, so that a choice lives on from page to page.
     """
+    source = api() if asks_api else api().hide(VariableHide.HIDE_VARIABLE)
     built = (
         sdk.Dashboard(f"Taskscope / {title}")
         .uid(f"taskscope-{name}")
@@ -66,7 +69,7 @@ def page(
         .refresh(refresh)
         .time(since, "now")
         .timezone("browser")
-        .variables([data_source(), *variables])
+        .variables([data_source(), source, *variables])
         .annotations([*([] if alerts is None else alert_marks(alerts)), *annotations])
         .links([_other_pages()])
     )
@@ -76,16 +79,14 @@ def page(
     return built
 
 
-def link_to(name: str, **variables: str) -> str:
-    """The address of another page for the same time range and data source."""
-    chosen = "".join(f"&var-{variable}={value}" for variable, value in variables.items())
-    return f"/d/taskscope-{name}?${{datasource:queryparam}}&${{__url_time_range}}{chosen}"
+def link_to(name: str, **variables: str | Sequence[str]) -> str:
+    """The address of another page for the same time range and data sources."""
+    return f"/d/taskscope-{name}?${{datasource:queryparam}}&${{api:queryparam}}&${{__url_time_range}}{_set(variables)}"
 
 
-def same_on(name: str, **variables: str) -> str:
+def same_on(name: str, **variables: str | Sequence[str]) -> str:
     """The address of another page for the same time range and everything that is chosen, and these variables."""
-    more = "".join(f"&var-{variable}={value}" for variable, value in variables.items())
-    return f"/d/taskscope-{name}?${{__url_time_range}}&${{__all_variables}}{more}"
+    return f"/d/taskscope-{name}?${{__url_time_range}}&${{__all_variables}}{_set(variables)}"
 
 
 def data_source() -> sdk.DatasourceVariable:
@@ -170,6 +171,9 @@ def _marks(name: str, colour: str, expr: str) -> sdk.AnnotationQuery:
     )
 
 
+RUNBOOK_PAGE = "http://localhost:9750/runbook#${__data.fields.Alert:percentencode}"
+"""What to do about the alert that a column `Alert` names, as taskscope itself serves it."""
+
 ALERT_FIRES = 'alertname=~"Taskscope.+", alertname!="TaskscopeWatchdog", alertstate="firing"'
 
 
@@ -190,6 +194,12 @@ def _other_pages() -> sdk.DashboardLink:
         .include_vars(True)
         .keep_time(True)
     )
+
+
+def _set(variables: Mapping[str, str | Sequence[str]]) -> str:
+    """The end of an address, which sets these variables to one value or to several."""
+    several = ((name, [given] if isinstance(given, str) else given) for name, given in variables.items())
+    return "".join(f"&var-{name}={value}" for name, values in several for value in values)
 
 
 def _lay(page: sdk.Dashboard, row: Row, top: int) -> int:

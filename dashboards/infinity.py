@@ -203,9 +203,10 @@ def typed(name: str, label: str) -> sdk.TextBoxVariable:
     return sdk.TextBoxVariable(name).label(label).default_value("").current(VariableOption(text="", value=""))
 
 
-def told_alerts() -> sdk.AnnotationQuery:
+def told_alerts(**filters: str) -> sdk.AnnotationQuery:
     """A line where an alert began that Alertmanager told taskscope of; not drawn until it is asked for.
 
+    `filters` are parameters of the API that choose among the alerts, of which all are drawn without them.
     Prometheus marks the same alerts, as long as it remembers: these say what they were about, and live longer. They
     have no end: Grafana 12 draws none of them where some have one and others not yet.
     """
@@ -215,7 +216,7 @@ def told_alerts() -> sdk.AnnotationQuery:
         word("text", "description"),
         word("tags", "severity"),
     ]
-    question = Ask("/api/monitoring/alerts", "data", *columns, limit="200", **SPAN).ref("Told")
+    question = Ask("/api/monitoring/alerts", "data", *columns, limit="200", **SPAN, **filters).ref("Told")
     return (
         sdk.AnnotationQuery()
         .name("Alerts as told")

@@ -6,8 +6,8 @@ from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.builders.dashboard import CustomVariable, Dashboard
 
-from dashboards.house import API, api, choice, jobs, page, row, same_on, schedulers
-from dashboards.infinity import Ask, duration
+from dashboards.house import API, choice, jobs, page, row, same_on, schedulers
+from dashboards.infinity import Ask, duration, told_alerts
 from dashboards.panels import (
     at_end,
     bars,
@@ -23,10 +23,14 @@ from dashboards.panels import (
     timeline,
 )
 from dashboards.promql import (
+    BAD_ENDS,
+    BLOCKED,
     CONDITIONS,
     ENDED,
     FAILED,
+    FAILING,
     JOBS,
+    PAUSED,
     RAN,
     condition,
     counted,
@@ -61,7 +65,9 @@ def dashboard() -> Dashboard:
         row("Runs", runs(), runs_in_range()),
         row("Failures", failures(), failures_in_range()),
         row("Starting in time", start_delay(), queue_wait(), skipped()),
-        variables=[api(), schedulers(many=False), jobs(many=False), *percentiles()],
+        variables=[schedulers(many=False), jobs(many=False), *percentiles()],
+        asks_api=True,
+        annotations=[told_alerts(scheduler="${scheduler}", job="${job_name}")],
     )
 
 
@@ -77,13 +83,15 @@ def condition_now() -> stats.Panel:
     """How the job is."""
     return stat(
         "State",
-        "Failing: its latest run failed or got lost. Overdue: it was due longer ago than its grace and did not start.",
+        "Failing: its latest run failed or got lost. Overdue: it was due longer ago than its grace and did not start. "
+        "Blocked, trigger error: a trigger of it is in state BLOCKED or ERROR.",
         at_end(f"max({condition(JOBS)})"),
         unit="short",
-        levels={1: "yellow", 2: "orange", 4: "red"},
+        levels={PAUSED: "yellow", BLOCKED: "orange", FAILING: "red"},
         texts={value: (text, "") for value, (text, _) in CONDITIONS.items()},
         size=22,
         no_value="unknown",
+        link=same_on("triggers"),
     )
 
 
@@ -95,7 +103,7 @@ def in_a_row() -> stats.Panel:
         at_end(f"max({failures_in_a_row(JOBS)})"),
         unit="short",
         levels={1: "red"},
-        link=same_on("runs", status="failed"),
+        link=same_on("runs", status=BAD_ENDS),
     )
 
 
@@ -123,6 +131,7 @@ def running_now() -> stats.Panel:
         "Runs that have started and not ended.",
         at_end(f"sum({state('runs_in_progress', JOBS)})"),
         unit="short",
+        link=same_on("runs", status="started"),
     )
 
 
@@ -268,7 +277,7 @@ def failures() -> timeseries.Panel:
         colour="red",
         width=19,
     )
-    return linked(panel, "Show failed runs", same_on("runs", status="failed"))
+    return linked(panel, "Show failed runs", same_on("runs", status=BAD_ENDS))
 
 
 def failures_in_range() -> stats.Panel:

@@ -4,9 +4,8 @@ from grafana_foundation_sdk.builders import stat as stats
 from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.builders.dashboard import Dashboard
-from grafana_foundation_sdk.models.dashboard import VariableHide
 
-from dashboards.house import ALERT_FIRES, api, jobs, page, row, same_on, schedulers
+from dashboards.house import ALERT_FIRES, RUNBOOK_PAGE, jobs, page, row, same_on, schedulers
 from dashboards.infinity import told_alerts
 from dashboards.panels import (
     OUTCOMES,
@@ -21,6 +20,7 @@ from dashboards.panels import (
     stat,
 )
 from dashboards.promql import (
+    BAD_ENDS,
     BY_JOB,
     CONDITIONS,
     ENDED,
@@ -40,7 +40,20 @@ from dashboards.promql import (
     total,
     zero,
 )
-from dashboards.tables import BAD, ago, job_column, label, next_run_column, number, scheduler_column, table
+from dashboards.queues import load, queues, waiting, workers, workers_by_state
+from dashboards.tables import (
+    BAD,
+    YES,
+    ago,
+    job_column,
+    label,
+    next_run_column,
+    number,
+    of_job,
+    of_scheduler,
+    scheduler_column,
+    table,
+)
 
 ALERTS = f'{ALERT_FIRES}, scheduler=~"$scheduler|", job_name=~"$job_name|"'
 """Chooses the alerts about what is chosen, and those about taskscope itself."""
@@ -57,7 +70,8 @@ def dashboard() -> Dashboard:
         row("", outcomes(), in_this_range(), alerts()),
         row("", skipped(), running_now(), triggers()),
         row("", next_runs(), every_scheduler()),
-        variables=[schedulers(), jobs(), api().hide(VariableHide.HIDE_VARIABLE)],
+        row("Queues and workers", queues(), workers(), waiting(), workers_by_state(), load()),
+        variables=[schedulers(), jobs()],
         annotations=[told_alerts()],
     )
 
@@ -127,6 +141,7 @@ def alerts_firing() -> stats.Panel:
         unit="short",
         levels={1: "red"},
         no_value="no rules",
+        link=same_on("runs"),
     )
 
 
@@ -137,6 +152,7 @@ def running() -> stats.Panel:
         "Runs that have started and not ended.",
         at_end(f"sum({state('runs_in_progress', JOBS)})"),
         unit="short",
+        link=same_on("runs", status="started"),
     )
 
 
@@ -158,10 +174,11 @@ def every_job() -> tables.Panel:
     """All jobs, those with a problem first."""
     return table(
         "Jobs, the worst first",
-        "Every job and how it is; a click on its name shows more. Runs and failures are those of this time range.",
+        "Every job and how it is; a click on its name shows more, one on its state its triggers, one on its failures "
+        "the runs that failed. Running since: its oldest run in progress. Runs and failures are of this time range.",
         job_column(),
         scheduler_column(),
-        number("State", condition(JOBS), texts=CONDITIONS, width=140),
+        number("State", condition(JOBS), texts=CONDITIONS, width=140, link=of_job("triggers")),
         number(
             "Failures in a row",
             failures_in_a_row(JOBS),
@@ -171,13 +188,14 @@ def every_job() -> tables.Panel:
         ago("Last run", state("job_last_run_timestamp_seconds", JOBS)),
         ago("Last success", state("job_last_success_timestamp_seconds", JOBS)),
         next_run_column(JOBS),
-        number("Running", state("runs_in_progress", JOBS), width=70),
+        ago("Running since", state("run_oldest_in_progress_timestamp_seconds", JOBS), never="-", width=120),
         number("Runs", total("runs_total", JOBS, RAN, by=BY_JOB), width=70),
         number(
             "Failed",
             total("runs_total", JOBS, FAILED, by=BY_JOB),
             width=80,
             levels=BAD,
+            link=of_job("runs", status=BAD_ENDS),
         ),
         sort="State",
         descending=True,
@@ -192,7 +210,7 @@ def outcomes() -> timeseries.Panel:
         "Runs that ended, in each bar by status; skipped ones were due and did not happen.",
         over_time(counted("runs_total", JOBS, by="status"), "{{status}}"),
         colours=OUTCOMES,
-        width=8,
+        width=7,
     )
 
 
@@ -200,16 +218,22 @@ def alerts() -> tables.Panel:
     """The alerts that fire."""
     by = "alertname, severity, scheduler, job_name"
     since = f"max by ({by}) (ALERTS_FOR_STATE and ignoring (alertstate) ALERTS{{{ALERTS}}})"
+    severity = " or ".join(
+        f'{rank} + 0 * max by ({by}) (ALERTS{{{ALERTS}, severity="{name}"}})' for rank, name in RANKS.items()
+    )
     return table(
         "Firing alerts",
-        "Alerts that fire, and since when their condition holds.",
-        label("alertname", "Alert"),
-        label("severity", "Severity", width=95, texts=SEVERITIES),
+        "Alerts that fire, the worst first, and since when their condition holds. A click on a name shows what to do.",
+        label("alertname", "Alert", link=RUNBOOK_PAGE),
+        number(
+            "Severity", severity, width=95, texts={rank: SEVERITIES[name] for rank, name in RANKS.items()}
+        ),
         job_column(width=120),
-        scheduler_column(hidden=True),
-        ago("Since", since, width=130),
+        scheduler_column(width=95),
+        ago("Since", since, width=120),
         sort="Severity",
-        width=12,
+        descending=True,
+        width=13,
         no_value="no firing alert is known",
     )
 
@@ -286,11 +310,14 @@ def every_scheduler() -> tables.Panel:
             width=70,
         ),
         number("Running", f"sum by (scheduler) ({state('runs_in_progress', SCHEDULERS)})", width=70),
-        number("Bad triggers", f"{abnormal} or 0 * {known}", width=115, levels=BAD),
+        number(
+            "Bad triggers", f"{abnormal} or 0 * {known}", width=115, levels=BAD, link=of_scheduler("triggers")
+        ),
         ago("Last read", known),
         sort="Scheduler",
         width=15,
     )
 
 
-YES = {"1": ("Yes", "green"), "0": ("No", "red")}
+RANKS = {"3": "critical", "2": "warning", "1": "info"}
+"""Severities by a number that sorts them."""

@@ -10,7 +10,9 @@ BY_ERROR = "scheduler, job_name, exception"
 
 RAN = 'status!="skipped"'
 ENDED = 'status=~"success|failed|unknown"'
-FAILED = 'status=~"failed|unknown"'
+BAD_ENDS = ("failed", "unknown")
+"""The statuses of runs that failed or got lost."""
+FAILED = f'status=~"{"|".join(BAD_ENDS)}"'
 
 GRACE_SECONDS = 300
 """How late a job may be before it is overdue, unless the settings say so; the alerts take the same."""
@@ -94,22 +96,43 @@ def overdue(*matchers: str) -> str:
     return f"({due} > bool 0) * (time() - {due} > bool {allowed})"
 
 
+def abnormal(trigger_state: str, *matchers: str) -> str:
+    """For each job with a trigger in this state 1; nothing for the others."""
+    since = state("trigger_abnormal_since_timestamp_seconds", f'state="{trigger_state}"', *matchers)
+    return f"({since} > bool 0)"
+
+
 def condition(*matchers: str) -> str:
-    """For each job how it is: the sum of 1 paused, 2 overdue, 4 failing; the greater the worse."""
-    paused = state("job_paused", *matchers)
-    return f"{paused} + 2 * ({overdue(*matchers)} or 0 * {paused}) + 4 * {failing(*matchers)}"
+    """For each job how it is: the sum of the `TROUBLES` that it has; the greater the worse."""
+    none = f"0 * {state('job_paused', *matchers)}"
+    found = {
+        PAUSED: state("job_paused", *matchers),
+        BLOCKED: abnormal("BLOCKED", *matchers),
+        OVERDUE: overdue(*matchers),
+        FAILING: failing(*matchers),
+        BROKEN: abnormal("ERROR", *matchers),
+    }
+    return " + ".join(f"{weight} * ({expr} or {none})" for weight, expr in found.items())
 
 
-CONDITIONS = {
-    "0": ("OK", "green"),
-    "1": ("Paused", "yellow"),
-    "2": ("Overdue", "orange"),
-    "3": ("Overdue, paused", "orange"),
-    "4": ("Failing", "red"),
-    "5": ("Failing, paused", "red"),
-    "6": ("Failing, overdue", "red"),
-    "7": ("Failing, overdue, paused", "red"),
+PAUSED, BLOCKED, OVERDUE, FAILING, BROKEN = 1, 2, 4, 8, 16
+"""What can be the matter with a job, by its weight in `condition`; BROKEN is a trigger in ERROR."""
+TROUBLES = {
+    BROKEN: ("trigger error", "red"),
+    FAILING: ("failing", "red"),
+    OVERDUE: ("overdue", "orange"),
+    BLOCKED: ("blocked", "orange"),
+    PAUSED: ("paused", "yellow"),
 }
+"""Their names and colours, the worst first."""
+
+
+def _named(weights: int) -> tuple[str, str]:
+    has = [trouble for weight, trouble in TROUBLES.items() if weights & weight]
+    return (", ".join(name for name, _ in has).capitalize(), has[0][1]) if has else ("OK", "green")
+
+
+CONDITIONS = {str(weights): _named(weights) for weights in range(2 * BROKEN)}
 """What `condition` means, and its colours."""
 
 

@@ -8,7 +8,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard, FieldColor
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models.dashboard import FieldColorModeId
 
-from dashboards.house import API, api, page, row
+from dashboards.house import API, page, row
 from dashboards.infinity import (
     Ask,
     amount,
@@ -37,7 +37,8 @@ def dashboard() -> Dashboard:
         row("", failure()),
         row("", stack_trace(), details()),
         row("", place()),
-        variables=[api(), typed("run_id", "Run")],
+        variables=[typed("run_id", "Run")],
+        asks_api=True,
         since="now-24h",
         refresh="10s",
         alerts=None,

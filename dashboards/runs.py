@@ -4,7 +4,7 @@ from grafana_foundation_sdk.builders import stat as stats
 from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.builders.dashboard import CustomVariable, Dashboard
 
-from dashboards.house import api, link_to, page, row
+from dashboards.house import RUNBOOK_PAGE, link_to, page, row
 from dashboards.infinity import (
     SPAN,
     Ask,
@@ -21,6 +21,7 @@ from dashboards.infinity import (
     word,
 )
 from dashboards.panels import OUTCOMES, SEVERITIES, Levels, Texts
+from dashboards.tables import of_job
 
 STATUS: Texts = {status: (status, colour) for status, colour in OUTCOMES.items()} | {
     "started": ("started", "light-blue"),
@@ -31,16 +32,12 @@ FAILING: Levels = {0: "text", 0.05: "orange", 0.1: "red"}
 """The colours of a share of failed runs."""
 RUNS = chosen("/api/task/", task="job_name", scheduler="scheduler", slow="slow")
 STATS = chosen("/api/task/stats", task="job_name", scheduler="scheduler")
-FILTERS = {**SPAN, "status": "${status:csv}", "q": "$q"}
+FILTERS = {**SPAN, "status": "${status:csv}", "q": "$q", "entity": "$entity"}
 MOST = "500"
 """Rows of the table: who wants more asks a narrower question."""
 
-JOB_PAGE = link_to(
-    "job",
-    scheduler="${__data.fields.Scheduler:percentencode}",
-    job_name="${__data.fields.Job:percentencode}",
-)
-RUN_PAGE = link_to("run", run_id="${__data.fields.Run}") + "&${api:queryparam}"
+JOB_PAGE = of_job("job")
+RUN_PAGE = link_to("run", run_id="${__data.fields.Run}")
 
 
 def dashboard() -> Dashboard:
@@ -54,13 +51,14 @@ def dashboard() -> Dashboard:
         row("", by_job()),
         row("", alerts()),
         variables=[
-            api(),
             answers("scheduler", "Scheduler", "scheduler", "/api/job/?limit=1000", "data", "scheduler"),
             answers("job_name", "Job", "task", chosen("/api/task/unique-tasks", scheduler="scheduler")),
             choices("status", "Status", {status: status for status in STATUS}),
             slow(),
             typed("q", "Text"),
+            typed("entity", "Entity"),
         ],
+        asks_api=True,
         refresh="10s",
         alerts=None,
     )
@@ -106,19 +104,19 @@ def numbers() -> stats.Panel:
 def history() -> tables.Panel:
     """The runs, newest first."""
     columns = [
-        moment("Due", "due_at", width=160),
+        moment("Due", "due_at", width=155),
         word("Job", "task", link=JOB_PAGE),
-        word("Scheduler", "scheduler", width=100),
-        word("Status", "status", texts=STATUS, link=RUN_PAGE, width=80),
-        word("Reason", "reason", width=90),
-        duration("Duration", "duration", width=85),
-        flag("Slow", "slow", texts={"true": ("slow", "orange"), "false": (" ", "")}, link=RUN_PAGE, width=60),
-        word("Exception", "exception"),
+        word("Scheduler", "scheduler", width=85),
+        word("Status", "status", texts=STATUS, link=RUN_PAGE, width=75),
+        word("Reason", "reason", width=75),
+        duration("Duration", "duration", width=80),
+        flag("Slow", "slow", texts={"true": ("slow", "orange"), "false": (" ", "")}, link=RUN_PAGE, width=55),
+        word("Exception", "exception", width=110),
         word("Message", "message"),
-        duration("Delay", "start_delay", width=75),
-        duration("Waited", "queue_wait", width=75),
+        word("Entity", "entity", width=85),
+        duration("Delay", "start_delay", width=70),
         amount("Attempt", "attempt", "none", width=75),
-        word("Run", "id", link=RUN_PAGE, width=315),
+        word("Run", "id", link=RUN_PAGE, width=60),
     ]
     return api_table(
         "Runs",
@@ -167,13 +165,14 @@ def alerts() -> tables.Panel:
         moment("Until", "recovered_at", width=160, no_value="now"),
         duration("For", "duration", width=90),
         word("Severity", "severity", texts=SEVERITIES, width=90),
-        word("Alert", "name", width=250),
+        word("Alert", "name", width=250, link=RUNBOOK_PAGE),
         word("About", "object"),
         word("Summary", "summary"),
     ]
     return api_table(
         "Alerts",
-        "Alerts of all jobs that were active in this time, as Alertmanager told them to taskscope's webhook.",
+        "Alerts of all jobs that were active in this time, as Alertmanager told them to taskscope's webhook. A click "
+        "on a name shows what to do.",
         Ask("/api/monitoring/alerts", "data", *columns, limit="100", **SPAN),
         columns,
         no_value="no alert was told",

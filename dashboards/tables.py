@@ -15,6 +15,8 @@ from dashboards.promql import state
 
 BAD: Levels = {0: "text", 1: "red"}
 """Colours of what should be 0."""
+YES: Texts = {"1": ("Yes", "green"), "0": ("No", "red")}
+"""What 1 and 0 mean where 1 is well."""
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,9 +85,17 @@ def scheduler_column(**more: Any) -> Column:
 
 def job_column(**more: Any) -> Column:
     """The column `Job`, which leads to the page of the job; needs a column `Scheduler` beside it."""
-    fields = {"scheduler": "Scheduler", "job_name": "Job"}
-    chosen = {name: f"${{__data.fields.{title}:percentencode}}" for name, title in fields.items()}
-    return label("job_name", "Job", link=link_to("job", **chosen), **more)
+    return label("job_name", "Job", link=of_job("job"), **more)
+
+
+def of_job(page: str, **variables: str | Sequence[str]) -> str:
+    """The address of another page for the job of a row, by its columns `Job` and `Scheduler`."""
+    return of_scheduler(page, job_name="${__data.fields.Job:percentencode}", **variables)
+
+
+def of_scheduler(page: str, **variables: str | Sequence[str]) -> str:
+    """The address of another page for the scheduler of a row, by its column `Scheduler`."""
+    return link_to(page, scheduler="${__data.fields.Scheduler:percentencode}", **variables)
 
 
 def table(

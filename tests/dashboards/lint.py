@@ -22,6 +22,8 @@ SILENT = frozenset({"text", "alertlist", "dashlist", "news"})
 UNITLESS = SILENT | {"logs", "state-timeline", "nodeGraph", "traces"}
 """Panels that show no numbers."""
 UNITS = frozenset(value for value in vars(units).values() if isinstance(value, str))
+RUNBOOK = "http://localhost:9750/runbook#${__data.fields.Alert:percentencode}"
+"""Where a table of alerts leads; `taskscope assets` writes the user's address there."""
 _PLAIN = {"parser": "backend", "source": "url"}
 _PATH = re.compile(r"([\w-]+(\.[\w-]+)*)?")
 _HOUSE = {
@@ -81,10 +83,11 @@ def all_is_a_pattern(page: Page) -> Iterator[str]:
 
 
 def variables_are_there_and_used(page: Page) -> Iterator[str]:
-    """Every variable that is named exists, and every one that exists is named."""
+    """Every variable that is named exists, and every one in sight is named: a hidden one is handed on by the menu."""
     known = {variable["name"] for variable in variables(page)}
+    hidden = {variable["name"] for variable in variables(page) if variable.get("hide") == 2}
     named = _named(page)
-    yield from (f"${name} is used nowhere" for name in sorted(known - named))
+    yield from (f"${name} is used nowhere" for name in sorted(known - named - hidden))
     for query in asked("", page):
         strange = {name for name in _named(query.query) - known if not name.startswith("__")}
         yield from (f"{query.where} names ${name}, which is no variable" for name in sorted(strange))
@@ -225,9 +228,9 @@ RULES: tuple[Rule, ...] = (
 
 
 def lost_links(page: Page, pages: Mapping[str, Page]) -> Iterator[str]:
-    """Links lead to a page that exists, set variables that it has, and never leave Grafana."""
+    """Links lead to a page that exists and set variables that it has, or to an alert in the runbook."""
     known = {f"/d/{each['uid']}": {v["name"] for v in variables(each)} for each in pages.values()}
-    for url in sorted(_urls(page)):
+    for url in sorted({*_urls(page)} - {RUNBOOK}):
         parts = urlsplit(re.sub(r"\$\{(\w+):queryparam\}", r"var-\1=x", url))
         if parts.netloc or parts.path not in known:
             yield f"{url} leads to no page of ours"

@@ -166,3 +166,37 @@ def test_every_metric_and_label_of_a_page_is_exported(name: str) -> None:
         for part in parts(parsed(expression)):
             if isinstance(part, promql_parser.AggregateExpr) and part.modifier is not None:
                 assert set(part.modifier.labels) <= used, f"labels of {expression}"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_choice_of_data_sources_is_handed_on_by_every_link(name: str) -> None:
+    variables = {variable["name"] for variable in loaded(name)["templating"]["list"]}
+    links = re.findall(r'"(/d/taskscope-[^"]*)"', json.dumps(loaded(name)))
+
+    assert {"datasource", "api"} <= variables
+    for link in links:
+        every = "${__all_variables}" in link
+        assert every or {"${datasource:queryparam}", "${api:queryparam}"} <= set(
+            link.split("?")[1].split("&")
+        )
+
+
+def test_every_tile_above_the_overview_leads_to_a_page_that_says_more() -> None:
+    tiles = [panel for panel in loaded("overview")["panels"] if panel["gridPos"]["y"] == 0]
+
+    assert len(tiles) == 6
+    assert [tile["title"] for tile in tiles if not tile["fieldConfig"]["defaults"].get("links")] == []
+
+
+def test_the_worst_alerts_stand_first_and_lead_to_what_to_do() -> None:
+    table = next(panel for panel in loaded("overview")["panels"] if panel["title"] == "Firing alerts")
+    overrides = {
+        one["matcher"]["options"]: {each["id"]: each["value"] for each in one["properties"]}
+        for one in table["fieldConfig"]["overrides"]
+    }
+    texts = overrides["Severity"]["mappings"][0]["options"]
+
+    assert table["options"]["sortBy"] == [{"displayName": "Severity", "desc": True}]
+    assert [texts[rank]["text"] for rank in sorted(texts, reverse=True)] == ["critical", "warning", "info"]
+    assert overrides["Alert"]["links"][0]["url"].startswith("http://localhost:9750/runbook#")
+    assert overrides["Job"]["noValue"] == "-"

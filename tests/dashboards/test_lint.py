@@ -1,5 +1,6 @@
 """All pages and rules hold our lint, and every rule of the lint catches what it is for."""
 
+import re
 from copy import deepcopy
 
 import lint
@@ -8,7 +9,7 @@ import lint_rules
 import promql_parser
 import pytest
 from expressions import labels_named, selected
-from pages import dashboards, groups
+from pages import asked, dashboards, groups
 
 from taskscope.sinks.metrics.catalog import CATALOG
 
@@ -171,6 +172,18 @@ BAD_ALERTS = [
 ]
 
 
+def measured(rule):
+    """The metrics that a rule takes, also by records; how to choose among jobs and targets aside."""
+    names = {each.name for each in selected(promql_parser.parse(rule["expr"]))}
+    found = {name for name in names if name not in RECORDS}
+    for record in (RECORDS[name] for name in names & RECORDS.keys() - {rule.get("record")}):
+        found |= measured(record)
+    return found - BESIDE
+
+
+BESIDE = {"taskscope_job_info", "taskscope_build_info", "taskscope_reading_timestamp_seconds", ""}
+
+
 def ids(cases):
     return [f"{case[0].__name__}-{number}" for number, case in enumerate(cases)]
 
@@ -216,6 +229,13 @@ def test_groups_are_evaluated_often_enough():
 
 def test_every_alert_leads_to_a_page_with_its_variables():
     assert [wrong for alert in ALERTS for wrong in lint_rules.lost_dashboard(alert, PAGES)] == []
+
+
+@pytest.mark.parametrize("alert", [one for one in ALERTS if measured(one)], ids=lambda one: one["alert"])
+def test_the_page_to_which_an_alert_leads_shows_what_it_measures(alert):
+    page = PAGES[alert["annotations"]["dashboard_url"].partition("/d/taskscope-")[2].partition("?")[0]]
+    shown = {name for query in asked("", page) for name in re.findall(r"\w+", query.promql)}
+    assert measured(alert) & shown
 
 
 def test_every_alert_has_its_heading_in_the_runbook():

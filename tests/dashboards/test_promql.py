@@ -8,6 +8,12 @@ from typing import Any
 import pytest
 import yaml
 from dashboards.promql import (
+    BLOCKED,
+    BROKEN,
+    CONDITIONS,
+    FAILING,
+    OVERDUE,
+    PAUSED,
     condition,
     counted,
     errors_counted,
@@ -136,8 +142,27 @@ def test_a_job_that_is_not_due_is_never_overdue(find: Find) -> None:
 def test_a_paused_job_has_a_state_though_it_is_not_due(find: Find) -> None:
     paused = outcomes("50x99", "0x99") | series("job_paused", "1x99")
 
-    find(condition(), paused, "10m", 1, JOB)
-    find(condition(), paused | outcomes("50x99", "60x99"), "10m", 5, JOB)
+    find(condition(), paused, "10m", PAUSED, JOB)
+    find(condition(), paused | outcomes("50x99", "60x99"), "10m", FAILING + PAUSED, JOB)
+
+
+@pytest.mark.parametrize(("trigger_state", "trouble"), [("ERROR", BROKEN), ("BLOCKED", BLOCKED)])
+def test_a_job_with_a_trigger_that_cannot_fire_is_not_well_until_it_can(
+    find: Find, trigger_state: str, trouble: int
+) -> None:
+    never_ran = outcomes("0x99", "0x99") | series("job_paused", "0x99", "0x99")
+    stuck = series("trigger_abnormal_since_timestamp_seconds", "60x39 stale", more=f'state="{trigger_state}"')
+
+    find(condition(), never_ran | stuck, "5m", trouble, JOB)
+    find(condition(), never_ran | stuck, "15m", 0, JOB)
+
+
+def test_whatever_is_the_matter_with_a_job_is_said_the_worst_first() -> None:
+    assert CONDITIONS["0"] == ("OK", "green")
+    assert CONDITIONS[str(BROKEN)] == ("Trigger error", "red")
+    assert CONDITIONS[str(BLOCKED)] == ("Blocked", "orange")
+    assert CONDITIONS[str(PAUSED + OVERDUE + FAILING)] == ("Failing, overdue, paused", "red")
+    assert list(CONDITIONS) == [str(weights) for weights in range(len(CONDITIONS))]
 
 
 def test_the_first_failure_of_a_kind_counts_though_its_series_is_born_with_it(find: Find) -> None:

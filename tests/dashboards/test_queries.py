@@ -38,7 +38,6 @@ CHOICES = [
 
 EMPTY = {
     ("exporter", "Errors of sinks"): "there is no sink but ours",
-    ("exporter", "What is missing"): "nothing is missing",
     ("exporter", "CPU"): "the line of the limit: the control group of a test need not have one",
     ("exporter", "Memory"): "the line of the limit: the control group of a test need not have one",
 }

@@ -10,7 +10,7 @@ from random import Random
 from typing import TypeAlias
 
 from taskscope.bridges.fake import Clock, FakeJob, FakeScheduler
-from taskscope.events import Fact, Trigger, TriggerState, WorkerState
+from taskscope.events import Fact, QueueState, Trigger, TriggerState, WorkerState
 
 Part: TypeAlias = Iterator[float]
 Tell: TypeAlias = Callable[[Fact], None]
@@ -97,6 +97,23 @@ def workers(at: float, begin: float) -> list[WorkerState]:
             cpu_seconds=0.05 * (at - begin),
         )
         for number in (1, 2)
+    ]
+
+
+def queues(at: float, begin: float) -> list[QueueState]:
+    """A queue of the shop's broker, in which more and more waits since a worker is gone."""
+    late = max(0.0, at - begin - LENGTH + HOUR)
+    return [
+        QueueState(
+            scheduler="shop",
+            queue="outbox",
+            at=at,
+            ready=round(late / MINUTE),
+            in_flight=1,
+            scheduled=3,
+            oldest=at - late,
+            consumers=1 if late else 2,
+        )
     ]
 
 
