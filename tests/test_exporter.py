@@ -54,6 +54,17 @@ def history(tmp_path):
     return f"sqlite:///{tmp_path}/runs.db"
 
 
+@pytest.fixture
+def threads():
+    """The names of those threads of ours that did not exist before the test: other tests keep servers of their own."""
+    before = set(threading.enumerate())
+    return lambda: {
+        thread.name
+        for thread in threading.enumerate()
+        if thread not in before and thread.name.startswith("taskscope")
+    }
+
+
 @pytest.mark.parametrize("first", ["watch", "start"])
 def test_it_watches_before_and_after_the_scheduler_starts(scheduler, history, first):
     if first == "start":
@@ -104,7 +115,7 @@ def test_a_wrong_setting_is_refused_with_a_sentence():
         taskscope.Exporter(history=None, port="many")
 
 
-def test_under_asyncio_it_joins_the_running_loop(history):
+def test_under_asyncio_it_joins_the_running_loop(history, threads):
     async def scene():
         scheduler = AsyncIOScheduler(timezone="UTC")
         before = threading.active_count()
@@ -114,7 +125,7 @@ def test_under_asyncio_it_joins_the_running_loop(history):
             while count(exporter, "nightly") != 1:
                 await asyncio.sleep(0.02)
             page = await asyncio.to_thread(get, f"{exporter.url}/metrics")
-            assert "taskscope-http" not in {thread.name for thread in threading.enumerate()}
+            assert "taskscope-http" not in threads()
             scheduler.shutdown()
         return page, before
 
@@ -182,11 +193,11 @@ def test_a_taken_port_is_one_sentence_and_the_program_goes_on(scheduler, history
 @pytest.mark.parametrize(
     "history", ["sqlite:////proc/nowhere/runs.db", "postgresql://nobody@127.0.0.1:1/none"]
 )
-def test_with_strict_whatever_does_not_work_is_raised(scheduler, history):
+def test_with_strict_whatever_does_not_work_is_raised(scheduler, history, threads):
     with pytest.raises(taskscope.Unavailable):
         taskscope.Exporter(scheduler, history=history, port=None, strict=True).start()
 
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("taskscope")]
+    assert not threads()
 
 
 def test_a_second_process_warns_once_counts_what_it_drops_and_takes_over(history, caplog):
@@ -280,7 +291,7 @@ def test_a_child_that_was_forked_while_we_held_a_lock_does_not_hang(history):
         exporter.close()
 
 
-def test_under_asyncio_nothing_is_left_of_an_exporter_that_took_over(history):
+def test_under_asyncio_nothing_is_left_of_an_exporter_that_took_over(history, threads):
     async def scene():
         first = taskscope.watch(FakeScheduler(), history=history, port=0)
         port = int(first.url.rpartition(":")[2])
@@ -293,7 +304,7 @@ def test_under_asyncio_nothing_is_left_of_an_exporter_that_took_over(history):
 
     port = asyncio.run(asyncio.wait_for(scene(), 60))
 
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("taskscope")]
+    assert not threads()
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 

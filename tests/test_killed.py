@@ -95,7 +95,7 @@ def test_after_any_kill_every_committed_run_is_there_once_and_counters_never_fel
     begin = time.time()
     for _ in range(KILLS):
         recording.start()
-        time.sleep(random.uniform(0.05, 0.5))
+        time.sleep(random.uniform(0.05, 0.8))
         recording.kill()
     recording.start("idle")
     until(lambda: not in_progress(history), what="the end of every run that was in progress")
@@ -109,7 +109,7 @@ def test_after_any_kill_every_committed_run_is_there_once_and_counters_never_fel
         "a committed run is missing"
     )
     assert set(per_bit(committed).values()) == {1}, "a fact was reported twice"
-    assert statuses["unknown"] >= KILLS / 2, "runs that were in progress are lost"
+    assert statuses["unknown"] >= KILLS / 4, "runs that were in progress are lost"
     check_increase(prometheus, f"{int(time.time() - begin) + 60}s", statuses)
 
 
@@ -134,10 +134,13 @@ def counted(prometheus):
 
 
 def check_increase(prometheus, window, statuses):
-    """Prometheus saw no counter fall, and what it adds up is what happened (within its extrapolation)."""
+    """Prometheus saw no counter fall, and what it adds up is what happened.
+
+    At both ends it adds up to half the time between two scrapes, of which many find nobody.
+    """
     assert prometheus.query(f"max(resets(taskscope_runs_total[{window}])) > 0") == []
     for status, runs in statuses.items():
         selector = f'taskscope_runs_total{{status="{status}"}}'
         first = sum(float(row["values"][0][1]) for row in prometheus.query(f"{selector}[{window}]"))
         increase = prometheus.value(f"sum(increase({selector}[{window}]))")
-        assert runs - first == pytest.approx(increase, rel=0.05, abs=1)
+        assert runs - first == pytest.approx(increase, rel=0.15, abs=1)

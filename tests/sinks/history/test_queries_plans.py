@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 from past import BEGIN, Past
-from test_queries import history
+from test_queries_runs import history
 
 from taskscope.sinks.history import pages
 from taskscope.sinks.history.queries import Queries

@@ -10,7 +10,7 @@ from histories import batch, opened
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from past import BEGIN, DAY, HOUR, NAMES, Past, durations, percentile, rows, runs, statuses
-from test_queries import history
+from test_queries_runs import history
 
 from taskscope.errors import BadArgument
 from taskscope.settings import Retention as Rules
