@@ -238,13 +238,12 @@ def store_rows() -> timeseries.Panel:
 
 def series() -> timeseries.Panel:
     """How many series are exported."""
-    return graph(
+    return _limited(
         "Series of run metrics",
         "Series that each instance exports, and how many it may: the setting `series_budget`.",
         over_time(_each("series"), "{{instance}}"),
-        over_time(_each("series_budget"), "budget of {{instance}}"),
+        "series_budget",
         unit="short",
-        width=8,
     )
 
 
@@ -278,7 +277,7 @@ def reading_age() -> timeseries.Panel:
 def cpu() -> timeseries.Panel:
     """What the process uses of the CPU."""
     used = f"max by (instance) (rate(process_cpu_seconds_total{{{TARGETS}}}[$__rate_interval]))"
-    return _process(
+    return _limited(
         "CPU",
         "Cores used by the process that taskscope runs in, and its limit where it has one.",
         over_time(used, "{{instance}}"),
@@ -289,7 +288,7 @@ def cpu() -> timeseries.Panel:
 
 def memory() -> timeseries.Panel:
     """What the process uses of the memory."""
-    return _process(
+    return _limited(
         "Memory",
         "Resident memory of the process that taskscope runs in, and its limit where it has one.",
         over_time(f"max by (instance) (process_resident_memory_bytes{{{TARGETS}}})", "{{instance}}"),
@@ -310,10 +309,10 @@ def garbage() -> timeseries.Panel:
     )
 
 
-def _process(
+def _limited(
     title: str, description: str, used: prom.Dataquery, limit: str, *, unit: str
 ) -> timeseries.Panel:
-    most = over_time(f"max by (instance) ({metric(limit, TARGETS)})", "limit of {{instance}}")
+    most = over_time(_each(limit), "limit of {{instance}}")
     dashed = {
         "color": {"mode": "fixed", "fixedColor": "red"},
         "custom.fillOpacity": 0,

@@ -228,9 +228,9 @@ def alerts() -> tables.Panel:
         number(
             "Severity", severity, width=95, texts={rank: SEVERITIES[name] for rank, name in RANKS.items()}
         ),
-        job_column(width=120),
-        scheduler_column(width=95),
-        ago("Since", since, width=120),
+        job_column(width=112),
+        scheduler_column(width=85),
+        ago("Since", since, width=115),
         sort="Severity",
         descending=True,
         width=13,

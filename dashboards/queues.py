@@ -21,14 +21,14 @@ def queues() -> tables.Panel:
         "waits longest, and how many consume it.",
         label("queue", "Queue"),
         scheduler_column(width=90),
-        number("Ready", ready, width=65),
-        number("In flight", in_flight, width=75),
-        number("Later", scheduled, width=60),
+        number("Ready", ready, width=80),
+        number("In flight", in_flight, width=70),
+        number("Later", scheduled, width=55),
         ago(
             "Oldest", state("queue_oldest_message_timestamp_seconds", SCHEDULERS, by=by), never="-", width=110
         ),
         number(
-            "Consumers", state("queue_consumers", SCHEDULERS, by=by), width=90, levels={0: "red", 1: "text"}
+            "Consumers", state("queue_consumers", SCHEDULERS, by=by), width=100, levels={0: "red", 1: "text"}
         ),
         sort="Ready",
         descending=True,
@@ -46,10 +46,10 @@ def workers() -> tables.Panel:
         "Each worker of the chosen schedulers: whether it answers, how many runs it executes, and what it uses.",
         label("worker", "Worker"),
         scheduler_column(width=90),
-        number("Answers", state("worker_up", SCHEDULERS, by=by), texts=YES, width=75),
-        number("Running", state("worker_active_runs", SCHEDULERS, by=by), width=70),
-        number("Memory", state("worker_resident_memory_bytes", SCHEDULERS, by=by), "bytes", width=85),
-        number("Threads", state("worker_threads", SCHEDULERS, by=by), width=70),
+        number("Answers", state("worker_up", SCHEDULERS, by=by), texts=YES, width=90),
+        number("Running", state("worker_active_runs", SCHEDULERS, by=by), width=68),
+        number("Memory", state("worker_resident_memory_bytes", SCHEDULERS, by=by), "bytes", width=80),
+        number("Threads", state("worker_threads", SCHEDULERS, by=by), width=75),
         sort="Answers",
         width=11,
         height=7,

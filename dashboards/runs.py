@@ -108,15 +108,15 @@ def history() -> tables.Panel:
         word("Job", "task", link=JOB_PAGE),
         word("Scheduler", "scheduler", width=85),
         word("Status", "status", texts=STATUS, link=RUN_PAGE, width=75),
-        word("Reason", "reason", width=75),
+        word("Reason", "reason", width=70),
         duration("Duration", "duration", width=80),
         flag("Slow", "slow", texts={"true": ("slow", "orange"), "false": (" ", "")}, link=RUN_PAGE, width=55),
-        word("Exception", "exception", width=110),
+        word("Exception", "exception", width=122),
         word("Message", "message"),
         word("Entity", "entity", width=85),
         duration("Delay", "start_delay", width=70),
         amount("Attempt", "attempt", "none", width=75),
-        word("Run", "id", link=RUN_PAGE, width=60),
+        word("Run", "id", link=RUN_PAGE, width=55),
     ]
     return api_table(
         "Runs",

@@ -1,5 +1,6 @@
 """One taskscope whose time goes only when told to: the real pipeline, store, metrics and API around fake schedulers."""
 
+import time
 from collections.abc import Sequence
 
 from taskscope.api.backend import Backend, Component, Writer
@@ -36,8 +37,10 @@ class Replica:
     def page(self) -> bytes:
         """What a scrape finds now: samples with the labels and the time that Prometheus gives them."""
         self.carry()
+        begun = time.perf_counter()
         lines = b"".join(self.metrics.render().blocks).splitlines()
-        return self._samples([b"up 1", *(line for line in lines if not line.startswith(b"#"))])
+        took = b"scrape_duration_seconds %.6f" % (time.perf_counter() - begun)
+        return self._samples([b"up 1", took, *(line for line in lines if not line.startswith(b"#"))])
 
     def no_page(self) -> bytes:
         """What a scrape finds when this process is dead."""
