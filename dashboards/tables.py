@@ -119,7 +119,7 @@ def table(
         description,
         queries,
         named,
-        transformations=[transformation("merge"), _organised(named)],
+        transformations=[transformation("merge"), *_grouped(named), _organised(named)],
         sort=sort,
         descending=descending,
         width=width,
@@ -162,21 +162,39 @@ def transformation(name: str, options: Mapping[str, Any] | None = None) -> model
 def _named(columns: Sequence[Column]) -> list[Column]:
     """The columns with the names that Grafana gives to the values of their queries."""
     refs = iter("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-    alone = sum(bool(column.expr) for column in columns) == 1
     return [
-        msgspec.structs.replace(column, field="Value" if alone else f"Value #{next(refs)}")
+        msgspec.structs.replace(column, field=f"Value #{next(refs)}" if _several(columns) else "Value")
         if column.expr
         else column
         for column in columns
     ]
 
 
+def _grouped(columns: Sequence[Column]) -> list[model.DataTransformerConfig]:
+    """Where several queries find no row, what is merged has numbers and no labels: this drops it.
+
+    Without it Grafana draws the head of a table without a word. Rows stay as they are: each is a group.
+    """
+    fields: dict[str, Any] = {
+        column.field: {"operation": "aggregate", "aggregations": ["lastNotNull"]}
+        if column.expr
+        else {"operation": "groupby", "aggregations": []}
+        for column in columns
+    }
+    return [transformation("groupBy", {"fields": fields})] if _several(columns) else []
+
+
 def _organised(columns: Sequence[Column]) -> model.DataTransformerConfig:
+    names = [f"{c.field} (lastNotNull)" if c.expr and _several(columns) else c.field for c in columns]
     return transformation(
         "organize",
         {
-            "includeByName": {column.field: True for column in columns},
-            "indexByName": {column.field: place for place, column in enumerate(columns)},
-            "renameByName": {column.field: column.title for column in columns},
+            "includeByName": dict.fromkeys(names, True),
+            "indexByName": {name: place for place, name in enumerate(names)},
+            "renameByName": {name: c.title for name, c in zip(names, columns, strict=True)},
         },
     )
+
+
+def _several(columns: Sequence[Column]) -> bool:
+    return sum(bool(column.expr) for column in columns) > 1

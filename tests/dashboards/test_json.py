@@ -200,3 +200,13 @@ def test_the_worst_alerts_stand_first_and_lead_to_what_to_do() -> None:
     assert [texts[rank]["text"] for rank in sorted(texts, reverse=True)] == ["critical", "warning", "info"]
     assert overrides["Alert"]["links"][0]["url"].startswith("http://localhost:9750/runbook#")
     assert overrides["Job"]["noValue"] == "-"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_table_that_several_queries_fill_has_words_for_no_rows(name: str) -> None:
+    tables = [panel for panel in loaded(name)["panels"] if panel["type"] == "table"]
+
+    for table in tables:
+        steps = [step["id"] for step in table["transformations"]]
+        several = sum("expr" in target for target in table["targets"]) > 1
+        assert not several or steps == ["merge", "groupBy", "organize"], table["title"]

@@ -166,8 +166,14 @@ def test_a_tables_columns_are_there(day, choices, name, table):
             fields |= {label for one in series for label in one["metric"]}
             fields |= {"Value", f"Value #{query.query['refId']}"}
     for transformation in table.get("transformations", []):
+        options = transformation["options"]
+        if transformation["id"] == "groupBy":
+            assert options["fields"].keys() <= fields
+            fields = {
+                " ".join([name, *(f"({calculation})" for calculation in does["aggregations"])])
+                for name, does in options["fields"].items()
+            }
         if transformation["id"] == "organize":
-            options = transformation["options"]
             assert set(options.get("includeByName", {})) <= fields
             fields = {options.get("renameByName", {}).get(field, field) for field in fields}
 
