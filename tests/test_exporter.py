@@ -110,6 +110,18 @@ def test_a_wrong_argument_is_refused_with_a_sentence(arguments, names, sentence)
         taskscope.Exporter(*arguments, names=names, history=None, port=None)
 
 
+def test_schedulers_are_named_by_hand_or_after_the_service():
+    one, other = FakeScheduler(), FakeScheduler()
+
+    def named(*schedulers, **given):
+        exporter = taskscope.Exporter(*schedulers, history=None, port=None, **given)
+        return [poller.name for poller in exporter._pollers]
+
+    assert named(one, other) == ["fake", "fake-2"]
+    assert named(one, other, service="billing") == ["billing", "billing-2"]
+    assert named(one, other, service="billing", names=["invoices", "imports"]) == ["invoices", "imports"]
+
+
 def test_a_wrong_setting_is_refused_with_a_sentence():
     with pytest.raises(taskscope.BadArgument, match="port"):
         taskscope.Exporter(history=None, port="many")

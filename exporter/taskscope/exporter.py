@@ -5,7 +5,8 @@ import atexit
 import logging
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any, Self, cast
 from weakref import WeakMethod
 
@@ -40,9 +41,12 @@ class Exporter:
     """Watches schedulers and serves what it saw.
 
     `schedulers` are the objects to watch (each recognised by its class), `names` their names in the same order
-    (default: the kind of scheduler). Everything else is a setting (`taskscope.Settings`), given here, in
-    `taskscope.yaml` or as `TASKSCOPE_…`. Raises `BadArgument` for a wrong argument; with `strict=True` also whatever
-    keeps it from working fully. Otherwise the program goes on, and `degraded` says what is missing.
+    (default: the setting `service`, else the kind of scheduler). Everything calls them by these names, so each program
+    needs its own: what one Prometheus finds under one name, rules and pages take for replicas of one scheduler.
+
+    Everything else is a setting (`taskscope.Settings`), given here, in `taskscope.yaml` or as `TASKSCOPE_…`. Raises
+    `BadArgument` for a wrong argument; with `strict=True` also whatever keeps it from working fully. Otherwise the
+    program goes on, and `degraded` says what is missing.
     """
 
     def __init__(
@@ -72,7 +76,7 @@ class Exporter:
         )
         self.url: str | None = None
         """Where it serves; None before the start, after the end, and without a port."""
-        self._bridges = _named(schedulers, names)
+        self._bridges = _named(schedulers, names, self.settings.service)
         self._pollers = [
             Poller(bridge, name, self.pipeline.emit, self.settings.poll_interval)
             for name, bridge in self._bridges.items()
@@ -281,24 +285,24 @@ def _upkeep(store: Store, metrics: Metrics, settings: Settings) -> "list[Upkeep]
     return [Upkeep(cast("SqlStore", store), metrics, settings.retention.interval)]
 
 
-def _named(schedulers: Sequence[Any], names: Sequence[str]) -> dict[str, Bridge]:
-    """A bridge for each scheduler, by its name. Raises `BadArgument`."""
+def _named(schedulers: Sequence[Any], names: Sequence[str], service: str) -> dict[str, Bridge]:
+    """A bridge for each scheduler, by its name: as given, else after the service. Raises `BadArgument`."""
     if names and len(names) != len(schedulers):
         raise BadArgument(f"{len(schedulers)} schedulers and {len(names)} names: give each its name, or none")
     named: dict[str, Bridge] = {}
     for number, scheduler in enumerate(schedulers):
         kind = bridges.find(scheduler)
-        name = names[number] if names else _unused(kind.system, named)
+        name = names[number] if names else _unused(service or kind.system, named)
         if name in named:
             raise BadArgument(f"two schedulers are called {name!r}: give each a name of its own")
         named[name] = kind(scheduler, name)
     return named
 
 
-def _unused(system: str, named: dict[str, Bridge]) -> str:
-    """`apscheduler`, `apscheduler-2`, …"""
-    number = sum(bridge.system == system for bridge in named.values()) + 1
-    return system if number == 1 else f"{system}-{number}"
+def _unused(name: str, named: Collection[str]) -> str:
+    """`billing`, `billing-2`, …"""
+    numbered = (f"{name}-{number}" for number in count(2))
+    return name if name not in named else next(other for other in numbered if other not in named)
 
 
 def _component(poller: Poller, settings: Settings) -> Component:

@@ -106,7 +106,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Everything that can be set."""
 
     service: Annotated[
-        str, Meta(description="The application; names the history file. Default: the program.")
+        str,
+        Meta(
+            description="The application; names its history file (default: the program) and its scheduler (default: "
+            "the kind of scheduler). Give each program its own."
+        ),
     ] = ""
     history: Annotated[
         str | None,
