@@ -60,9 +60,11 @@ def test_everything_that_is_shipped_is_written(folder: Path) -> None:
     pages = {path.name for path in shipped("dashboards/json").glob("*.json")}
     rules = {path.name for path in shipped("alerts").glob("*.yml")}
     templates = {path.name for path in shipped("alerts/alertmanager/templates").iterdir()}
+    units = {path.name for path in shipped("examples/systemd").iterdir()}
     assert pages
     assert rules
     assert templates
+    assert units
     assert set(texts) == {
         *(f"grafana/dashboards/{name}" for name in pages),
         "grafana/provisioning/datasources/taskscope.yaml",
@@ -71,6 +73,7 @@ def test_everything_that_is_shipped_is_written(folder: Path) -> None:
         "prometheus/prometheus.yml",
         "alertmanager/alertmanager.yml",
         *(f"alertmanager/templates/{name}" for name in templates),
+        *(f"systemd/{name}" for name in units),
     }
 
 
@@ -257,6 +260,18 @@ def test_a_file_that_differs_is_refused_in_a_sentence_and_nothing_is_written(
     after = written(folder, "--force")
     assert after.pop("prometheus/prometheus.yml.before") == "# mine\n"
     assert after == before
+
+
+@pytest.mark.parametrize("urls", [URLS, ELSEWHERE], ids=["default", "elsewhere"])
+@pytest.mark.parametrize("name", ["prometheus", "alertmanager"])
+def test_links_in_messages_lead_to_the_servers_that_people_reach(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str, urls: dict[str, str]
+) -> None:
+    texts = written(folder, *options(**urls))
+
+    flag = f"--web.external-url={urls[name]}"
+    assert flag in texts[f"systemd/taskscope-{name}.service"].split()
+    assert flag in capsys.readouterr().out.split(), "it says so to whoever starts them otherwise"
 
 
 def test_it_says_what_it_wrote_and_what_to_do_next(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -219,11 +219,21 @@ def test_beside_the_demo_prometheus_finds_that_a_job_always_fails_and_taskscope_
         if alert["labels"].get("job_name") == "broken"
     ]
     assert alert["annotations"]["runbook_url"].startswith(f"{stack.url}/runbook#")
+    assert alert["generatorURL"].startswith(f"{prometheus}/graph?")
     assert soon(
         lambda: "broken" in [row["job_name"] for row in asked(f"{stack.url}/api/monitoring/alerts")["data"]]
     )
     targets = asked(f"{prometheus}/api/v1/targets")["data"]["activeTargets"]
     assert [(target["scrapeUrl"], target["health"]) for target in targets] == [(f"{stack.url}/metrics", "up")]
+
+
+@ONE_BY_ONE
+def test_links_of_prometheus_and_alertmanager_lead_to_where_they_listen(stack: Demo):
+    urls = stack.stack()
+
+    commands = [Path(f"/proc/{process}/cmdline").read_text().split("\0") for process in stack.programs()]
+    links = [word for words in commands for word in words if word.startswith("--web.external-url=")]
+    assert sorted(links) == sorted(f"--web.external-url={url}" for url in urls)
 
 
 @ONE_BY_ONE

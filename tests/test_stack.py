@@ -362,7 +362,9 @@ def test_a_unit_starts_its_program_with_words_that_it_knows(path: Path) -> None:
         assert command.endswith("/taskscope")
         commands.commands[words[0]].make_context(words[0], words[1:])
     else:
-        assert unknown_flags(path.stem.removeprefix("taskscope-"), words) == set()
+        name = path.stem.removeprefix("taskscope-")
+        assert unknown_flags(name, words) == set()
+        assert f"--web.external-url={URLS[name]}" in words, "links in messages lead to it"
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)

@@ -85,6 +85,7 @@ def test_what_is_shipped_beside_the_code_is_inside_and_no_more(wheel: Path) -> N
         "alerts/alertmanager/**/*",
         "dashboards/json/*.json",
         "dashboards/provisioning/*",
+        "examples/systemd/*",
     )
     wanted = {path for place in places for path in ROOT.glob(place) if path.is_file()}
     assert len(wanted) > len(places)

@@ -23,6 +23,7 @@ _PLACES = (  # what is shipped, and where it goes
     ("dashboards/json", "*.json", "grafana/dashboards"),
     ("alerts", "*.yml", "prometheus/rules"),
     ("alerts/alertmanager", "**/*.*", "alertmanager"),
+    ("examples/systemd", "*.service", "systemd"),
 )
 
 
@@ -114,12 +115,14 @@ def write(folder: Path, texts: Mapping[str, str], force: bool) -> Iterator[tuple
         yield "kept" if now[path] == text.encode() else "wrote", path
 
 
-def next_steps(folder: Path, with_kubernetes: bool) -> Iterator[str]:
+def next_steps(folder: Path, where: Addresses, with_kubernetes: bool) -> Iterator[str]:
     """What is left to do by hand, a line each."""
     yield f"Next, in {folder}:"
     yield "  Prometheus    start it with prometheus/prometheus.yml and --enable-feature=exemplar-storage,"
     yield "                or take rule_files, scrape_configs and alerting from there into yours"
+    yield f"                and, so that links in messages lead to it, --web.external-url={where.prometheus}"
     yield "  Alertmanager  fill in the receivers of alertmanager/alertmanager.yml and start it with that file"
+    yield f"                and, so that messages lead to it, --web.external-url={where.alertmanager}"
     yield "  Grafana       install the plug-in yesoreyeram-infinity-datasource, link the two taskscope.yaml of"
     yield "                grafana/provisioning into the folders of /etc/grafana/provisioning, restart it"
     if with_kubernetes:

@@ -153,7 +153,7 @@ def assets(folder: Path, token_file: str | None, kubernetes: bool, force: bool, 
         texts |= shipped.kubernetes(texts, where)
     for done, path in shipped.write(folder, texts, force):
         show.print_line(console, f"{done}  {folder / path}")
-    for line in shipped.next_steps(folder, kubernetes):
+    for line in shipped.next_steps(folder, where, kubernetes):
         show.print_line(console, line)
 
 

@@ -77,8 +77,8 @@ def _command(what: str, path: str, url: str) -> list[str]:
         "prometheus": ["--enable-feature=exemplar-storage"],
         "alertmanager": ["--cluster.listen-address="],
     }
-    listen = f"--web.listen-address={url.removeprefix('http://')}"
-    return [path, f"--config.file={what}.yml", storage[what], listen, "--log.level=warn", *more[what]]
+    web = [f"--web.listen-address={url.removeprefix('http://')}", f"--web.external-url={url}"]
+    return [path, f"--config.file={what}.yml", storage[what], *web, "--log.level=warn", *more[what]]
 
 
 @contextmanager
