@@ -76,6 +76,15 @@ def test_the_link_of_every_alert_leads_to_its_heading(page):
         assert page.headings.get(fragment) == rule["alert"]
 
 
+def test_the_list_at_its_top_leads_to_every_alert(page):
+    top = shipped("docs/runbook.md").read_text().partition("\n## ")[0]
+
+    listed = re.findall(r"\[(\w+)\]\(#(\w+)\)", top)
+
+    assert [f"taskscope{name.lower()}" for name, _ in listed] == [link for _, link in listed]
+    assert sorted(link for _, link in listed) == sorted(list(page.headings)[1:])
+
+
 def test_an_alert_can_be_led_to_by_its_own_spelling_too(page):
     names = [heading for heading in page.headings.values() if heading.startswith("Taskscope")]
 
