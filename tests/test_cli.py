@@ -69,6 +69,10 @@ def test_the_version_can_be_asked(capsys: pytest.CaptureFixture[str]):
         (["config", "--config", "nowhere.yaml"], "nowhere.yaml"),
         (["demo", "--port", "70000"], "--port"),
         (["serve", "--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["assets", "/dev/null/assets"], "/dev/null/assets/"),
+        (["assets", "n" * 300], "name another folder"),
+        (["assets", "here", "--grafana-url", "http://graphs.example:70000"], "1 to 65535"),
+        (["assets", "here", "--prometheus-url", "http://[::1]:0"], "1 to 65535"),
     ],
     ids=" ".join,
 )
@@ -147,7 +151,7 @@ def test_check_looks_at_what_the_program_is_given(
     assert run(["check", "--service", "billing"]) == 0
     assert f"{tmp_path}/home/billing.db can be written" in capsys.readouterr().out
     assert run(["check", "--history", f"{tmp_path}/home/billing.db"]) == 0
-    assert "It holds 1 runs" in capsys.readouterr().out
+    assert "It holds 1 run and" in capsys.readouterr().out
     assert run(["check", "--history", f"{tmp_path}/home/billing.db/x.db"]) == 1
     assert "billing.db/x.db cannot be created" in capsys.readouterr().out
 
@@ -190,7 +194,10 @@ def test_check_knows_a_taskscope_that_serves_there(
 
 def test_check_says_that_settings_are_wrong_and_stops(capsys: pytest.CaptureFixture[str]):
     Path("taskscope.yaml").write_text("prot: 9750\n")
-    assert list(wrong(capsys)) == ["settings"]
+    found = wrong(capsys)
+    assert list(found) == ["settings"]
+    assert found["settings"].startswith("taskscope.yaml: prot"), "files and keys keep their case"
+    assert found["settings"].endswith("did you mean `port`?")
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,52 @@ def test_a_service_names_its_history(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert [row["job"] for row in lines(capsys.readouterr().out)] == ["invoices"]
 
 
+@pytest.fixture
+def oncall() -> None:
+    """The only history that there is."""
+    scheduler = FakeScheduler()
+    with Exporter(scheduler, service="oncall", port=None, strict=True):
+        scheduler.job("page").run()
+
+
+@pytest.mark.usefixtures("oncall")
+def test_the_only_history_is_read_unless_one_is_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    assert run(["runs"]) == 0
+    assert [row["job"] for row in lines(capsys.readouterr().out)] == ["page"]
+    for command in (["runs"], ["history", "info"], ["history", "export"], ["history", "prune"]):
+        assert refused([*command, "--service", "nosuch"], capsys)
+    assert refused(["runs", "--history", f"{tmp_path}/home/nosuch.db"], capsys)
+    Path("taskscope.yaml").write_text("service: nosuch")
+    assert refused(["runs"], capsys)
+    Path("taskscope.yaml").unlink()
+    monkeypatch.setenv("TASKSCOPE_SERVICE", "nosuch")
+    assert refused(["show", "019a6c1e-9f40-8c5d-b3a1-5f0e8d2c4b7a"], capsys)
+
+
+def refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> bool:
+    """Does it end with 2 and the one sentence that names the history that there is?"""
+    code, output = run(command), capsys.readouterr()
+    return (code, output.out, output.err.count("\n")) == (2, "", 1) and "there is oncall:" in output.err
+
+
+def test_where_nothing_is_found_the_history_is_named_and_a_job_that_it_never_saw(
+    history: str, capsys: pytest.CaptureFixture[str]
+):
+    assert run(["runs", "--job", "godo", "--history", history]) == 0
+    output = capsys.readouterr()
+    assert lines(output.out) == []
+    assert output.err == f"no such run is in the history {history}; it never saw a job godo, but good\n"
+
+
+def test_where_nothing_is_found_json_stays_clean(history: str, capsys: pytest.CaptureFixture[str]):
+    assert run(["runs", "--job", "late", "--failed", "--json", "--history", history]) == 0
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err == f"no such run is in the history {history}\n"
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -41,15 +41,22 @@ class Addresses(msgspec.Struct, frozen=True, kw_only=True):
 def addresses(token_file: str | None = None, **urls: str) -> Addresses:
     """Checked addresses. Raises `BadArgument`."""
     for name, url in urls.items():
-        if not re.fullmatch(
-            r"https?://[\w.\-]+(:\d+)?(/[\w.~/\-]*)?|https?://\[[\da-fA-F:]+\](:\d+)?/?", url
-        ):
+        if not _is_address(url):
             raise BadArgument(
-                f"the URL of {name} must be like {URLS[name]} or https://host/path, not {url!r}"
+                f"the URL of {name} must be like {URLS[name]} or https://host/path, with a port of 1 to 65535 "
+                f"if any, not {url!r}"
             )
     if token_file is not None and not re.fullmatch(r"/[\w./@+\-]+", token_file):
         raise BadArgument(f"the token file must be an absolute path of plain characters, not {token_file!r}")
     return Addresses(token_file=token_file, **{name: url.rstrip("/") for name, url in urls.items()})
+
+
+def _is_address(url: str) -> bool:
+    known = r"https?://[\w.\-]+(:\d+)?(/[\w.~/\-]*)?|https?://\[[\da-fA-F:]+\](:\d+)?/?"
+    try:
+        return bool(re.fullmatch(known, url)) and urlsplit(url).port != 0
+    except ValueError:  # a port that cannot be
+        return False
 
 
 def files(folder: Path, where: Addresses) -> Files:
@@ -97,8 +104,18 @@ def kubernetes(texts: Mapping[str, str], where: Addresses) -> Files:
 def write(folder: Path, texts: Mapping[str, str], force: bool) -> Iterator[tuple[str, str]]:
     """Write them; gives what was done (`wrote`, `kept`) with which file. `force` leaves the old one as `….before`.
 
-    Raises `BadArgument` before anything is written if a file is there that differs, unless `force`.
+    Raises `BadArgument` where it may not write, and before it does if a file is there that differs, unless `force`.
     """
+    try:
+        yield from _written(folder, texts, force)
+    except OSError as error:
+        raise BadArgument(
+            f"{error.filename or folder} cannot be written ({error.strerror}); make that possible or name "
+            "another folder"
+        ) from error
+
+
+def _written(folder: Path, texts: Mapping[str, str], force: bool) -> Iterator[tuple[str, str]]:
     now = {path: _content(folder / path) for path in texts}
     other = [path for path, text in texts.items() if now[path] not in (None, text.encode())]
     if other and not force:

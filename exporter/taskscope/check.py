@@ -56,8 +56,8 @@ def findings(config: Path | None = None, **arguments: Any) -> Iterator[Finding]:
 
 
 def _bad(about: str, error: TaskscopeError) -> Finding:
-    text = str(error).rstrip(".")
-    return Finding(about, False, f"{text[:1].upper()}{text[1:]}.")
+    text = str(error)
+    return Finding(about, False, text if text.endswith((".", "?")) else f"{text}.")
 
 
 def _source(config: Path | None) -> str:
@@ -136,9 +136,10 @@ def _content(file: Path, settings: Settings) -> Iterator[Finding]:
         return
     with past.opened(settings) as queries:
         runs = queries.runs(Filter(), limit=1).total
+    held = "1 run" if runs == 1 else f"{runs} runs"
     owner = past.owner_of(file)
     yield Finding(
-        "history", True, f"It holds {runs} runs and is owned by {f'process {owner}' if owner else 'nobody'}."
+        "history", True, f"It holds {held} and is owned by {f'process {owner}' if owner else 'nobody'}."
     )
 
 

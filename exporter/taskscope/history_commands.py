@@ -54,8 +54,8 @@ def runs(
     from taskscope import past
 
     wanted = past.filter_of(statuses + (("failed",) if failed else ()), jobs, schedulers, since)
-    with past.opened(load_settings(config, history=history, service=service)) as queries:
-        past.show_runs(show.standard_output(), queries, wanted, limit, as_json)
+    settings = load_settings(config, history=history, service=service)
+    past.show_runs(show.standard_output(), settings, wanted, limit, as_json)
 
 
 @click.command("show")

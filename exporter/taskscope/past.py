@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
 import msgspec
@@ -47,14 +48,27 @@ def filter_of(
     return Filter(status=tuple(statuses), job=tuple(jobs), scheduler=tuple(schedulers), since=begin)
 
 
-def show_runs(console: Console, queries: Queries, wanted: Filter, limit: int, as_json: bool) -> None:
-    """The newest runs as a table, or as JSON lines."""
-    found = _runs(queries, wanted, limit)
+def show_runs(console: Console, settings: Settings, wanted: Filter, limit: int, as_json: bool) -> None:
+    """The newest runs as a table, or as JSON lines; where there are none, standard error is told where that was."""
+    with opened(settings) as queries:
+        found = list(_runs(queries, wanted, limit))
+        if not found:
+            nothing = f"no such run is in the history {masked(_url(settings))}{_strangers(queries, wanted)}"
+            show.print_line(show.standard_error(), show.printable(nothing))
     if as_json:
         for run in found:
             show.print_line(console, msgspec.json.encode(flat(run)).decode())
     else:
         show.print_table(console, COLUMNS, map(_row, found))
+
+
+def _strangers(queries: Queries, wanted: Filter) -> str:
+    """Which of the wanted jobs it never saw, and what is spelled alike."""
+    names = queries.names(wanted.scheduler)
+    missing = [job for job in wanted.job if job not in names]
+    near = [name for job in missing for name in get_close_matches(job, names)]
+    never = f"; it never saw a job {' or '.join(missing)}" if missing else ""
+    return never + (f", but {', '.join(dict.fromkeys(near))}" if near else "")
 
 
 def _row(run: Run) -> list[show.Cell]:
@@ -237,17 +251,13 @@ def _url(settings: Settings) -> str:
     if url is None:
         raise BadArgument("no history is kept, because `history` is null; name one with --history")
     file = file_of(url)
-    if file and not file.exists():
-        return _only_one(file)
-    return url
-
-
-def _only_one(file: Path) -> str:
-    """The one history that is there where `file` would be. Raises `BadArgument` naming those that are."""
+    if file is None or file.exists():
+        return url
     found = sorted(file.parent.glob("*.db"))
-    if len(found) == 1:
+    if len(found) == 1 and settings.history == "auto" and not settings.service:  # nobody asked for another
         return f"sqlite:///{found[0]}"
-    there = f"; there are {', '.join(other.stem for other in found)}" if found else ""
+    names = ", ".join(other.stem for other in found)
+    there = f"; there {'is' if len(found) == 1 else 'are'} {names}" if found else ""
     raise BadArgument(f"there is no history {file}{there}: name one with --service, --history or --config")
 
 
