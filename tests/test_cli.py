@@ -190,6 +190,24 @@ def test_check_knows_a_taskscope_that_serves_there(
     output = capsys.readouterr().out
     assert "A taskscope serves on" in output
     assert f"owned by process {os.getpid()}" in output
+    assert "Nothing " not in output
+
+
+def test_check_tells_that_the_taskscope_there_is_another_services_and_that_nothing_watches_for_this_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    scheduler = FakeScheduler()
+    with Exporter(scheduler, service="oncall", port=None, strict=True):
+        scheduler.job("page").run()
+    with Exporter(FakeScheduler(), service="billing", port=0, strict=True) as exporter:
+        assert exporter.url is not None
+        monkeypatch.setenv("TASKSCOPE_PORT", exporter.url.rpartition(":")[2])
+        assert run(["check", "--service", "oncall"]) == 0
+    output = capsys.readouterr().out
+    assert "ok     port: A taskscope for service billing serves on " in output
+    assert (
+        "\n--     history: Nothing watches for service oncall now; the history's last run was at 2" in output
+    )
 
 
 def test_check_says_that_settings_are_wrong_and_stops(capsys: pytest.CaptureFixture[str]):
@@ -198,6 +216,18 @@ def test_check_says_that_settings_are_wrong_and_stops(capsys: pytest.CaptureFixt
     assert list(found) == ["settings"]
     assert found["settings"].startswith("taskscope.yaml: prot"), "files and keys keep their case"
     assert found["settings"].endswith("did you mean `port`?")
+
+
+@pytest.mark.parametrize("wrong", ["port", "host"])
+def test_serve_that_cannot_listen_leaves_no_history_behind(
+    wrong: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("TASKSCOPE_PORT", str(taken.getsockname()[1] if wrong == "port" else 0))
+        monkeypatch.setenv("TASKSCOPE_HOST", "127.0.0.1" if wrong == "port" else "0.0.0.0")
+        assert run(["serve"]) == 2
+    assert capsys.readouterr().err.count("taskscope: ") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

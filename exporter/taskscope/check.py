@@ -6,6 +6,7 @@ import ssl
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -14,11 +15,13 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from taskscope import collector, past, show
+from taskscope.api.discovery import Targets
 from taskscope.api.server import bound
 from taskscope.bridges.fake import FakeScheduler
 from taskscope.configure import FILE, load
 from taskscope.errors import TaskscopeError, Unavailable
 from taskscope.exporter import Exporter
+from taskscope.identity import anchor_ms
 from taskscope.settings import Settings
 from taskscope.sinks.history import url_for
 from taskscope.sinks.history.records import Filter
@@ -34,6 +37,8 @@ class Finding(msgspec.Struct, frozen=True):
     about: str
     good: bool
     sentence: str
+    note: bool = False
+    """Not what is right or wrong, but worth knowing."""
 
 
 def findings(config: Path | None = None, **arguments: Any) -> Iterator[Finding]:
@@ -91,9 +96,18 @@ def _port(settings: Settings) -> Finding:
     except Unavailable as error:
         scheme = "https" if settings.tls_certificate else "http"
         if '"healthy"' in _got(f"{scheme}://{place}/-/healthy"):
-            return Finding("port", True, f"A taskscope serves on {place} already.")
+            whose = _served(f"{scheme}://{place}/sd")
+            return Finding("port", True, f"A taskscope{whose} serves on {place} already.")
         return _bad("port", error)
     return Finding("port", True, f"{place} is free.")
+
+
+def _served(url: str) -> str:
+    """Whom the taskscope with this service discovery serves; nothing where it does not say."""
+    with suppress(msgspec.MsgspecError):
+        for target in msgspec.json.decode(_got(url) or "[]", type=list[Targets]):
+            return f" for service {target.labels['service']}" if "service" in target.labels else ""
+    return ""
 
 
 def _history(settings: Settings) -> Iterator[Finding]:
@@ -135,12 +149,17 @@ def _content(file: Path, settings: Settings) -> Iterator[Finding]:
     if not file.exists():
         return
     with past.opened(settings) as queries:
-        runs = queries.runs(Filter(), limit=1).total
-    held = "1 run" if runs == 1 else f"{runs} runs"
+        newest = queries.runs(Filter(), limit=1)
+    held = "1 run" if newest.total == 1 else f"{newest.total} runs"
     owner = past.owner_of(file)
     yield Finding(
         "history", True, f"It holds {held} and is owned by {f'process {owner}' if owner else 'nobody'}."
     )
+    if owner is None:
+        whom = f"watches for service {settings.service}" if settings.service else "writes this history"
+        last = show.moment(anchor_ms(newest.runs[0].id)) if newest.runs else ""
+        when = f"; the history's last run was at {last}" if last else ""
+        yield Finding("history", True, f"Nothing {whom} now{when}.", note=True)
 
 
 def _space(file: Path) -> Finding:

@@ -178,6 +178,8 @@ def check(config: Path | None, history: str | None, service: str | None, as_json
             show.print_line(console, msgspec.json.encode(finding).decode())
         else:
             mark, style = ("ok   ", "green") if finding.good else ("WRONG", "bold red")
+            if finding.note:
+                mark, style = "--   ", "dim"
             show.print_mark(console, mark, style, f"{finding.about}: {finding.sentence}")
     return 1 if bad else 0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from taskscope import bridges
+from taskscope.api.server import rehearse
 from taskscope.errors import BadArgument
 from taskscope.exporter import Exporter
 from taskscope.settings import Settings, Source
@@ -23,6 +24,7 @@ def run(settings: Settings) -> None:
 
     Raises `BadArgument` and `Unavailable` at start for whatever keeps it from working fully.
     """
+    rehearse(settings)  # before a history is made: an empty one would pass for the only one there is
     stop = threading.Event()
     schedulers = {name: target(name, source) for name, source in settings.schedulers.items()}
     exporter = Exporter(*schedulers.values(), names=list(schedulers), settings=settings)

@@ -160,6 +160,14 @@ class _Refusal(asyncio.Protocol):
         transport.close()
 
 
+def rehearse(settings: Settings) -> None:
+    """Raise what `Listener.open` would raise; leaves the port free."""
+    if settings.port is not None:
+        refuse_open(settings, settings.host)
+        tls(settings)
+        bound(settings.host, settings.port).close()
+
+
 def bound(host: str, port: int) -> socket.socket:
     """A socket that owns this port. Raises `Unavailable` that names it."""
     try:
