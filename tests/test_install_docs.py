@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from taskscope.cli import commands
+from taskscope.configure import load
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "docs" / "install.md"]
@@ -26,6 +27,18 @@ def test_every_command_can_be_typed(page: Path) -> None:
         commands.commands[name].make_context(name, arguments).close()
     assert any(line[0] == "assets" for line in lines)
     assert any(line[:2] == ["demo", "--stack"] for line in lines)
+
+
+def test_the_settings_of_one_machine_are_accepted_and_lie_where_its_unit_looks(tmp_path: Path) -> None:
+    found = re.search(r"^cat > (\S+) <<'END'\n(.*?)^END$", PAGES[1].read_text(), re.DOTALL | re.MULTILINE)
+    assert found is not None
+    (tmp_path / "taskscope.yaml").write_text(found[2])
+
+    settings = load(path=tmp_path / "taskscope.yaml", environ={})
+
+    assert [source.system for source in settings.schedulers.values()] == ["apscheduler"]
+    unit = (ROOT / "examples/systemd/taskscope.service").read_text()
+    assert f"taskscope serve --config {found[1]}\n" in unit
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
