@@ -66,6 +66,7 @@ def _runs(numbers: range, begin: float) -> Iterator[Row]:
             "native": f"{number:032x}",
             "job": f"app.tasks.module:task_{min(int(dice.expovariate(0.1)), JOBS - 1)}",
             "due": due,
+            "anchor": due,
             "started": started,
             "queue": "default",
             "worker": "ThreadPoolExecutor",

@@ -137,6 +137,7 @@ def row(chance: random.Random, number: int, at: int) -> Row:
         native=str(number),
         status=status,
         at=at / 1000,
+        anchor=at / 1000,
         started=at / 1000,
         duration=None if status == "skipped" else chance.lognormvariate(0, 1.5),
         job=f"job-{int(chance.paretovariate(1)) % JOBS:02}",
