@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from itertools import count
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -107,13 +106,14 @@ class FakeJob:
 
     def past(self, duration: float = 0.0, fails: BaseException | None = None) -> "FakeRun":
         """The same, told by its end alone, which says all of it."""
-        run = FakeRun(self, self.scheduler.clock() - duration)
+        run = FakeRun(self, self.scheduler.clock() - duration, self.scheduler.native())
         run.started = run.due
         return run.end(duration, fails)
 
     def queue(self, at: float | None = None) -> "FakeRun":
         """A run that waits."""
-        return FakeRun(self, self.scheduler.clock() if at is None else at).wait()
+        due = self.scheduler.clock() if at is None else at
+        return FakeRun(self, due, self.scheduler.native()).wait()
 
     def start(self, at: float | None = None) -> "FakeRun":
         """A run in progress."""
@@ -124,15 +124,14 @@ class FakeJob:
         return self.queue().skip(reason)
 
 
-class FakeRun:
-    """One run of the script."""
+class FakeRun(msgspec.Struct, gc=False, eq=False):
+    """One run of the script. The collector need not know of it: nothing leads back to it once it has ended."""
 
-    __slots__ = ("due", "ended", "job", "native", "started")
-
-    def __init__(self, job: FakeJob, due: float) -> None:
-        self.job, self.due, self.native = job, due, job.scheduler.native()
-        self.started: float | None = None
-        self.ended = False
+    job: FakeJob
+    due: float
+    native: str
+    started: float | None = None
+    ended: bool = False
 
     def wait(self) -> "FakeRun":
         """Wait to be executed."""
@@ -266,39 +265,46 @@ class FakeBridge(Bridge):
         reason: str,
     ) -> None:
         if self._emit is not None:
+            who = self.instance or instance()
             error = None if fails is None else describe(fails)
-            self._emit(partial(self._fact, run, status, at, run.started, duration, reason, error))
-
-    def _fact(
-        self,
-        run: FakeRun,
-        status: Status,
-        at: float,
-        started: float | None,
-        duration: float | None,
-        reason: str,
-        error: Error | None,
-    ) -> Fact | None:
-        """The fact; None where the run's end, which says all of it, has been told meanwhile."""
-        if run.ended and status in ("queued", "started"):
-            return None
-        return Fact(
-            scheduler=self._name,
-            native=run.native,
-            status=status,
-            at=at,
-            anchor=run.due,
-            job=run.job.name,
-            due=run.due,
-            enqueued=run.due,
-            started=started,
-            duration=duration,
-            reason=reason,
-            queue=run.job.definition.queue,
-            instance=self.instance or instance(),
-            error=error,
-        )
+            self._emit(_Moment(self._name, who, run, status, at, run.started, duration, reason, error))
 
     def _changed(self) -> None:
         if self.on_change is not None:
             self.on_change()
+
+
+class _Moment(msgspec.Struct, gc=False, eq=False):
+    """Something that happened to a run, which becomes a fact on a thread of ours."""
+
+    scheduler: str
+    instance: str
+    run: FakeRun
+    status: Status
+    at: float
+    started: float | None
+    duration: float | None
+    reason: str
+    error: Error | None
+
+    def __call__(self) -> Fact | None:
+        """The fact; None where the run's end, which says all of it, has been told meanwhile."""
+        run = self.run
+        if run.ended and self.status in ("queued", "started"):
+            return None
+        return Fact(
+            scheduler=self.scheduler,
+            native=run.native,
+            status=self.status,
+            at=self.at,
+            anchor=run.due,
+            job=run.job.name,
+            due=run.due,
+            enqueued=run.due,
+            started=self.started,
+            duration=self.duration,
+            reason=self.reason,
+            queue=run.job.definition.queue,
+            instance=self.instance,
+            error=self.error,
+        )
