@@ -72,6 +72,31 @@ def test_while_the_store_is_away_gauges_go_on_counters_stand_still_and_catch_up(
         assert exporter.pipeline.dropped == {}
 
 
+def test_a_burst_is_let_through_first_and_not_for_long(scheduler):
+    over = threading.Event()
+
+    def pour():
+        while not over.is_set():
+            scheduler.burst(700)
+            time.sleep(0.02)
+
+    with Exporter(scheduler, history=None, port=None, queue_size=10_000_000) as exporter:
+        burst = threading.Thread(target=pour)
+        burst.start()
+        try:
+            until(
+                lambda: exporter.pipeline.lag > 0.2, what="events that are held back, and whose age is told"
+            )
+            assert runs_total(exporter) == 0
+            until(lambda: runs_total(exporter) > 0, what="runs that count while others pour in")
+            assert burst.is_alive()
+        finally:
+            over.set()
+            burst.join()
+        until(lambda: not exporter.pipeline.backlog, what="the end of what waits")
+    assert exporter.pipeline.dropped == {}
+
+
 def test_a_store_that_hangs_holds_up_neither_the_program_nor_a_scrape(
     scheduler, postgres_server, postgres_url
 ):

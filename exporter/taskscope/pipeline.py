@@ -77,7 +77,7 @@ class Pipeline:
         self.opened = False
         self._retry_at, self._retry_after = 0.0, _FIRST_RETRY
         self._beat_at = self._expire_at = 0.0
-        self._poured, self._held_at = 0, 0.0
+        self._poured, self._pours_since, self._holding = 0, 0.0, False
         self._sync_at = clock() + _SYNC
 
     def start(self) -> None:
@@ -98,7 +98,7 @@ class Pipeline:
     @property
     def lag(self) -> float:
         """Age of the oldest event that is not durable yet, in seconds."""
-        return max(0.0, self._clock() - self._waiting.since) if self._waiting.since else 0.0
+        return max(self._age(self._waiting.since), self._age(self._pours_since) if self._holding else 0.0)
 
     @property
     def backlog(self) -> int:
@@ -120,26 +120,28 @@ class Pipeline:
     def _run(self) -> None:
         while not self._stop.is_set():
             begin = time.monotonic()
-            more = not self._holds(begin) and self._step()
+            more = not self._holds() and self._step()
             if not more:
                 self._stop.wait(self._settings.flush_interval)
             elif self._polite:
                 self._stop.wait(_REST * (time.monotonic() - begin))
         self._finish()
 
-    def _holds(self, now: float) -> bool:
+    def _holds(self) -> bool:
         """A burst goes first: the program has the processor, and many events at once cost less than as many few."""
         before, self._poured = self._poured, len(self._inlet)
-        if self._poured - before < _POUR or not self._polite:
-            self._held_at = 0.0
-            return False
-        self._held_at = self._held_at or now
-        return now - self._held_at < _HOLD
+        pours = self._poured - before >= _POUR and self._polite
+        self._pours_since = (self._pours_since or self._clock()) if pours else 0.0
+        self._holding = pours and self._age(self._pours_since) < _HOLD
+        return self._holding
 
     @property
     def _polite(self) -> bool:
         """While little waits, and none of it for long, the program that is watched comes first, with rests for it."""
-        return self.backlog < self._settings.queue_size // 20 and self.lag < _HOLD
+        return self.backlog < self._settings.queue_size // 20 and self._age(self._waiting.since) < _HOLD
+
+    def _age(self, since: float) -> float:
+        return max(0.0, self._clock() - since) if since else 0.0
 
     def _finish(self) -> None:
         """The last events: as many as the store takes, which is asked once more, however long it has been away."""

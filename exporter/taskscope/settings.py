@@ -131,9 +131,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         200_000
     )
     batch_size: Annotated[Count, Meta(description="Events stored in one transaction.")] = 5_000
-    flush_interval: Annotated[Seconds, Meta(description="Longest wait of an event before it is stored.")] = (
-        0.05
-    )
+    flush_interval: Annotated[
+        Seconds,
+        Meta(
+            description="How often what was told is stored. A burst is let through first, for at most a second."
+        ),
+    ] = 0.05
     poll_interval: Annotated[Seconds, Meta(description="How often bridges are asked for readings.")] = 10.0
     poll_timeout: Annotated[
         Seconds, Meta(description="After it an unanswered question is reported; it is not interrupted.")
