@@ -8,7 +8,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards.house import labels_of, page, row
 from dashboards.panels import at_end, bars, graph, over_time, properties, stat
-from dashboards.promql import metric, summed, zero
+from dashboards.promql import down, metric, summed, zero
 from dashboards.tables import ago, label, number, table
 
 TARGETS = 'job=~"$job", instance=~"$instance"'
@@ -47,11 +47,10 @@ def dashboard() -> Dashboard:
 
 def targets_down() -> stats.Panel:
     """Whether Prometheus reaches every taskscope."""
-    known = f"present_over_time({metric('build_info', TARGETS)}[$__range])"
     return stat(
         "Taskscope",
         "Targets that exported taskscope's metrics in this time range and cannot be scraped now.",
-        at_end(f"sum((up == bool 0) and on (job, instance) {known})"),
+        at_end(f"sum({down(TARGETS)})"),
         unit="suffix:down",
         levels={1: "red"},
         texts={"0": ("Up", "green")},

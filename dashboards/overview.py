@@ -30,6 +30,7 @@ from dashboards.promql import (
     SCHEDULERS,
     condition,
     counted,
+    down,
     failing,
     failures_in_a_row,
     grown,
@@ -78,12 +79,11 @@ def dashboard() -> Dashboard:
 
 def taskscope() -> stats.Panel:
     """Whether Prometheus reaches every taskscope."""
-    known = "present_over_time(taskscope_build_info[$__range])"
     return stat(
         "Taskscope",
         "Targets that exported taskscope's metrics in this time range and cannot be scraped now. "
         "While one is down, what it watches is not seen.",
-        at_end(f"sum((up == bool 0) and on (job, instance) {known})"),
+        at_end(f"sum({down()})"),
         unit="suffix:down",
         levels={1: "red"},
         texts={"0": ("Up", "green")},

@@ -72,9 +72,15 @@ def quantile(of: str, histogram: str, *matchers: str, window: str = "$__rate_int
     return f"histogram_quantile({of}, sum by (le) (rate({buckets}[{window}])))"
 
 
+def down(*matchers: str) -> str:
+    """For each target that exported our metrics in the time range 1 when it cannot be scraped now, else 0."""
+    known = f"present_over_time({metric('build_info', *matchers)}[$__range])"
+    return f"(up == bool 0) and on (job, instance) {known}"
+
+
 def zero(expr: str) -> str:
-    """The number, or 0 where nothing is found while taskscope is scraped; nothing while it is not."""
-    return f"({expr}) or 0 * max(taskscope_build_info)"
+    """The number; 0 only while every taskscope is scraped that was there in the time range: else there may be more."""
+    return f"({expr}) > 0 or 0 * max({metric('build_info')}) unless on () ({down()}) > 0"
 
 
 def failing(*matchers: str) -> str:

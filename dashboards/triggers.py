@@ -181,7 +181,7 @@ def schedule() -> tables.Panel:
         label("schedule", "Schedule"),
         label("timezone", "Time zone", width=120),
         number("State", condition(JOBS), texts=CONDITIONS, width=130),
-        ago("Last run", state("job_last_run_timestamp_seconds", JOBS)),
+        ago("Previous run", state("job_last_run_timestamp_seconds", JOBS)),
         next_run_column(JOBS),
         number("Interval", state("job_interval_seconds", JOBS), "s", width=100, texts=IRREGULAR),
         number("Defined", defined, hidden=True),

@@ -201,3 +201,17 @@ def test_nothing_found_is_0_only_while_taskscope_is_scraped(find: Find) -> None:
 
     find(zero("count(taskscope_degraded > 0)"), info, "2m", 0)
     find(zero("count(taskscope_degraded > 0)"), info, "10m", None)
+
+
+def test_while_a_taskscope_is_down_what_the_others_say_is_no_0(find: Find) -> None:
+    info = {f'taskscope_build_info{{job="t", instance="{one}"}}': "1x20" for one in ("a", "b")}
+    well = {'up{job="t", instance="a"}': "1x20", 'up{job="t", instance="b"}': "1x20"}
+    gone = {**well, 'up{job="t", instance="b"}': "1x10 0x10", 'up{job="other", instance="x"}': "0x20"}
+    failing_jobs = {'taskscope_job_last_failure_timestamp_seconds{scheduler="s", job_name="j"}': "9x20"} | {
+        'taskscope_job_last_success_timestamp_seconds{scheduler="s", job_name="j"}': "0x20"
+    }
+
+    find(zero("sum(taskscope_job_paused)"), info | well, "5m", 0)
+    find(zero("sum(taskscope_job_paused)"), info | gone, "2m", 0)
+    find(zero("sum(taskscope_job_paused)"), info | gone, "5m", None)
+    find(zero(f"sum({failing()})"), info | gone | failing_jobs, "5m", 1)
