@@ -113,11 +113,10 @@ class Change(msgspec.Struct, gc=False):
 
 def row_of(fact: Fact, run_id: bytes) -> Row:
     """The row that this one fact makes, whose numbers are times and durations (`Admission` sees to that)."""
-    bit, error = BIT_OF[fact.status], fact.error
-    due, enqueued, started, ended, duration = fact.due, fact.enqueued, fact.started, None, None
-    if bit & TERMINAL:  # by its own clock where it was measured
-        duration = fact.duration
-        ended = fact.at if duration is None or started is None else started + duration
+    bit, error, ended, duration = BIT_OF[fact.status], fact.error, None, None
+    due, enqueued, started = fact.due, fact.enqueued, fact.started
+    if bit & TERMINAL:
+        ended, duration = _end(fact), fact.duration
     elif bit == Bit.QUEUED and enqueued is None:
         enqueued = fact.at
     elif bit == Bit.STARTED and started is None:
@@ -206,6 +205,13 @@ def observable(facts: int) -> int:
 def fresh(facts: int, added: int) -> int:
     """The observable bits that became true when these bits were added to what are these facts now."""
     return observable(facts) & ~observable(facts & ~added)
+
+
+def _end(fact: Fact) -> float:
+    """When the run ended: by its own clock where it was measured."""
+    if fact.duration is None or fact.started is None:
+        return fact.at
+    return fact.started + fact.duration
 
 
 def _detail(fact: Fact) -> Detail | None:

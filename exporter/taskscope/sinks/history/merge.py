@@ -1,7 +1,8 @@
 """The one statement that merges runs, the same on SQLite and PostgreSQL, and agrees with `facts.merge`.
 
 Of two values of a column the greater stays; interned texts are compared as texts, only where both are known
-and differ. `added` is left in the row because RETURNING shows no old values.
+and differ. `added` is left in the row because RETURNING shows no old values. On SQLite, which has one writer, runs
+that are not stored yet need no merging: they are inserted as they are.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -129,12 +130,8 @@ class Merger:
 
 def present(connection: sa.Connection, ids: Iterable[bytes]) -> set[bytes]:
     """Which of these runs are stored."""
-    query = sa.select(schema.run.c.id)
-    return {
-        bytes(found)
-        for some in slices(list(ids))
-        for found in connection.execute(query.where(schema.run.c.id.in_(some))).scalars()
-    }
+    found = (connection.exec_driver_sql(*_select(connection, some, ("id",))) for some in slices(list(ids)))
+    return {bytes(row[0]) for rows in found for row in rows}
 
 
 def slices(values: list[Any]) -> Iterator[list[Any]]:
@@ -158,7 +155,7 @@ def _names_of(row: Row) -> tuple[str, ...]:
 
 def _merge_by_values(connection: sa.Connection, values: list[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
     """Mostly all runs are new. With one writer it is cheaper to ask which are not than to have each returned."""
-    known = _known(connection, [value[0] for value in values])
+    known = present(connection, [value[0] for value in values])
     new = [value for value in values if value[0] not in known] if known else values
     for some in slices(new):
         connection.exec_driver_sql(_insert(len(some)), _bound(some))
@@ -172,14 +169,6 @@ def _bound(values: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
     flat = list(chain.from_iterable(values))
     flat[:: len(_COLUMNS)] = map(bytearray, flat[:: len(_COLUMNS)])
     return tuple(flat)
-
-
-def _known(connection: sa.Connection, runs: list[bytes]) -> set[bytes]:
-    """Which of these runs are there."""
-    found = (
-        connection.exec_driver_sql(_ids(len(some)), tuple(map(bytearray, some))) for some in slices(runs)
-    )
-    return {row[0] for rows in found for row in rows}
 
 
 def _merge_by_copy(connection: sa.Connection, values: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -200,9 +189,12 @@ def prepare(connection: sa.Connection) -> None:
         connection.exec_driver_sql("CREATE TEMPORARY TABLE incoming (LIKE run) ON COMMIT DELETE ROWS")
 
 
-def _select(connection: sa.Connection, runs: list[bytes]) -> tuple[str, tuple[bytes, ...]]:
-    marks = ", ".join(["?" if connection.dialect.name == "sqlite" else "%s"] * len(runs))
-    return f"SELECT {', '.join(_COLUMNS)} FROM run WHERE id IN ({marks})", tuple(runs)
+def _select(
+    connection: sa.Connection, runs: list[bytes], columns: Sequence[str] = _COLUMNS
+) -> tuple[str, tuple[bytearray, ...]]:
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    marks = _marks(mark, len(runs), 1)
+    return f"SELECT {', '.join(columns)} FROM run WHERE id IN {marks}", tuple(map(bytearray, runs))
 
 
 def _merge_details(connection: sa.Connection, rows: Iterable[Row]) -> None:
@@ -215,11 +207,6 @@ def _merge_details(connection: sa.Connection, rows: Iterable[Row]) -> None:
 
 def _texts_of(detail: Detail) -> Iterable[str]:
     return map(schema.clean, (detail.message, detail.stack, detail.data, detail.details))
-
-
-@lru_cache(maxsize=len(_AT_ONCE))
-def _ids(count: int) -> str:
-    return f"SELECT id FROM run WHERE id IN {_marks('?', count, 1)}"
 
 
 @lru_cache(maxsize=len(_AT_ONCE))
