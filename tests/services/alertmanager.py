@@ -3,14 +3,13 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import pytest
 import yaml
 
-from services.process import Server, program
+from services.process import Server, answers, program
 
 
 class Alertmanager(Server):
@@ -39,11 +38,7 @@ class Alertmanager(Server):
         ]
 
     def ready(self) -> bool:
-        try:
-            with urlopen(f"{self.base}/-/ready", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except (URLError, OSError):
-            return False
+        return answers(f"{self.base}/-/ready")
 
     def tell(self, alerts: Sequence[Mapping[str, Any]]) -> None:
         """Say that these alerts fire, or with a past `endsAt` that they do not: `{"labels": {…}, …}`."""

@@ -4,14 +4,13 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import pytest
 import yaml
 
-from services.process import Server, program
+from services.process import Server, answers, program
 
 
 class Prometheus(Server):
@@ -59,11 +58,7 @@ class Prometheus(Server):
         ]
 
     def ready(self) -> bool:
-        try:
-            with urlopen(f"{self.base}/-/ready", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except (URLError, OSError):
-            return False
+        return answers(f"{self.base}/-/ready")
 
     def query(self, promql: str, **parameters: Any) -> list[dict[str, Any]]:
         """What an instant query finds: a list of `{"metric": {…}, "value": [time, "number"]}`."""
