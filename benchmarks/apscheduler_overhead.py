@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
-from apscheduler.events import EVENT_JOB_SUBMITTED, JobSubmissionEvent
+from apscheduler.events import EVENT_JOB_EXECUTED, EVENT_JOB_SUBMITTED, JobExecutionEvent, JobSubmissionEvent
 from apscheduler.executors.debug import DebugExecutor
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -24,6 +24,7 @@ from apscheduler.triggers.date import DateTrigger
 from benchmarks.show import finish
 
 from taskscope import Exporter, bridges
+from taskscope.bridges._apscheduler_runs import Submission
 from taskscope.events import Fact
 from taskscope.testing import FakeScheduler
 
@@ -140,38 +141,67 @@ def late_watched() -> dict[str, float]:
 
 
 def recording() -> dict[str, float]:
-    """µs a run on the program's threads: the facts handed over, the peer's two listeners, and all hooks of each."""
+    """µs a run: handing over its end, on the thread of its job, and with all that the scheduler's thread does, too.
+
+    Beside it the peer's listeners: that of the end, on the thread of the job, and both.
+    """
     pipeline = Exporter(FakeScheduler(), history=None, port=None).pipeline
     fact = Fact(scheduler="s", native="n", status="success", at=time.time(), job="j")
-    facts = 3 * best(lambda: pipeline.emit(fact))
     bare, ours, theirs = (hooked(watch) for watch in (lambda _: nullcontext(), bridged, peer))
     return {
-        "facts_of_a_run_us": facts,
-        "hooks_of_a_run_us": ours - bare,
-        "peer_listeners_of_a_run_us": theirs - bare,
-        "peer_to_facts_ratio": (theirs - bare) / facts,
-        "peer_to_hooks_ratio": (theirs - bare) / (ours - bare),
+        "handing_over_us": best(lambda: pipeline.emit(fact)),
+        "on_the_job's_thread_us": followed(),
+        "peer_on_the_job's_thread_us": heard(),
+        "all_hooks_us": ours - bare,
+        "peer_all_hooks_us": theirs - bare,
     }
+
+
+def followed() -> float:
+    """µs that a job's own thread spends for taskscope: the function called by way of ours, less the bare function."""
+    with debugged(bridged) as (job, executor):
+        due, bridge = job.next_run_time, executor.submit_job.__self__
+        runs = iter([Submission(bridge, job, [due]) for _ in range(2000 * 9)])
+        return best(lambda: next(runs).func()) - best(lambda: job.func())
+
+
+def heard() -> float:
+    """µs that a job's own thread spends in the peer's listener: the end told, less what telling costs anyway."""
+    return ended(peer) - ended(lambda _: nullcontext())
+
+
+def ended(watch: Callable[[Any], AbstractContextManager[Any]]) -> float:
+    """µs for which a scheduler tells its listeners of the end of a run."""
+    with debugged(watch) as (job, executor):
+        tell, due = executor._scheduler._dispatch_event, job.next_run_time
+        begin = JobSubmissionEvent(EVENT_JOB_SUBMITTED, job.id, "default", [due])
+        end = JobExecutionEvent(EVENT_JOB_EXECUTED, job.id, "default", due)
+        return best(lambda: (tell(begin), tell(end))) - best(lambda: tell(begin))
 
 
 def hooked(watch: Callable[[Any], AbstractContextManager[Any]]) -> float:
     """µs of one run through the debug executor, which executes where it is called: no other thread disturbs."""
-    scheduler = BackgroundScheduler(
-        executors={"default": DebugExecutor()}, job_defaults={"misfire_grace_time": None}, timezone="UTC"
-    )
-    with watch(scheduler):
-        scheduler.start(paused=True)
-        due = datetime.now(UTC)
-        job = scheduler.add_job(time.time, DateTrigger(due), name="job")
-        executor = scheduler._lookup_executor("default")
+    with debugged(watch) as (job, executor):
+        due, scheduler = job.next_run_time, executor._scheduler
 
         def run() -> None:
             executor.submit_job(job, [due])
             scheduler._dispatch_event(JobSubmissionEvent(EVENT_JOB_SUBMITTED, job.id, "default", [due]))
 
-        took = best(run)
+        return best(run)
+
+
+@contextmanager
+def debugged(watch: Callable[[Any], AbstractContextManager[Any]]) -> Iterator[tuple[Any, Any]]:
+    """A job and its executor, which executes where it is called, of a scheduler that is watched and does nothing."""
+    scheduler = BackgroundScheduler(
+        executors={"default": DebugExecutor()}, job_defaults={"misfire_grace_time": None}, timezone="UTC"
+    )
+    with watch(scheduler):
+        scheduler.start(paused=True)
+        job = scheduler.add_job(time.time, DateTrigger(datetime.now(UTC)), name="job")
+        yield job, scheduler._lookup_executor("default")
         scheduler.shutdown()
-    return took
 
 
 @contextmanager

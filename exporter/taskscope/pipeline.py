@@ -32,7 +32,7 @@ logger = logging.getLogger("taskscope")
 
 _FIRST_RETRY, _LAST_RETRY = 0.5, 30.0  # seconds between attempts to reach the store
 _REST = 4.0  # while little waits, the pipeline rests that many times as long as a batch took
-_POUR = 500  # events within a flush interval make a burst
+_POUR = 200  # events within a flush interval make a burst
 _HOLD = 1.0  # seconds for which a burst is let through first
 _SYNC = 60.0  # seconds; without a scrape, too, jobs that left must leave the metrics
 _SLICE = 250  # events, carried in about a ms

@@ -19,7 +19,7 @@ from apscheduler.events import EVENT_ALL_JOBS_REMOVED, EVENT_JOB_REMOVED
 from taskscope.bridges._apscheduler_child import Likeness, Report, RunTimes, carrying, in_child
 from taskscope.bridges._apscheduler_jobs import Gap
 from taskscope.bridges._apscheduler_starts import Starts
-from taskscope.bridges._apscheduler_tracked import Moment, Tracked, skipped
+from taskscope.bridges._apscheduler_tracked import Tracked, skipped
 from taskscope.bridges._quiet import quiet
 from taskscope.contracts import Emit, Told
 from taskscope.failure import describe, reason_of
@@ -27,6 +27,7 @@ from taskscope.instance import instance as this_instance
 from taskscope.run import Making, enter, leave
 
 _MERGED = 1_000  # submissions that others were merged into, until they are told
+_NEWS = 100_000  # runs that have changed, until that is told
 _COALESCED = 1_000  # merged runs of one submission that are told
 
 
@@ -54,6 +55,8 @@ class Watch:
         """When a due job was last left out because it still ran."""
         self._merged: deque[tuple[Any, Gap, float]] = deque(maxlen=_MERGED)
         self.catch_up = quiet(self._catch_up)
+        self._news: deque[Tracked] = deque(maxlen=_NEWS)
+        self._announced = False
         self.lock = RLock()
         """Held while a run in a process pool changes: two threads of ours hear of it."""
         self.starts = Starts(quiet(self._heard))
@@ -74,6 +77,23 @@ class Watch:
         """The process that executes the runs."""
         return self._instance or this_instance()
 
+    def note_run(self, run: Tracked) -> None:
+        """Take note that a run waits, or has begun. Most have ended before it is told, and their end says all."""
+        self._news.append(run)
+        if not self._announced:
+            self._announced = True
+            self.emit(self._tell_news)
+
+    def _tell_news(self) -> None:
+        """Tell what is still true of the runs noted, on a thread of ours."""
+        self._announced = False
+        with suppress(IndexError):  # all are told, perhaps by another thread
+            while True:
+                run = self._news.popleft()
+                run.told = True  # before it is looked at: if it begins now, it is noted again
+                if not run.ended:
+                    self.emit(run.present())
+
     def skip(self, job: Any, times: Iterable[datetime], reason: str, at: float | None = None) -> None:
         """Tell runs that will not be, by default as of now."""
         now = at or time.time()
@@ -87,7 +107,9 @@ class Watch:
         self._changed()
 
     def _catch_up(self) -> None:
-        """Tell the runs that were left out in favour of later ones, the first 1,000 of each time."""
+        """Tell what waits to be told, also after a full queue had no room for the announcement; of the runs that were
+        left out in favour of later ones the first 1,000 of each time."""
+        self._tell_news()
         with suppress(IndexError):  # all are told, perhaps by another thread
             while True:
                 job, gap, at = self._merged.popleft()
@@ -154,10 +176,10 @@ class Submission(Likeness):
         try:
             result = self.job.func(*args, **kwargs)
         except BaseException as error:
-            self._end(run, error)
+            self._fail(run, error)
             raise
         else:
-            self._end(run, None)
+            run.finish(time.perf_counter() - run.begun)
             return result
         finally:
             leave(token)
@@ -177,7 +199,7 @@ class Submission(Likeness):
     def open(self) -> None:
         """Tell that its runs wait."""
         for run in self.runs:
-            self.tap.watch.emit(Moment(run, "queued", self.enqueued, None))
+            self.tap.watch.note_run(run)
 
     def close(self) -> None:
         """The executor has reported it back, or nobody wants to know any more."""
@@ -193,14 +215,10 @@ class Submission(Likeness):
         run.begun = time.perf_counter()
         return run, token
 
-    def _end(self, run: Tracked, error: BaseException | None) -> None:
-        """A run has ended, in this process."""
+    def _fail(self, run: Tracked, error: BaseException) -> None:
+        """A run has failed, in this process."""
         duration = time.perf_counter() - run.begun
-        if run.ended:
-            return
-        if error is None:
-            run.finish(duration)
-        else:
+        if not run.ended:
             run.finish(duration, reason_of(error), describe(error, skip=1))
 
     def settle(self, events: Sequence[Any]) -> None:
@@ -256,10 +274,10 @@ class Awaited(Submission):
         try:
             result = await self.job.func(*args, **kwargs)
         except BaseException as error:
-            self._end(run, error)
+            self._fail(run, error)
             raise
         else:
-            self._end(run, None)
+            run.finish(time.perf_counter() - run.begun)
             return result
         finally:
             leave(token)

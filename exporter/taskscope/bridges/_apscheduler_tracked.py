@@ -24,6 +24,9 @@ class Teller(Protocol):
     scheduler: str
     emit: Callable[[Told], None]
 
+    def note_run(self, run: "Tracked") -> None:
+        """A run waits, or has begun."""
+
     @property
     def prefix(self) -> str:
         """What its ids begin with, and no other scheduler object's."""
@@ -47,6 +50,8 @@ class Tracked(msgspec.Struct, gc=False, eq=False):
     submitted: float
     started: float | None = None
     begun: float = 0.0
+    told: bool = False
+    """Has it been told what is true of it while it waits?"""
     ended: bool = False
     worker: str = ""
     known_as: str = ""
@@ -80,13 +85,21 @@ class Tracked(msgspec.Struct, gc=False, eq=False):
     def begin(self, at: float) -> None:
         """It has started."""
         self.started = at
-        self.watch.emit(Moment(self, "started", at, at))
+        if self.told:
+            self.watch.note_run(self)
+
+    def present(self) -> "Moment":
+        """What is true of it while it has not ended."""
+        if self.started is None:
+            return Moment(self, "queued", self.submitted, None)
+        return Moment(self, "started", self.started, self.started)
 
     def finish(self, duration: float, reason: str = "", error: Error | None = None) -> None:
         """It ran to its end; `reason` says why it failed."""
-        self.ended, started = True, self.started
-        status: Status = "failed" if reason else "success"
-        self.watch.emit(Moment(self, status, (started or 0.0) + duration, started, duration, reason, error))
+        if not self.ended:
+            self.ended, started = True, self.started or 0.0
+            status: Status = "failed" if reason else "success"
+            self.watch.emit(Moment(self, status, started + duration, started, duration, reason, error))
 
     def believe(self, event: Any) -> None:
         """Only the event is known: it was left out, or the executor has ways of its own to call."""
