@@ -14,6 +14,7 @@ import msgspec
 
 from taskscope import __version__, show
 from taskscope.errors import TaskscopeError
+from taskscope.health_command import health
 from taskscope.history_commands import history, runs, show_one
 from taskscope.options import (
     config_option,
@@ -82,7 +83,7 @@ def commands(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (runs, show_one, history):
+for command in (runs, show_one, history, health):
     commands.add_command(command)
 
 

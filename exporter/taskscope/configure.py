@@ -16,7 +16,7 @@ import yaml
 
 from taskscope.errors import BadArgument
 from taskscope.redaction import HIDDEN, Redaction
-from taskscope.settings import Settings
+from taskscope.settings import Health, Settings
 from taskscope.values import bare, masked, members, parse, read, unknown, written
 
 FILE = "taskscope.yaml"
@@ -24,6 +24,18 @@ FILE = "taskscope.yaml"
 PREFIX = "TASKSCOPE_"
 SCOPES = ("metrics", "monitoring", "manage", "ingest")
 SEVERITIES = ("", "critical", "warning", "info")
+HEALTH_CHECKS = (
+    "worker_down",
+    "scheduler_down",
+    "queue_backlog",
+    "failure_rate",
+    "stale_job",
+    "stuck_run",
+    "trigger_error",
+    "store",
+    "taskscope",
+)
+"""What `taskscope.checks` defines."""
 
 _RESERVED = ("TASKSCOPE_CONFIG", "TASKSCOPE_HOME")
 _KUBERNETES = re.compile(r"TASKSCOPE_(SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+)")
@@ -167,9 +179,11 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     for name, source in settings.schedulers.items():
         if source.options:
             yield f"schedulers.{name}.options must be left out: the system {source.system!r} takes no options"
-    for n, rule in enumerate(settings.jobs):
-        if rule.severity not in SEVERITIES:
-            yield f"jobs[{n}].severity must be critical, warning or info, not {rule.severity!r}"
+    for section in ("jobs", "queues"):
+        for n, rule in enumerate(getattr(settings, section)):
+            if rule.severity not in SEVERITIES:
+                yield f"{section}[{n}].severity must be critical, warning or info, not {rule.severity!r}"
+    yield from _health(settings.health)
 
 
 def _history(history: str | None) -> Iterator[str]:
@@ -224,6 +238,18 @@ def _buckets(settings: Settings) -> Iterator[str]:
     for name, bounds in msgspec.structs.asdict(settings.buckets).items():
         if not bounds or bounds[0] <= 0 or any(a >= b for a, b in pairwise(bounds)):
             yield f"buckets.{name} must be numbers above 0 in ascending order, such as 0.1, 1, 10"
+
+
+def _health(health: Health) -> Iterator[str]:
+    if health.degraded > health.healthy:
+        yield f"health.degraded must not be above health.healthy ({health.healthy}): {health.degraded} is"
+    places = {f"health.schedulers.{name}": checks for name, checks in health.schedulers.items()}
+    for place, checks in {"health.checks": health.checks, **places}.items():
+        for name, check in checks.items():
+            if name not in HEALTH_CHECKS:
+                yield f"{place}.{name} is no check of health; there are {', '.join(HEALTH_CHECKS)}"
+            if check.severity is not None and check.severity not in SEVERITIES[1:]:
+                yield f"{place}.{name}.severity must be critical, warning or info, not {check.severity!r}"
 
 
 def _redacted(plain: Any, redaction: Redaction) -> Any:

@@ -16,9 +16,11 @@ from prometheus_client.registry import Collector
 from taskscope import bridges
 from taskscope.api.backend import Backend, Component, Writer
 from taskscope.api.server import Listener, Server
+from taskscope.checks import Own
 from taskscope.configure import load
 from taskscope.contracts import Bridge, Sink
 from taskscope.errors import BadArgument, NotOwner, TaskscopeError
+from taskscope.health import Health, show_health
 from taskscope.instance import new_instance
 from taskscope.live import Live
 from taskscope.pipeline import Pipeline
@@ -63,6 +65,7 @@ class Exporter:
         self.metrics = Metrics(self.settings)
         self.store = store_for(self.settings)
         self.queries = queries_for(self.settings)
+        self.health = Health(self.settings, self.live, self._own, self.metrics.usual)
         upkeep = _upkeep(self.store, self.metrics, self.settings)
         self.pipeline = Pipeline(
             self.store,
@@ -70,9 +73,10 @@ class Exporter:
             self.metrics,
             self.settings,
             self._instance,
-            sinks=[*sinks, *upkeep],
+            sinks=[*sinks, self.health, *upkeep],
             upkeep=[one.step for one in upkeep],
             on_open=self._serve,
+            on_tick=self.health.scores,
         )
         self.url: str | None = None
         """Where it serves; None before the start, after the end, and without a port."""
@@ -114,6 +118,13 @@ class Exporter:
             self.metrics.set("degraded", reason in degraded, reason)
             self._told.add(reason)
         self.metrics.sync(self.live, time.time())
+        show_health(self.health.scores(), self.metrics)
+
+    def _own(self, now: float) -> Own:
+        away = (
+            "" if self.pipeline.opened and self.pipeline.failure is None else str(self.pipeline.failure or "")
+        )
+        return Own(now=now, store=away, lag=self.pipeline.lag, degraded=self._failures)
 
     def collector(self) -> Collector:
         """The same series for a `prometheus_client` registry of your own; begins to watch if that has not begun."""
@@ -238,6 +249,7 @@ class Exporter:
             ready=self.ready,
             refresh=self.refresh,
             alerts=self.store.alert_log if isinstance(self.store, MemoryStore) else None,
+            health=self.health,
             writer=Writer(self.store, self.pipeline.do),
         )
 

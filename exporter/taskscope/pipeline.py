@@ -52,15 +52,17 @@ class Pipeline:
         sinks: Sequence[Sink] = (),
         upkeep: Sequence[Callable[[float], bool]] = (),
         on_open: Callable[[], None] = lambda: None,
+        on_tick: Callable[[], object] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`upkeep` are short steps done between batches while the store is there; True asks to be called again.
 
-        `on_open` is called when the store was opened after another process had owned it.
+        `on_open` is called when the store was opened after another process had owned it, `on_tick` every second.
         """
         self._store, self._live, self._metrics = store, live, metrics
         self._settings, self._instance, self._clock = settings, instance, clock
         self._sinks, self._upkeep, self._on_open = list(sinks), list(upkeep), on_open
+        self._on_tick = on_tick
         self._inlet = Inlet(settings.queue_size, Admission(settings))
         self.emit = self._inlet.emit
         self._errands = Errands()
@@ -164,6 +166,7 @@ class Pipeline:
             if now >= self._expire_at:
                 self._expire_at = now + 1.0
                 self._live.expire(now)
+                self._on_tick()
             if now >= self._sync_at:
                 self._sync_at = now + _SYNC
                 self._metrics.sync(self._live, now)

@@ -35,6 +35,45 @@ class JobRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ignore: Annotated[bool, Meta(description="Do not watch these jobs at all.")] = False
 
 
+class QueueRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the user says about the queues whose name matches a pattern; of several rules the first match wins."""
+
+    match: Annotated[str, Meta(description="Shell pattern over the queue's name, or over `scheduler/queue`.")]
+    backlog: Annotated[Count | None, Meta(description="More waiting messages are a backlog; null: 1000.")] = (
+        None
+    )
+    max_age: Annotated[
+        Seconds | None, Meta(description="An older waiting message is an alert; null: an hour.")
+    ] = None
+    team: Annotated[str, Meta(description="Who is told when something is wrong with the queue.")] = ""
+    severity: Annotated[str, Meta(description="critical, warning or info: how loud its alerts are.")] = ""
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a check of health is held to; null leaves it as docs/health.md says."""
+
+    threshold: Annotated[float | None, Meta(ge=0, description="Beyond it the check fails.")] = None
+    window: Annotated[
+        Seconds | None, Meta(description="Time over which it is measured, or for which it must hold.")
+    ] = None
+    severity: Annotated[str | None, Meta(description="critical, warning or info.")] = None
+    deduction: Annotated[
+        int | None, Meta(ge=0, le=100, description="Points that the score loses while it fails.")
+    ] = None
+    enabled: Annotated[bool | None, Meta(description="False leaves the check out.")] = None
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the score of health is made."""
+
+    healthy: Annotated[int, Meta(ge=0, le=100, description="From this score on all is well.")] = 80
+    degraded: Annotated[int, Meta(ge=0, le=100, description="Below this score it is unhealthy.")] = 50
+    checks: Annotated[dict[str, Check], Meta(description="What differs from docs/health.md, by check.")] = {}
+    schedulers: Annotated[
+        dict[str, dict[str, Check]], Meta(description="The same for one scheduler, by its name and check.")
+    ] = {}
+
+
 class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A bearer token that may do what its scopes say."""
 
@@ -161,6 +200,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     retention: Annotated[Retention, Meta(description="How long runs and alerts are kept.")] = Retention()
     limits: Annotated[Limits, Meta(description="Bounds on events and requests.")] = Limits()
     jobs: Annotated[tuple[JobRule, ...], Meta(description="What you say about jobs, by pattern.")] = ()
+    queues: Annotated[tuple[QueueRule, ...], Meta(description="What you say about queues, by pattern.")] = ()
+    health: Annotated[Health, Meta(description="How the score of health is made.")] = Health()
     schedulers: Annotated[
         dict[str, Source], Meta(description="What `taskscope serve` watches, by name.")
     ] = {}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import msgspec
 
+from taskscope.health import Health
 from taskscope.live import Live
 from taskscope.settings import Settings
 from taskscope.sinks.history.records import AlertFilter, AlertPage
@@ -91,6 +92,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """Bring the metrics up to what is true now; called before each scrape, without waiting for the store."""
     alerts: AlertReader | None = None
     """Where alerts are read; None for the history."""
+    health: Health | None = None
+    """None for a server that looks at no health."""
     writer: Writer | None = None
     """None for a server that only reads."""
     clock: Callable[[], float] = time.time

@@ -167,6 +167,14 @@ CATALOG: tuple[Metric, ...] = (
         "queue_oldest_message_timestamp_seconds", "When the oldest waiting message was enqueued.", *_QUEUE
     ),
     _gauge("queue_consumers", "Consumers of the queue.", *_QUEUE),
+    _gauge("queue_limit_messages", "More waiting messages than this are a backlog (`queues:`).", *_QUEUE),
+    _gauge("queue_limit_age_seconds", "For longer than this no message should wait (`queues:`).", *_QUEUE),
+    Metric(
+        name="queue_info",
+        kind="info",
+        help="Whom the settings name for the queue; only queues that a rule of `queues:` matches.",
+        labels=(*_QUEUE, "team", "severity"),
+    ),
     _gauge("workers", "Workers by state (up, down).", "scheduler", "state"),
     _gauge("worker_up", "1 while the worker answers.", *_WORKER),
     _gauge("worker_active_runs", "Runs the worker executes now.", *_WORKER),
@@ -179,6 +187,10 @@ CATALOG: tuple[Metric, ...] = (
         "scheduler",
         "reading",
     ),
+    # Health; an empty `scheduler` is all of them together with taskscope itself.
+    _gauge("health_score", "100 less what failing checks deduct.", "scheduler"),
+    _gauge("health_check", "1 while the check is passed, 0 while it fails.", "scheduler", "check"),
+    _gauge("health_limit", "The threshold of a check that has one.", "scheduler", "check"),
     # Taskscope itself.
     _counter("events_total", "Events taken in, by lane.", "lane", born=(("accepted",),)),
     _counter(

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 from taskscope.events import Job, JobKey, QueueState, SchedulerState, WorkerState
 from taskscope.live import Live, LiveJob
+from taskscope.rules import BACKLOG, MAX_AGE, queue_rule
+from taskscope.settings import Settings
 from taskscope.sinks.metrics.catalog import TRIGGER_STATES
 from taskscope.sinks.metrics.form import Labels
 from taskscope.sinks.metrics.series import Family
@@ -28,8 +30,8 @@ class Snapshot:
 class ReadingSeries:
     """Writes the families of readings. The caller holds the lock of the families."""
 
-    def __init__(self, families: Mapping[str, Family]) -> None:
-        self._families = families
+    def __init__(self, families: Mapping[str, Family], settings: Settings) -> None:
+        self._families, self._settings = families, settings
         self._states: dict[JobKey, tuple[str, ...]] = {}
         self._triggers: Counter[Labels] = Counter()
         self._read_at: dict[Labels, float] = {}
@@ -79,6 +81,21 @@ class ReadingSeries:
         self._keep("queue_consumers", {(r.scheduler, r.queue): r.consumers for r in readings})
         oldest: dict[Labels, float | None] = {(r.scheduler, r.queue): r.oldest for r in readings}
         self._keep("queue_oldest_message_timestamp_seconds", oldest)
+        self._show_limits(readings)
+
+    def _show_limits(self, readings: list[QueueState]) -> None:
+        """What the settings allow each queue, so that nobody has to edit a rule."""
+        rules = {(r.scheduler, r.queue): queue_rule(self._settings, r.scheduler, r.queue) for r in readings}
+        backlogs: dict[Labels, float | None] = {
+            key: (rule and rule.backlog) or BACKLOG for key, rule in rules.items()
+        }
+        ages: dict[Labels, float | None] = {
+            key: (rule and rule.max_age) or MAX_AGE for key, rule in rules.items()
+        }
+        self._keep("queue_limit_messages", backlogs)
+        self._keep("queue_limit_age_seconds", ages)
+        info = self._families["queue_info"]
+        info.keep({(*key, rule.team, rule.severity): 1.0 for key, rule in rules.items() if rule})
 
     def _show_workers(self, readings: list[WorkerState]) -> None:
         counted = Counter((reading.scheduler, "up" if reading.up else "down") for reading in readings)

@@ -3,7 +3,7 @@
 import platform
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from operator import itemgetter
 from threading import Lock
@@ -45,7 +45,7 @@ class Metrics:
         self._sync_lock = Lock()
         self._guard = Guard(settings.series_budget, settings.job_budget, CORE)
         self._jobs = JobSeries(self._families, self._guard, settings)
-        self._readings = ReadingSeries(self._families)
+        self._readings = ReadingSeries(self._families, settings)
         self._process = Process()
         self._process.refresh(clock())
         self._totals: dict[JobKey, Counts] = {}
@@ -155,6 +155,21 @@ class Metrics:
             buckets[first:] = [bucket + 1 for bucket in buckets[first:]]
             family.put(labels, *buckets, count + 1, total + value)
 
+    def keep(self, name: str, wanted: Mapping[Labels, float]) -> None:
+        """Export exactly these series of a gauge about taskscope itself. Raises `BadArgument` as `set` does."""
+        for labels in wanted:
+            self._own(name, labels)
+        with self._lock:
+            self._families[name].keep(wanted)
+
+    def usual(self, key: JobKey) -> float | None:
+        """What 99 % of a job's counted runs stay below, in seconds, as PromQL tells it; None before any has ended."""
+        self._settle()
+        family = self._families["run_duration_seconds"]
+        with self._lock:
+            found = family.get(key)
+        return quantile(0.99, family.bounds, found[: len(family.bounds) + 1]) if found else None
+
     def render(self, accept: str = "", names: Collection[str] = (), compress: bool = False) -> Rendered:
         """The page in the format that `accept` prefers; with `names` only the samples of these names.
 
@@ -211,6 +226,18 @@ class Metrics:
         for name, limit in limits.items():
             if limit is not None:
                 self.set(name, limit)
+
+
+def quantile(of: float, bounds: Sequence[float], cumulative: Sequence[float]) -> float | None:
+    """As `histogram_quantile` tells it; `cumulative` has one more number than there are bounds. None without any."""
+    rank = of * cumulative[-1]
+    if not rank:
+        return None
+    place = bisect_left(cumulative, rank)
+    if place >= len(bounds):
+        return bounds[-1]
+    lower, before = (bounds[place - 1], cumulative[place - 1]) if place else (0.0, 0.0)
+    return lower + (bounds[place] - lower) * (rank - before) / (cumulative[place] - before)
 
 
 def _bounds(entry: Metric, buckets: Bounds) -> tuple[float, ...]:
