@@ -98,6 +98,7 @@ def _scheduler_down(view: View, limit: float) -> Iterator[Measure]:
 
 
 def _stale_job(view: View, limit: float) -> Iterator[Measure]:
+    yield Measure(bad=False, value=0.0, limit=limit)  # there is always an answer
     for name, job in view.jobs.items():
         if job.state.removed or job.state.paused:
             continue
@@ -125,6 +126,7 @@ def _worker_down(view: View, limit: float) -> Iterator[Measure]:
 
 
 def _stuck_run(view: View, limit: float) -> Iterator[Measure]:
+    yield Measure(bad=False, value=0.0, limit=limit)  # there is always an answer
     for name, job in view.jobs.items():
         if not job.running:
             continue
@@ -148,6 +150,7 @@ def _longest(view: View, name: str, took: float, least: float) -> float:
 
 
 def _trigger_error(view: View, limit: float) -> Iterator[Measure]:
+    yield Measure(bad=False, value=0.0)  # there is always an answer
     for name, job in view.jobs.items():
         since = job.abnormal.get("ERROR")
         if since is not None:

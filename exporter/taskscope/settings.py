@@ -52,13 +52,16 @@ class QueueRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Check(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a check of health is held to; null leaves it as docs/health.md says."""
 
-    threshold: Annotated[float | None, Meta(ge=0, description="Beyond it the check fails.")] = None
+    threshold: Annotated[
+        Annotated[float, Meta(ge=0)] | None, Meta(description="Beyond it the check fails.")
+    ] = None
     window: Annotated[
         Seconds | None, Meta(description="Time over which it is measured, or for which it must hold.")
     ] = None
     severity: Annotated[str | None, Meta(description="critical, warning or info.")] = None
     deduction: Annotated[
-        int | None, Meta(ge=0, le=100, description="Points that the score loses while it fails.")
+        Annotated[int, Meta(ge=0, le=100)] | None,
+        Meta(description="Points that the score loses while it fails."),
     ] = None
     enabled: Annotated[bool | None, Meta(description="False leaves the check out.")] = None
 
