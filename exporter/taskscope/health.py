@@ -4,7 +4,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -17,6 +17,7 @@ from taskscope.settings import Settings
 from taskscope.sinks.metrics import Metrics
 
 Standing = Literal["healthy", "degraded", "unhealthy"]
+STANDINGS: tuple[Standing, ...] = get_args(Standing)
 
 _OFTEN = 5.0  # seconds for which an answer holds
 _MINUTE = 60
@@ -213,6 +214,10 @@ def show_health(scores: Sequence[Score], metrics: Metrics) -> None:
     results = [result for score in scores[1:] for result in score.checks]
     results += [result for result in scores[0].checks if not result.scheduler]
     metrics.keep("health_score", {(score.scheduler,): float(score.score) for score in scores})
+    standings = {
+        (s.scheduler, standing): float(s.status == standing) for s in scores for standing in STANDINGS
+    }
+    metrics.keep("health_status", standings)
     metrics.keep("health_check", {(r.scheduler, r.check): float(r.ok) for r in results})
     limits: dict[tuple[str, ...], float] = {
         (r.scheduler, r.check): r.limit for r in results if r.limit is not None

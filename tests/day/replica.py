@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from taskscope.api.backend import Backend, Component, Writer
 from taskscope.api.server import Server
 from taskscope.bridges.fake import Clock, FakeBridge, FakeScheduler
+from taskscope.checks import Own
+from taskscope.health import Health, show_health
 from taskscope.instance import new_instance
 from taskscope.live import Live
 from taskscope.pipeline import Pipeline
@@ -27,6 +29,7 @@ class Replica:
         self.metrics = Metrics(settings, clock)
         self.queries = Queries(str(settings.history), settings)
         self.store = SqlStore(str(settings.history), settings)
+        self.health = Health(settings, self.live, self._own, self.metrics.usual, clock)
         self.pipeline = self._pipeline()
         self._pollers = [self._poller(name) for name in self.schedulers]
         self._server: Server | None = None
@@ -63,6 +66,7 @@ class Replica:
             queries=self.queries,
             ready=self._ready,
             refresh=self._refresh,
+            health=self.health,
             writer=Writer(self.store, self.pipeline.do),
             clock=self.clock,
         )
@@ -84,7 +88,7 @@ class Replica:
             self.metrics,
             self.settings,
             new_instance(),
-            sinks=[upkeep],
+            sinks=[self.health, upkeep],
             upkeep=[upkeep.step],
             clock=self.clock,
         )
@@ -100,6 +104,10 @@ class Replica:
         for reason in self.degraded:
             self.metrics.set("degraded", 1, reason)
         self.metrics.sync(self.live, self.clock())
+        show_health(self.health.scores(), self.metrics)
+
+    def _own(self, now: float) -> Own:
+        return Own(now=now, store=str(self.pipeline.failure or ""), lag=self.pipeline.lag)
 
     def _ready(self) -> list[Component]:
         return [

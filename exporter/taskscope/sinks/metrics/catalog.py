@@ -189,6 +189,7 @@ CATALOG: tuple[Metric, ...] = (
     ),
     # Health; an empty `scheduler` is all of them together with taskscope itself.
     _gauge("health_score", "100 less what failing checks deduct.", "scheduler"),
+    _gauge("health_status", "1 for what it is now: healthy, degraded or unhealthy.", "scheduler", "status"),
     _gauge("health_check", "1 while the check is passed, 0 while it fails.", "scheduler", "check"),
     _gauge("health_limit", "The threshold of a check that has one.", "scheduler", "check"),
     # Taskscope itself.
