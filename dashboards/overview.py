@@ -5,6 +5,7 @@ from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
+from dashboards.health import failing_checks, score
 from dashboards.house import ALERT_FIRES, RUNBOOK_PAGE, jobs, page, row, same_on, schedulers
 from dashboards.infinity import told_alerts
 from dashboards.panels import (
@@ -66,12 +67,27 @@ def dashboard() -> Dashboard:
         "overview",
         "Overview",
         "Is everything well, and if not, where?",
-        row("", taskscope(), schedulers_down(), jobs_failing(), jobs_overdue(), alerts_firing(), running()),
+        row(
+            "",
+            score(width=3),
+            failing_checks(width=3),
+            *(
+                tile.span(3)
+                for tile in (
+                    taskscope(),
+                    schedulers_down(),
+                    jobs_failing(),
+                    jobs_overdue(),
+                    alerts_firing(),
+                    running(),
+                )
+            ),
+        ),
         row("", every_job()),
         row("", outcomes(), in_this_range(), alerts()),
         row("", skipped(), running_now(), triggers()),
         row("", next_runs(), every_scheduler()),
-        row("Queues and workers", queues(), workers(), waiting(), workers_by_state(), load()),
+        row("Queues and workers", queues(), workers(), waiting(width=8), workers_by_state(), load()),
         variables=[schedulers(), jobs()],
         annotations=[told_alerts()],
     )

@@ -1,14 +1,112 @@
-"""Panels about the queues and workers of schedulers, where they have any."""
+"""Queues & workers: what waits, for how long, and who works on it."""
 
+from grafana_foundation_sdk.builders import stat as stats
 from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.builders import timeseries
+from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from dashboards.panels import graph, over_time
+from dashboards.house import labels_of, page, row, schedulers
+from dashboards.panels import at_end, graph, over_time, stat
 from dashboards.promql import SCHEDULERS, metric, state
 from dashboards.tables import YES, ago, label, number, scheduler_column, table
 
+BY_QUEUE = "scheduler, queue"
+QUEUES = f'{SCHEDULERS}, queue=~"$queue"'
+READY = 'state="ready"'
+KNOWN = metric("queue_messages", SCHEDULERS)
 
-def queues() -> tables.Panel:
+
+def dashboard() -> Dashboard:
+    """The page."""
+    return page(
+        "queues",
+        "Queues & workers",
+        "What waits in the queues, for how long, and who works on it?",
+        row("", messages(), oldest(), unconsumed(), workers_up(), busy(), backlogs()),
+        row("Queues", queues(width=24, height=9), waiting(), ages()),
+        row("Workers", workers(width=24, height=9), workers_by_state(), load(), memory()),
+        variables=[schedulers(), labels_of("queue", "Queue", f"label_values({KNOWN}, queue)")],
+        refresh="10s",
+        alerts='scheduler=~"$scheduler|"',
+    )
+
+
+def messages() -> stats.Panel:
+    """How much waits."""
+    return stat(
+        "Waiting",
+        "Messages that are ready and that no worker has taken, in all chosen queues.",
+        at_end(f"sum({state('queue_messages', QUEUES, READY, by=BY_QUEUE)})"),
+        unit="locale",
+        no_value="no queue is known",
+    )
+
+
+def oldest() -> stats.Panel:
+    """For how long the oldest message waits."""
+    since = state("queue_oldest_message_timestamp_seconds", QUEUES, by=BY_QUEUE)
+    return stat(
+        "Oldest",
+        "For how long the oldest message of the chosen queues waits; 0 while none does.",
+        at_end(f"max(time() - ({since} > 0)) or 0 * count({since})"),
+        unit="s",
+        no_value="not known",
+    )
+
+
+def unconsumed() -> stats.Panel:
+    """How many queues nobody works on."""
+    ready = state("queue_messages", QUEUES, READY, by=BY_QUEUE)
+    consumers = state("queue_consumers", QUEUES, by=BY_QUEUE)
+    return stat(
+        "Not consumed",
+        "Queues in which something waits and that no worker consumes.",
+        at_end(f"sum(({consumers} == bool 0) * ({ready} > bool 0))"),
+        unit="suffix:queues",
+        levels={1: "red"},
+        no_value="not known",
+    )
+
+
+def backlogs() -> stats.Panel:
+    """How many queues are beyond their limit."""
+    ready = state("queue_messages", QUEUES, READY, by=BY_QUEUE)
+    limit = state("queue_limit_messages", QUEUES, by=BY_QUEUE)
+    return stat(
+        "Backlogs",
+        "Queues in which more waits than their limit allows (setting `queues`, else 1000).",
+        at_end(f"sum({ready} > bool {limit})"),
+        unit="suffix:queues",
+        levels={1: "orange"},
+        no_value="no queue is known",
+    )
+
+
+def workers_up() -> stats.Panel:
+    """How many workers answer."""
+    up = state("workers", SCHEDULERS, 'state="up"', by="scheduler, state")
+    return stat(
+        "Workers up",
+        "Workers of the chosen schedulers that answer.",
+        at_end(f"sum({up})"),
+        unit="short",
+        texts={"0": ("none", "red")},
+        no_value="no worker is known",
+    )
+
+
+def busy() -> stats.Panel:
+    """What workers do now."""
+    return stat(
+        "Running",
+        "Runs that workers execute now.",
+        at_end(f"sum({state('worker_active_runs', SCHEDULERS, by='scheduler, worker')})"),
+        unit="short",
+        no_value="not known",
+    )
+
+
+def queues(width: int = 13, height: int = 7) -> tables.Panel:
     """What waits in each queue."""
     by = "scheduler, queue"
     ready, in_flight, scheduled = (
@@ -32,13 +130,13 @@ def queues() -> tables.Panel:
         ),
         sort="Ready",
         descending=True,
-        width=13,
-        height=7,
+        width=width,
+        height=height,
         no_value="no queue is known",
     )
 
 
-def workers() -> tables.Panel:
+def workers(width: int = 11, height: int = 7) -> tables.Panel:
     """Each worker and what it does."""
     by = "scheduler, worker"
     return table(
@@ -51,24 +149,48 @@ def workers() -> tables.Panel:
         number("Memory", state("worker_resident_memory_bytes", SCHEDULERS, by=by), "bytes", width=80),
         number("Threads", state("worker_threads", SCHEDULERS, by=by), width=75),
         sort="Up",
-        width=11,
-        height=7,
+        width=width,
+        height=height,
         no_value="no worker is known",
     )
 
 
-def waiting() -> timeseries.Panel:
+def waiting(width: int = 12) -> timeseries.Panel:
     """Whether queues grow."""
     return graph(
         "Waiting in queues",
         "Messages of each queue that are ready and that no worker has taken yet.",
         over_time(
-            state("queue_messages", SCHEDULERS, 'state="ready"', by="scheduler, queue"),
+            state("queue_messages", SCHEDULERS, READY, by=BY_QUEUE),
             "{{queue}} of {{scheduler}}",
         ),
         unit="short",
-        width=8,
+        width=width,
         no_value="no queue is known",
+    )
+
+
+def ages() -> timeseries.Panel:
+    """Whether messages wait longer and longer."""
+    since = state("queue_oldest_message_timestamp_seconds", QUEUES, by=BY_QUEUE)
+    return graph(
+        "Age of the oldest message",
+        "For how long the oldest message of each queue had waited.",
+        over_time(f"time() - ({since} > 0)", "{{queue}} of {{scheduler}}"),
+        unit="s",
+        no_value="nothing waits, or nobody can say for how long",
+    )
+
+
+def memory() -> timeseries.Panel:
+    """Whether workers grow."""
+    return graph(
+        "Memory of workers",
+        "Resident memory of each worker.",
+        over_time(state("worker_resident_memory_bytes", SCHEDULERS, by="scheduler, worker"), "{{worker}}"),
+        unit="bytes",
+        width=8,
+        no_value="no worker says",
     )
 
 

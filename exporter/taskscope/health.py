@@ -214,7 +214,7 @@ def show_health(scores: Sequence[Score], metrics: Metrics) -> None:
     results = [result for score in scores[1:] for result in score.checks]
     results += [result for result in scores[0].checks if not result.scheduler]
     metrics.keep("health_score", {(score.scheduler,): float(score.score) for score in scores})
-    standings = {
+    standings: dict[tuple[str, ...], float] = {
         (s.scheduler, standing): float(s.status == standing) for s in scores for standing in STANDINGS
     }
     metrics.keep("health_status", standings)

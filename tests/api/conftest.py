@@ -11,6 +11,7 @@ import pytest
 from asking import NOW, Client
 from stored import past
 
+from healthy import health_of
 from taskscope.api.backend import Backend, Writer
 from taskscope.api.server import Server
 from taskscope.errands import Errands
@@ -55,6 +56,7 @@ def serve(live: Live) -> Iterator[Callable[..., Client]]:
             usual: dict[str, Any] = {
                 "settings": settings,
                 "live": live,
+                "health": health_of(live, settings, clock=lambda: NOW),
                 "metrics": metrics,
                 "queries": None,
                 "ready": list,

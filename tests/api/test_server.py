@@ -17,6 +17,7 @@ import msgspec
 import pytest
 from asking import NOW, Client
 
+from healthy import health_of
 from taskscope.api.backend import Backend
 from taskscope.api.server import Listener, Server
 from taskscope.errors import BadArgument, Unavailable
@@ -31,6 +32,7 @@ def backend(live):
     return Backend(
         settings=settings,
         live=live,
+        health=health_of(live, settings),
         metrics=metrics,
         queries=None,
         ready=list,
@@ -79,6 +81,7 @@ def test_a_host_that_cannot_be_bound_is_named(live):
     backend = Backend(
         settings=settings,
         live=live,
+        health=health_of(live, settings),
         metrics=Metrics(settings),
         queries=None,
         ready=list,

@@ -184,7 +184,7 @@ def test_a_choice_of_data_sources_is_handed_on_by_every_link(name: str) -> None:
 def test_every_tile_above_the_overview_leads_to_a_page_that_says_more() -> None:
     tiles = [panel for panel in loaded("overview")["panels"] if panel["gridPos"]["y"] == 0]
 
-    assert len(tiles) == 6
+    assert len(tiles) == 8
     assert [tile["title"] for tile in tiles if not tile["fieldConfig"]["defaults"].get("links")] == []
 
 

@@ -83,6 +83,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
 
     settings: Settings
     live: Live
+    health: Health
     metrics: Page
     queries: "Queries | None"
     """The history's read side; None with `history=None`."""
@@ -92,8 +93,6 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """Bring the metrics up to what is true now; called before each scrape, without waiting for the store."""
     alerts: AlertReader | None = None
     """Where alerts are read; None for the history."""
-    health: Health | None = None
-    """None for a server that looks at no health."""
     writer: Writer | None = None
     """None for a server that only reads."""
     clock: Callable[[], float] = time.time

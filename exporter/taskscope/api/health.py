@@ -7,7 +7,6 @@ import msgspec
 from msgspec import Meta
 
 from taskscope.api.endpoint import Call, get
-from taskscope.api.errors import ApiError
 from taskscope.api.params import Texts
 from taskscope.api.wire import Milliseconds, Moment, moment_of
 from taskscope.checks import CHECKS
@@ -66,8 +65,6 @@ async def health(call: Call, query: HealthQuery) -> HealthAnswer:
 
     With `scheduler` the list of schedulers holds these alone; score, status and checks are always of the whole.
     """
-    if call.backend.health is None:
-        raise ApiError(404, "This taskscope looks at no health.")
     whole, *schedulers = call.backend.health.scores()
     return HealthAnswer(
         score=whole.score,
