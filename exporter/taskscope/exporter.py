@@ -291,11 +291,10 @@ def _named(schedulers: Sequence[Any], names: Sequence[str], service: str) -> dic
         raise BadArgument(f"{len(schedulers)} schedulers and {len(names)} names: give each its name, or none")
     named: dict[str, Bridge] = {}
     for number, scheduler in enumerate(schedulers):
-        kind = bridges.find(scheduler)
-        name = names[number] if names else _unused(service or kind.system, named)
+        name = names[number] if names else _unused(service or bridges.system_of(scheduler), named)
         if name in named:
             raise BadArgument(f"two schedulers are called {name!r}: give each a name of its own")
-        named[name] = kind(scheduler, name)
+        named[name] = bridges.made(scheduler, name)
     return named
 
 
