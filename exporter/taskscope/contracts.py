@@ -74,6 +74,9 @@ class Bridge(ABC):
     options: msgspec.Struct
     """An instance of `Options`; set by whoever makes the bridge, before `attach`."""
 
+    url: str = ""
+    """Where it watches from outside; set by whoever makes the bridge. Empty where it watches an object."""
+
     on_change: Callable[[], None] | None = None
     """Set by whoever polls. A bridge that hears of a change calls it, from any thread, to be polled soon."""
 
