@@ -6,6 +6,7 @@ Exit codes: 0 all is right, 1 problems were found, 2 wrong use or settings, expl
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,21 +89,39 @@ for command in (runs, show_one, history):
 
 @commands.command()
 @config_option
-def serve(config: Path | None) -> None:
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), help="Default: as settings say, else text."
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="Default: as settings say, else info.",
+)
+def serve(config: Path | None, log_format: str | None, log_level: str | None) -> int:
     """Watch what the settings name, and serve.
 
-    Ends on Ctrl-C and SIGTERM, after storing what has been seen.
+    A scheduler whose broker is away is tried again until it is there; all else must be right at start.
 
     \b
-    Example: taskscope serve --config taskscope.yaml
+    SIGTERM, Ctrl-C  ends it, after storing what has been seen: exit code 0
+    SIGHUP           reads the settings again: schedulers, jobs, retention,
+                     tokens, metrics_open, redact, log_level, log_format;
+                     what else changed is named in the log
+    exit code 2      a wrong setting, a missing extra, a taken port, a history
+                     that is away: in one sentence on stderr
+
+    \b
+    Example: taskscope serve --config taskscope.yaml --log-format json
     """
-    import logging
+    from taskscope import collector, logs
 
-    from taskscope import collector
-
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("taskscope").setLevel(logging.INFO)
-    collector.run(load_settings(config, strict=True))
+    read = partial(load_settings, config, strict=True, log_format=log_format, log_level=log_level)
+    logs.begin(log_format or os.environ.get("TASKSCOPE_LOG_FORMAT", ""))
+    try:
+        collector.run(read(), read)
+    except TaskscopeError as error:
+        return logs.die(error)
+    return 0
 
 
 @commands.command()

@@ -101,7 +101,7 @@ class Bridge(ABC):
         """
         return ()
 
-    def listen(self, stop: Flag, heard: Callable[[], None]) -> None:
+    def listen(self, stop: Flag, heard: Callable[[], None]) -> None:  # noqa: B027 - one that hooks in needs none
         """Hold the connection that hears of runs; overridden by a bridge that needs one of its own.
 
         Called after `attach` on a thread of ours, and again, later and later, whenever it returned or raised: it
@@ -110,6 +110,11 @@ class Bridge(ABC):
         a heartbeat too: silent for `reading_ttl` is gone. Within a second after `stop` is set it has emitted what it
         received and returns; `detach` comes after that.
         """
+
+    @property
+    def listens(self) -> bool:
+        """Has it a connection of its own to hold? One that watches an object hooks in."""
+        return bool(self.url) and type(self).listen is not Bridge.listen
 
     @abstractmethod
     def detach(self) -> None:

@@ -18,6 +18,7 @@ from taskscope.api.server import Listener, Server
 from taskscope.configure import load
 from taskscope.contracts import Bridge, Sink
 from taskscope.errors import BadArgument, NotOwner, TaskscopeError
+from taskscope.events import Departure
 from taskscope.instance import new_instance
 from taskscope.live import Live
 from taskscope.pipeline import Pipeline
@@ -63,7 +64,7 @@ class Exporter:
         self.metrics = Metrics(self.settings)
         self.store = store_for(self.settings)
         self.queries = queries_for(self.settings)
-        upkeep = _upkeep(self.store, self.metrics, self.settings)
+        upkeep = _upkeep(self.store, self.metrics)
         self.pipeline = Pipeline(
             self.store,
             self.live,
@@ -83,6 +84,7 @@ class Exporter:
         """Reasons that the metrics have been told of, and must be told of again when they are over."""
         self._server: Server | None = None
         self._listener: Listener | None = None
+        self._backend = self._endpoints()
         self._state = "new"
 
     def start(self) -> Self:
@@ -118,6 +120,23 @@ class Exporter:
             self.start()
         return _Collector(self)
 
+    def adopt(
+        self, settings: Settings, gone: Collection[str] = (), come: Mapping[str, Any] | None = None
+    ) -> None:
+        """Go on by these settings, without the schedulers `gone` and with those that `come`, by name.
+
+        Of the settings only those take effect that `taskscope.reload` says can. Raises `BadArgument` before anything
+        is changed.
+        """
+        made = {name: bridges.made(scheduler, name) for name, scheduler in (come or {}).items()}
+        self.settings = self._backend.settings = settings
+        self.pipeline.adopt(settings)
+        self.metrics.adopt(settings)
+        self.live.recall()
+        self._roster.exchange(gone, made, self._note)
+        for name in gone:
+            self.pipeline.emit(Departure(scheduler=name, at=time.time()))
+
     def ready(self) -> list[Component]:
         """Each part and whether it does its work."""
         away = self.pipeline.failure
@@ -137,7 +156,7 @@ class Exporter:
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._watch)
         if self._serves:
-            self._listener = Listener(self._backend())
+            self._listener = Listener(self._backend)
             try:
                 self._serving(await self._listener.open(self.settings.host, self.settings.port or 0))
             except TaskscopeError as error:
@@ -170,7 +189,7 @@ class Exporter:
         """Open the port. Also called when the history becomes ours later."""
         if not self._serves or self.url is not None:
             return
-        self._server = Server(self._backend())
+        self._server = Server(self._backend)
         try:
             self._serving(self._server.start(self.settings.host, self.settings.port or 0))
         except TaskscopeError as error:
@@ -192,6 +211,9 @@ class Exporter:
         if self.settings.strict or isinstance(error, BadArgument):
             self.close()
             raise error
+        self._note(reason, error)
+
+    def _note(self, reason: str, error: TaskscopeError) -> None:
         self._failures[reason] = str(error)
         logger.warning("taskscope: %s", error)
 
@@ -216,7 +238,7 @@ class Exporter:
         if self._server is not None:
             self._server.abandon()
 
-    def _backend(self) -> Backend:
+    def _endpoints(self) -> Backend:
         return Backend(
             settings=self.settings,
             live=self.live,
@@ -263,13 +285,13 @@ class _Forked:
             method()
 
 
-def _upkeep(store: Store, metrics: Metrics, settings: Settings) -> "list[Upkeep]":
+def _upkeep(store: Store, metrics: Metrics) -> "list[Upkeep]":
     """What keeps the store within its bounds: nothing where it is memory."""
     if isinstance(store, MemoryStore):
         return []
     from taskscope.upkeep import Upkeep  # a database library, which `history=None` does without
 
-    return [Upkeep(cast("SqlStore", store), metrics, settings.retention.interval)]
+    return [Upkeep(cast("SqlStore", store), metrics)]
 
 
 def _component(post: Supervisor) -> Component:

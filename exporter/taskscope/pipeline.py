@@ -89,6 +89,11 @@ class Pipeline:
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout)
 
+    def adopt(self, settings: Settings) -> None:
+        """Go on by these settings; from any thread. What the queue holds already is admitted by them, too."""
+        self._settings = self._store.settings = settings
+        self._inlet.admission = Admission(settings)
+
     def abandon(self) -> None:
         """In a forked child: this pipeline's thread lives in the parent, nothing here may be carried twice."""
         self._inlet.abandon()

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from taskscope.backoff import LAST, Backoff
 from taskscope.contracts import Bridge, Emit, Told
-from taskscope.errors import Unavailable
 from taskscope.events import Reading, SchedulerState
 from taskscope.settings import Settings
 from taskscope.unreachable import sentence
@@ -84,7 +83,7 @@ class Supervisor:
         longest = min(max(LAST, settings.poll_interval), settings.reading_ttl / 2)  # down is a reading, too
         self._asking = Duty(name, "read", longest, clock)
         self._listening = Duty(name, "hear", LAST, clock)
-        self._listens = type(bridge).listen is not Bridge.listen
+        self._listens = bridge.listens
         self._asked_at = 0.0  # when the question that is still open was asked; 0 when none is
         loops = [(self._ask, "poll"), (self._listen, "listen")][: 2 if self._listens else 1]
         self._threads = [

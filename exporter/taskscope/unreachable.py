@@ -18,13 +18,13 @@ _REASONS: tuple[tuple[str, str], ...] = (
     (r"access to vhost .*refused", "{place} does not let {user!r} into the virtual host {path!r}; give it the right"),
     (r"^AccessRefused:|ACCESS_REFUSED", "{place} refuses user {user!r}; correct user and password in its URL"),
     (r"NOAUTH|without a?n? ?password|HELLO must be called", "{place} wants a password; put it into its URL"),
-    (r"^AuthenticationError:|WRONGPASS|invalid (user|pass)", "{place} refuses user or password; correct them in its URL"),
+    (r"^AuthenticationError:|WRONGPASS|invalid (user|pass)", "{place} refuses the password; correct it in its URL"),
     (r"NOPERM", "{place} does not let {user!r} do what watching needs; give it the right: {said}"),
     (r"DB index is out of range|invalid DB index", "{place} has no database {path!r}; correct the end of its URL"),
     (r"LOADING|MASTERDOWN|BUSY ", "{place} is not ready yet: {said}"),
     (r"^SSL\w*Error:|SSL", "{place} and TLS do not fit together ({said}); correct scheme or certificates"),
     (r"^\w*Time(d)?[oO]ut\w*:", "{place} does not answer in time"),
-    (r"^ConnectionResetError:|^BrokenPipeError:|closed by server|closed the connection", "{place} closed the connection"),
+    (r"^(ConnectionReset|BrokenPipe)Error:|closed (by server|the connection)", "{place} closed the connection"),
 )  # fmt: skip
 _LENGTH = 300  # characters of what a library said
 

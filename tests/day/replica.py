@@ -9,11 +9,11 @@ from taskscope.bridges.fake import Clock, FakeBridge, FakeScheduler
 from taskscope.instance import new_instance
 from taskscope.live import Live
 from taskscope.pipeline import Pipeline
-from taskscope.supervisor import Supervisor
 from taskscope.settings import Settings
 from taskscope.sinks.history.queries import Queries
 from taskscope.sinks.history.sql import SqlStore
 from taskscope.sinks.metrics import Metrics
+from taskscope.supervisor import Supervisor
 from taskscope.upkeep import Upkeep
 
 
@@ -77,7 +77,7 @@ class Replica:
         self.queries.close()
 
     def _pipeline(self) -> Pipeline:
-        upkeep = Upkeep(self.store, self.metrics, self.settings.retention.interval)
+        upkeep = Upkeep(self.store, self.metrics)
         return Pipeline(
             self.store,
             self.live,
