@@ -2,13 +2,17 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeAlias, TypeVar
 
-from taskscope import bridges, collector
+import msgspec
+from rich.console import Console
+
+from taskscope import bridges, collector, show
 from taskscope.check import Finding
 from taskscope.errors import BadArgument
-from taskscope.events import QueueState, Reading, WorkerState
+from taskscope.events import Jobs, QueueState, Reading, SchedulerState, WorkerState
 from taskscope.settings import Settings, Source
 from taskscope.unreachable import sentence
 from taskscope.values import masked
@@ -85,13 +89,9 @@ class Look:
                 self.readings = list(self._bridge.poll())
             except Exception as error:  # noqa: BLE001 - as above
                 return [sentence(error, self._bridge.url)]
-            if self.of(WorkerState) or time.monotonic() > until:
+            if _of(WorkerState, self.readings) or time.monotonic() > until:
                 return []
             time.sleep(0.2)
-
-    def of(self, kind: type[Reading]) -> list[Reading]:
-        """The readings of this kind."""
-        return [reading for reading in self.readings if isinstance(reading, kind)]
 
     def _judged(self, failures: list[str]) -> Iterator[Finding]:
         where = masked(self._bridge.url)
@@ -99,7 +99,7 @@ class Look:
             yield Finding(self._name, False, f"{failures[0].rstrip('.')}.")
             return
         yield Finding(self._name, True, f"{where} answers.")
-        workers, queues = self.of(WorkerState), self.of(QueueState)
+        workers, queues = _of(WorkerState, self.readings), _of(QueueState, self.readings)
         if not workers and not queues:
             yield Finding(
                 self._name,
@@ -111,3 +111,59 @@ class Look:
             yield Finding(
                 self._name, False, "No worker was found; start one, or what waits will go on waiting."
             )
+
+
+def print_readings(console: Console, readings: Sequence[Reading], as_json: bool) -> None:
+    """What was read, in tables for people; one JSON object a line for programs."""
+    if as_json:
+        for reading in readings:
+            show.print_line(console, msgspec.json.encode(reading, enc_hook=repr).decode())
+        return
+    for state in _of(SchedulerState, readings):
+        for line in state.summary:
+            show.print_line(console, show.printable(line))
+    for columns, rows in (_queues(readings), _workers(readings), _jobs(readings)):
+        if rows:
+            show.print_line(console, "")
+            show.print_table(console, columns, rows)
+
+
+Kind = TypeVar("Kind", bound=Reading)
+Table: TypeAlias = tuple[Sequence[show.Column], list[list[str]]]
+
+
+def _of(kind: type[Kind], readings: Sequence[Reading]) -> list[Kind]:
+    return [reading for reading in readings if isinstance(reading, kind)]
+
+
+def _queues(readings: Sequence[Reading]) -> Table:
+    numbers = ("ready", "in flight", "scheduled", "consumers")
+    columns = [show.Column("queue", cut=True), *(show.Column(name, right=True) for name in numbers)]
+    return columns, [
+        [queue.queue, *map(_number, (queue.ready, queue.in_flight, queue.scheduled, queue.consumers))]
+        for queue in _of(QueueState, readings)
+    ]
+
+
+def _workers(readings: Sequence[Reading]) -> Table:
+    columns = [show.Column("worker", cut=True), show.Column("is"), show.Column("active", right=True)]
+    return columns, [
+        [worker.worker, "up" if worker.up else "down", _number(worker.active)]
+        for worker in _of(WorkerState, readings)
+    ]
+
+
+def _jobs(readings: Sequence[Reading]) -> Table:
+    columns = [show.Column("job", cut=True), show.Column("next run")]
+    return columns, [
+        [
+            job.name,
+            "paused" if job.paused else show.moment(int(job.next_run * 1000) if job.next_run else None),
+        ]
+        for reading in _of(Jobs, readings)
+        for job in reading.jobs
+    ]
+
+
+def _number(count: int | None) -> str:
+    return "" if count is None else str(count)

@@ -29,6 +29,11 @@ class Roster:
     def __str__(self) -> str:
         return ", ".join(self._posts)
 
+    @property
+    def bridges(self) -> list[Bridge]:
+        """All that are watched."""
+        return [post.bridge for post in self]
+
     def start(self, fail: Fail) -> None:
         """Begin to watch all."""
         for post in self:
@@ -49,8 +54,8 @@ class Roster:
 
     def abandon(self) -> None:
         """In a forked child: let go of all."""
-        for post in self:
-            post.bridge.abandon()
+        for bridge in self.bridges:
+            bridge.abandon()
 
     def _begin(self, post: Supervisor, fail: Fail) -> None:
         try:

@@ -17,7 +17,7 @@ _REASONS: tuple[tuple[str, str], ...] = (
     (r"vhost .*not found|no such vhost", "{place} has no virtual host {path!r}; correct the end of its URL"),
     (r"access to vhost .*refused", "{place} does not let {user!r} into the virtual host {path!r}; give it the right"),
     (r"^AccessRefused:|ACCESS_REFUSED", "{place} refuses user {user!r}; correct user and password in its URL"),
-    (r"NOAUTH|without a?n? ?password|HELLO must be called", "{place} wants a password; put it into its URL"),
+    (r"NOAUTH|[Aa]uthentication required|HELLO must be called", "{place} wants a password; put it into its URL"),
     (r"^AuthenticationError:|WRONGPASS|invalid (user|pass)", "{place} refuses the password; correct it in its URL"),
     (r"NOPERM", "{place} does not let {user!r} do what watching needs; give it the right: {said}"),
     (r"DB index is out of range|invalid DB index", "{place} has no database {path!r}; correct the end of its URL"),
