@@ -1,10 +1,14 @@
 """The collector as a daemon: several schedulers, brokers that go and come, signals, and what it says of it."""
 
 import json
+import socket
 import sqlite3
 import time
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from redis import Redis
 
@@ -231,6 +235,35 @@ def test_the_log_in_json_is_an_object_a_line_that_names_the_scheduler_and_no_sec
     assert all(abs(time.time() - _seconds(line["time"])) < 120 for line in lines)
 
 
+def test_systemd_hears_when_it_is_ready_reads_again_and_stops(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        served = serve({})
+        assert systemd.recv(100) == b"READY=1"
+        assert served.ask("/-/healthy")[0] == 200
+        served.reload()
+        assert systemd.recv(100).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+        assert systemd.recv(100) == b"READY=1"
+        assert served.end() == 0
+        assert systemd.recv(100) == b"STOPPING=1"
+
+
+def test_a_collector_with_postgresql_keeps_all_when_it_ends(serve: Serve, redis_url: str, postgres_url: str):
+    served = serve({"schedulers": {"lists": source(redis_url)}, "history": postgres_url})
+    push(redis_url, *(f"job:{n}:success" for n in range(3000)))
+    until(lambda: served.runs(scheduler="lists") > 0, what="some runs")
+    assert served.end() == 0
+
+    with Redis.from_url(redis_url) as redis:
+        taken = 3000 - redis.llen("events")
+    with psycopg.connect(postgres_url.replace("+psycopg", "")) as database:
+        assert database.execute("select count(*) from taskscope.run").fetchone() == (taken,)
+
+
 def test_the_log_says_less_where_settings_say_so(serve: Serve):
     served = serve({"log_level": "error"})
     until(served.is_ready, what="readiness")
@@ -270,6 +303,4 @@ def test_with_a_log_in_json_the_last_sentence_is_json_too(serve: Serve):
 
 
 def _seconds(text: str) -> float:
-    from datetime import datetime
-
     return datetime.fromisoformat(text).timestamp()
