@@ -277,7 +277,10 @@ def test_the_log_says_less_where_settings_say_so(serve: Serve):
         (source("amqp://:hunter2@x/0"), ["schedulers.lists.target", "redis://"]),
         (source("redis://:hunter2@x/zero"), ["schedulers.lists.target", "no number"]),
         (source("redis://x/0", kye="k"), ["schedulers.lists.options", "kye", "did you mean `key`"]),
-        ({"system": "redislist", "target": "shop:scheduler"}, ["schedulers.lists.target", "shop"]),
+        (
+            {"system": "redislist", "target": "shop:scheduler"},
+            ["schedulers.lists.target", "shop", "redis://"],
+        ),
         ({"system": "quarz", "target": "redis://x/0"}, ["schedulers.lists.system", "quarz", "redislist"]),
     ],
 )

@@ -117,10 +117,9 @@ def find(name: str, source: Source) -> tuple[str, str]:
     key = f"schedulers.{name}"
     _check(name, source)
     module, _, attribute = source.target.partition(":")
-    if not module or not attribute:
-        raise BadArgument(
-            f"{key}.target must be `module:attribute`, such as `shop.jobs:scheduler`, not {source.target!r}"
-        )
+    kind = bridges.by_name(source.system)
+    if not module or not attribute or not kind.targets:
+        raise BadArgument(f"{key}.target is {source.target!r}; give one of: {bridges.forms(kind)}")
     if "" not in sys.path:
         sys.path.insert(0, "")  # as `python -m` does: the program stands in the working directory
     try:
