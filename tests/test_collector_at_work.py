@@ -63,6 +63,7 @@ def test_schedulers_of_several_systems_are_watched_at_once(serve: Serve, redis_u
     assert served.end() == 0
 
 
+@pytest.mark.slow
 def test_sigterm_stores_what_was_taken_and_ends_well(serve: Serve, redis_url: str):
     served = serve({"schedulers": {"lists": source(redis_url)}})
     until(lambda: "lists" in served.parts() and served.is_ready(), what="readiness")
@@ -79,6 +80,7 @@ def test_sigterm_stores_what_was_taken_and_ends_well(serve: Serve, redis_url: st
     assert "Traceback" not in served.log
 
 
+@pytest.mark.slow
 def test_a_broker_that_goes_is_told_and_comes_back_while_the_others_go_on(
     serve: Serve, redis_server: Any, redis_url: str
 ):
@@ -127,6 +129,7 @@ def test_a_broker_that_is_away_at_start_is_found_later(serve: Serve, redis_serve
     until(lambda: served.value("scheduler_up", scheduler="lists") == 1, what="a scheduler that is up")
 
 
+@pytest.mark.slow
 def test_sighup_adds_changes_and_removes_schedulers(serve: Serve, redis_url: str):
     second = redis_url[:-1] + "1"
     served = serve({"schedulers": {"one": source(redis_url)}})
@@ -160,6 +163,7 @@ def test_sighup_adds_changes_and_removes_schedulers(serve: Serve, redis_url: str
     assert rows(served, "one") == 2
 
 
+@pytest.mark.slow
 def test_sighup_takes_over_rules_tokens_and_retention(serve: Serve, redis_url: str):
     settings: dict[str, Any] = {"schedulers": {"lists": source(redis_url)}}
     settings["dedup_window"] = "1s"
@@ -252,6 +256,7 @@ def test_systemd_hears_when_it_is_ready_reads_again_and_stops(
         assert systemd.recv(100) == b"STOPPING=1"
 
 
+@pytest.mark.slow
 def test_a_collector_with_postgresql_keeps_all_when_it_ends(serve: Serve, redis_url: str, postgres_url: str):
     served = serve({"schedulers": {"lists": source(redis_url)}, "history": postgres_url})
     push(redis_url, *(f"job:{n}:success" for n in range(3000)))
