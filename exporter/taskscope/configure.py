@@ -176,9 +176,6 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     yield from _tokens(settings)
     yield from _times(settings)
     yield from _buckets(settings)
-    for name, source in settings.schedulers.items():
-        if source.options:
-            yield f"schedulers.{name}.options must be left out: the system {source.system!r} takes no options"
     for section in ("jobs", "queues"):
         for n, rule in enumerate(getattr(settings, section)):
             if rule.severity not in SEVERITIES:

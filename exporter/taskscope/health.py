@@ -78,6 +78,10 @@ class Health(Sink):
         self._scores: tuple[Score, ...] = ()
         self._looked = float("-inf")
 
+    def adopt(self, settings: Settings) -> None:
+        """Go on by these settings."""
+        self._settings = settings
+
     def committed(self, changes: Sequence[Change]) -> None:
         """Count how runs ended."""
         minute = int(self._clock()) // _MINUTE

@@ -11,11 +11,11 @@ from taskscope.health import Health, show_health
 from taskscope.instance import new_instance
 from taskscope.live import Live
 from taskscope.pipeline import Pipeline
-from taskscope.poller import Poller
 from taskscope.settings import Settings
 from taskscope.sinks.history.queries import Queries
 from taskscope.sinks.history.sql import SqlStore
 from taskscope.sinks.metrics import Metrics
+from taskscope.supervisor import Supervisor
 from taskscope.upkeep import Upkeep
 
 
@@ -31,7 +31,7 @@ class Replica:
         self.store = SqlStore(str(settings.history), settings)
         self.health = Health(settings, self.live, self._own, self.metrics.usual, clock)
         self.pipeline = self._pipeline()
-        self._pollers = [self._poller(name) for name in self.schedulers]
+        self._supervisors = [self._supervisor(name) for name in self.schedulers]
         self._server: Server | None = None
         self.degraded: set[str] = set()
         """What it works without, by reason."""
@@ -51,8 +51,8 @@ class Replica:
 
     def carry(self) -> None:
         """Bring history and metrics up to now."""
-        for poller in self._pollers:
-            poller.poll()
+        for supervisor in self._supervisors:
+            supervisor.poll()
         while self.pipeline._step():  # its thread would go by the clock on the wall
             pass
         self._refresh()
@@ -81,7 +81,7 @@ class Replica:
         self.queries.close()
 
     def _pipeline(self) -> Pipeline:
-        upkeep = Upkeep(self.store, self.metrics, self.settings.retention.interval)
+        upkeep = Upkeep(self.store, self.metrics)
         return Pipeline(
             self.store,
             self.live,
@@ -93,11 +93,11 @@ class Replica:
             clock=self.clock,
         )
 
-    def _poller(self, name: str) -> Poller:
+    def _supervisor(self, name: str) -> Supervisor:
         bridge = FakeBridge(self.schedulers[name], name)
         bridge.instance = self.pipeline._instance
         bridge.attach(self.pipeline.emit)
-        return Poller(bridge, name, self.pipeline.emit, self.settings.poll_interval, self.clock)
+        return Supervisor(bridge, name, self.pipeline.emit, self.settings, self.clock)
 
     def _refresh(self) -> None:
         self.pipeline.report()
@@ -111,8 +111,10 @@ class Replica:
 
     def _ready(self) -> list[Component]:
         return [
-            Component(name=poller.name, kind="bridge", ready=not poller.failure, message=poller.failure)
-            for poller in self._pollers
+            Component(
+                name=supervisor.name, kind="bridge", ready=not supervisor.trouble, message=supervisor.trouble
+            )
+            for supervisor in self._supervisors
         ]
 
     def _samples(self, lines: Sequence[bytes]) -> bytes:
