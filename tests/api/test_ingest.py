@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import threading
 import time
 from collections import Counter
 from hashlib import sha256
@@ -319,6 +320,24 @@ def test_while_the_store_is_away_nothing_is_taken_and_nothing_is_lost(postgres_s
         assert len(runs(exporter)) == 2
         assert counted(exporter) == {"success": 2}
         assert exporter.pipeline.dropped == {}
+
+
+def test_more_than_there_is_room_for_is_a_429_and_taken_later():
+    with Exporter(history=None, port=0, queue_size=5) as exporter:
+        client, go_on = client_of(exporter), threading.Event()
+        exporter.pipeline.do(lambda: go_on.wait(20))
+        waiting = threading.Thread(target=send, args=(client, *[fact(f"{n}") for n in range(9)]))
+        waiting.start()
+        until(lambda: len(exporter.pipeline._deliveries) == 9)
+
+        answer = send(client, fact("more"))
+
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
+        assert answer.json["error"] == "too much waits to be written; send less at once, or later."
+        go_on.set()
+        waiting.join()
+        assert send(client, fact("more")).status == 200
+        assert counted(exporter) == {"success": 10}
 
 
 def test_whoever_does_not_own_the_history_takes_nothing(tmp_path):
