@@ -112,6 +112,7 @@ def test_while_the_store_is_away_deliveries_fail_and_are_kept_by_nobody(postgres
             with pytest.raises(Unavailable, match="cannot be written"):
                 end.result(20)
         assert exporter.pipeline.backlog == 0
+        assert deliver(told).done(), "nobody waits for a store that is known to be away"
 
         postgres_server.start()
         until(lambda: exporter.pipeline.failure is None, timeout=60)
@@ -119,7 +120,8 @@ def test_while_the_store_is_away_deliveries_fail_and_are_kept_by_nobody(postgres
         assert stored(exporter) == ["success"] * 3
 
 
-def test_a_delivery_does_not_wait_for_the_end_of_a_burst_nor_a_burst_for_deliveries():
+def test_a_delivery_does_not_wait_for_the_end_of_a_burst_nor_a_burst_for_deliveries(monkeypatch):
+    monkeypatch.setattr("taskscope.pipeline._HOLD", 30.0)
     scheduler, over = FakeScheduler(), threading.Event()
 
     def pour():
