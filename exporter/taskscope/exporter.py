@@ -260,7 +260,7 @@ class Exporter:
             refresh=self.refresh,
             alerts=self.store.alert_log if isinstance(self.store, MemoryStore) else None,
             health=self.health,
-            writer=Writer(self.store, self.pipeline.do),
+            writer=Writer(self.store, self.pipeline.do, self.pipeline.deliver, self.pipeline.refuse),
         )
 
 

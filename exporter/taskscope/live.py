@@ -11,11 +11,14 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from taskscope import identity
 from taskscope.counts import JobState
 from taskscope.events import (
+    Defined,
     Departure,
     Event,
     Fact,
+    Heartbeat,
     Job,
     JobKey,
     Jobs,
@@ -63,6 +66,7 @@ class Live:
         self.departures = 0
         """Rises whenever jobs left, were removed, or were only remembered."""
         self._dirty: dict[str, set[JobKey]] = {"metrics": set(), "store": set()}
+        self._touched: set[JobKey] = set()
         self._ended: set[RunKey] = set()
         self._ended_before: set[RunKey] = set()
         self._strays: dict[RunKey, JobKey] = {}
@@ -86,6 +90,7 @@ class Live:
     def changed(self, reader: str = "metrics") -> dict[JobKey, LiveJob | None]:
         """The jobs that changed since this reader's last call; None for one that has left."""
         with self.lock:
+            self._share()
             dirty, self._dirty[reader] = self._dirty[reader], set()
             return {key: self.jobs.get(key) for key in dirty}
 
@@ -94,6 +99,12 @@ class Live:
         with self.lock:
             self._dirty["metrics"].update(self.jobs)
             self._strays = {run: key for key, job in self.jobs.items() for run in job.running}
+
+    def in_progress(self, jobs: Iterable[JobKey]) -> dict[bytes, RunKey]:
+        """The runs in progress of these jobs, by what every id of a run has in common."""
+        with self.lock:
+            known = [self.jobs[job] for job in jobs if job in self.jobs]
+            return {identity.key(identity.run_id(*run, 0)): run for job in known for run in job.running}
 
     def alive(self, key: JobKey) -> bool:
         """Was this job heard of, and does its scheduler still have it? Needs no lock."""
@@ -108,7 +119,8 @@ class Live:
                 if job.state.removed and now - job.state.removed > self._job_ttl and not at_work:
                     del self.jobs[key]
                     self.departures += 1
-                    self._touch(key)
+                    self._touched.add(key)
+            self._share()
             for dirty in self._dirty.values():
                 if len(dirty) > len(self.jobs) + _MEMORY:  # a reader that does not ask
                     dirty.intersection_update(self.jobs)
@@ -119,12 +131,14 @@ class Live:
         job = self.jobs.get(key)
         if job is None:
             job = self.jobs[key] = LiveJob(JobState(first_seen=now))
-        self._touch(key)
+        self._touched.add(key)
         return job
 
-    def _touch(self, key: JobKey) -> None:
-        self._dirty["metrics"].add(key)
-        self._dirty["store"].add(key)
+    def _share(self) -> None:
+        """What was touched is news to every reader."""
+        for dirty in self._dirty.values():
+            dirty |= self._touched
+        self._touched.clear()
 
     def _fold_fact(self, fact: Fact) -> None:
         if not fact.job:
@@ -188,7 +202,11 @@ class Live:
                 job.state.removed, job.state.next_run = at, 0.0
                 job.abnormal = {}
                 self.departures += 1
-                self._touch(key)
+                self._touched.add(key)
+
+    def _fold_defined(self, reading: Defined) -> None:
+        key = (reading.scheduler, reading.job.name)
+        self._define(self._job(key, reading.at), [reading.job], reading.at)
 
     def _define(self, job: LiveJob, definitions: list[Job], at: float) -> None:
         """What the scheduler promises of a job; of several that share the name the one that is due first counts."""
@@ -219,10 +237,15 @@ class Live:
         self.queues = {key: queue for key, queue in self.queues.items() if key[0] != name}
         self.workers = {key: worker for key, worker in self.workers.items() if key[0] != name}
 
+    def _fold_heartbeat(self, event: Heartbeat) -> None:
+        """Whose runs are lost is for the store to say."""
+
     _folds: ClassVar[dict[type, Any]] = {
         Departure: _fold_departure,
         Fact: _fold_fact,
         Jobs: _fold_jobs,
+        Defined: _fold_defined,
+        Heartbeat: _fold_heartbeat,
         SchedulerState: _fold_scheduler,
         QueueState: _fold_queue,
         WorkerState: _fold_worker,

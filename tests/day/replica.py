@@ -67,7 +67,7 @@ class Replica:
             ready=self._ready,
             refresh=self._refresh,
             health=self.health,
-            writer=Writer(self.store, self.pipeline.do),
+            writer=Writer(self.store, self.pipeline.do, self.pipeline.deliver, self.pipeline.refuse),
             clock=self.clock,
         )
         self._server = Server(backend)

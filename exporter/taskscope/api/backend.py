@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import msgspec
 
+from taskscope.events import Sent
 from taskscope.health import Health
 from taskscope.live import Live
 from taskscope.settings import Settings
@@ -76,6 +77,10 @@ class Writer(msgspec.Struct, frozen=True):
     store: Store
     do: Do
     """`store` is only used by what this does."""
+    deliver: Callable[[Sequence[Sent]], Future[dict[int, str]]]
+    """Carries events: `Pipeline.deliver`."""
+    refuse: Callable[[str], None]
+    """Counts an event that was refused before it could be delivered: `Pipeline.refuse`."""
 
 
 class Backend(msgspec.Struct, kw_only=True):
