@@ -5,7 +5,7 @@ import threading
 from collections import deque
 
 from taskscope.admission import Admission
-from taskscope.contracts import Told, made
+from taskscope.contracts import Emit, Told, made
 from taskscope.errors import BadEvent
 from taskscope.events import Event
 
@@ -21,20 +21,31 @@ class Inlet:
         self._lock = threading.Lock()
         self._dropped: dict[str, int] = {}
         self._warned = False
-        self.accepting = True
-        """False while this process is not the owner of its history: events are dropped and counted."""
+        self._elsewhere: Emit | None = None
 
     def __len__(self) -> int:
         return len(self._queue)
 
     def emit(self, event: Told) -> None:
         """Take one event. Never blocks, never raises, never grows beyond its bound."""
-        if not self.accepting:
-            self.drop("member")
+        if self._elsewhere is not None:
+            self._elsewhere(event)
         elif len(self._queue) < self._limit:
             self._queue.append(event)
         else:
             self.drop("overflow")
+
+    def divert(self, elsewhere: Emit | None) -> None:
+        """What waits, and what comes until this is called again, goes elsewhere; None: it stays."""
+        self._elsewhere = elsewhere
+        if elsewhere is not None:
+            for _ in range(len(self._queue)):
+                elsewhere(self._queue.popleft())
+
+    @property
+    def diverted(self) -> bool:
+        """Does what comes go elsewhere?"""
+        return self._elsewhere is not None
 
     def take(self, most: int, now: float) -> tuple[int, list[Event]]:
         """How many events were taken from the queue, at most `most`, and those of them that are admitted."""
@@ -74,5 +85,5 @@ class Inlet:
 
     def abandon(self) -> None:
         """In a forked child: what waits belongs to the parent, and a lock may be held by a thread that is not here."""
-        self.accepting = False
         self._queue, self._lock = deque(), threading.Lock()
+        self._elsewhere = lambda _: None

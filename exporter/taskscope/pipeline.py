@@ -10,7 +10,9 @@ import logging
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from taskscope.admission import Admission
@@ -20,6 +22,7 @@ from taskscope.errands import Errands
 from taskscope.errors import NotOwner, TaskscopeError, Unavailable
 from taskscope.events import Fact, JobKey
 from taskscope.facts import Row
+from taskscope.forwarding import Forwarding
 from taskscope.identity import text
 from taskscope.inlet import Inlet
 from taskscope.live import Live
@@ -31,6 +34,8 @@ from taskscope.waiting import Waiting
 logger = logging.getLogger("taskscope")
 
 _FIRST_RETRY, _LAST_RETRY = 0.5, 30.0  # seconds between attempts to reach the store
+_LAST_LOOK = 2.0  # seconds between looks whether the owner of the history is gone
+_FAREWELL = 5.0  # seconds at the end for another process to take what was told here
 _REST = 4.0  # while little waits, the pipeline rests that many times as long as a batch took
 _POUR = 500  # events within a flush interval make a burst
 _HOLD = 1.0  # seconds for which a burst is let through first
@@ -40,7 +45,10 @@ _PAUSE = 0.0001  # seconds after each slice for which other threads have the pro
 
 
 class Pipeline:
-    """Owns the queue, the transaction and the order in which things become visible."""
+    """Owns the queue, the transaction and the order in which things become visible.
+
+    As long as another process owns the history it hands what is told on to that one, and takes it back with it.
+    """
 
     def __init__(
         self,
@@ -52,17 +60,19 @@ class Pipeline:
         sinks: Sequence[Sink] = (),
         upkeep: Sequence[Callable[[float], bool]] = (),
         on_open: Callable[[], None] = lambda: None,
+        relay: Forwarding | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`upkeep` are short steps done between batches while the store is there; True asks to be called again.
 
-        `on_open` is called when the store was opened after another process had owned it.
+        `on_open` is called when the store was opened after another process had owned it; `relay` leads to that one.
         """
         self._store, self._live, self._metrics = store, live, metrics
         self._settings, self._instance, self._clock = settings, instance, clock
         self._sinks, self._upkeep, self._on_open = list(sinks), list(upkeep), on_open
         self._inlet = Inlet(settings.queue_size, Admission(settings))
         self.emit = self._inlet.emit
+        self._relay = relay
         self._errands = Errands()
         self.do = self._errands.do
         self._waiting = Waiting(settings.queue_size, self._inlet.refuse)
@@ -95,6 +105,27 @@ class Pipeline:
         self._inlet.abandon()
         self._errands.abandon()
 
+    def flush(self, deadline: float) -> bool:
+        """Wait until what was emitted is durable, at most `deadline` seconds; True if it is."""
+        if self._relay is not None and self._inlet.diverted:
+            return self._relay.flush(deadline)
+        until = time.monotonic() + deadline
+        with suppress(TaskscopeError, TimeoutError):
+            while (left := until - time.monotonic()) > 0:
+                self.do(_nothing).result(
+                    left
+                )  # done between two batches: what was taken for one is stored, or waits
+                if not self.backlog:
+                    return True
+        return not self.backlog
+
+    @property
+    def trouble(self) -> TaskscopeError | None:
+        """Why what is told becomes durable neither here nor elsewhere now; None if it does."""
+        if self.failure is not None and self._relay is not None and self._inlet.diverted:
+            return self._relay.failure and NotOwner(f"{self.failure}, and {self._relay.failure}")
+        return self.failure
+
     @property
     def lag(self) -> float:
         """Age of the oldest event that is not durable yet, in seconds."""
@@ -103,17 +134,17 @@ class Pipeline:
     @property
     def backlog(self) -> int:
         """Events and runs that are not durable yet."""
-        return len(self._inlet) + len(self._waiting)
+        return len(self._inlet) + len(self._waiting) + (self._relay.backlog if self._relay else 0)
 
     @property
     def dropped(self) -> dict[str, int]:
         """Events that were dropped, by reason."""
-        return self._inlet.dropped
+        return dict(Counter(self._inlet.dropped) + Counter(self._relay.dropped if self._relay else {}))
 
     def report(self) -> None:
         """Tell the metrics how it goes; called before a scrape, from any thread."""
         self._metrics.set("pipeline_lag_seconds", self.lag)
-        self._metrics.set("store_up", self.opened and self.failure is None)
+        self._metrics.set("store_up", self.tried.is_set() and self.trouble is None)
         for reason, count in self.dropped.items():
             self._metrics.set("events_dropped_total", count, reason)
 
@@ -146,6 +177,8 @@ class Pipeline:
     def _finish(self) -> None:
         """The last events: as many as the store takes, which is asked once more, however long it has been away."""
         self._retry_at = 0.0
+        if self._relay is not None:
+            self._relay.flush(_FAREWELL)
         while (self.backlog or self._states) and self._step(last=True):
             pass
         if unsaved := self.backlog:
@@ -160,14 +193,19 @@ class Pipeline:
         """Carry one batch; True when there is more to do at once."""
         now = self._clock()
         try:
+            ready = self._ready(now)
             arrived = self._arrive(now)
             if now >= self._expire_at:
                 self._expire_at = now + 1.0
+                if self.opened and self._relay is not None and self._relay.backlog:
+                    self._regain(
+                        self._relay
+                    )  # somebody was about to hand it on while the history became ours
                 self._live.expire(now)
             if now >= self._sync_at:
                 self._sync_at = now + _SYNC
                 self._metrics.sync(self._live, now)
-            stored = self._ready(now) and self._store_batch(now)
+            stored = ready and self._store_batch(now)
             more = stored and not last and self._maintain(now)
         except Exception:  # isolation: a fault of ours must not end the pipeline
             logger.exception("taskscope: a batch failed in an unexpected way; its events are tried again")
@@ -217,10 +255,18 @@ class Pipeline:
         self._live.changed("store")
         self._metrics.sync(self._live, self._clock())
         late = self.failure is not None
-        self.opened = self._inlet.accepting = True
+        self.opened = True
+        self._inlet.divert(None)
+        if self._relay is not None and late:
+            self._regain(self._relay)
         self._back()
         if late:
             self._on_open()
+
+    def _regain(self, relay: Forwarding) -> None:
+        """Take back what was to go to another process, which has not taken it."""
+        for event in relay.withdraw():
+            self._inlet.emit(event)
 
     def _store_batch(self, now: float) -> bool:
         self._states.update(
@@ -302,7 +348,8 @@ class Pipeline:
 
     def _away(self, error: TaskscopeError, now: float) -> None:
         """The store cannot be reached: say so once, try again later and later."""
-        self._inlet.accepting = not isinstance(error, NotOwner)
+        if isinstance(error, NotOwner):
+            self._inlet.divert(self._relay.emit if self._relay else lambda _: self._inlet.drop("member"))
         if self.failure is None and (self.opened or not self._settings.strict):
             logger.warning(
                 "taskscope: %s; it is tried again", error
@@ -310,7 +357,8 @@ class Pipeline:
         self.failure, self._beat_at = error, 0.0  # the heartbeat tells whether it is back when no events come
         self._errands.suspend(error)
         self._retry_at = now + self._retry_after * random.uniform(0.5, 1.0)
-        self._retry_after = min(self._retry_after * 2, _LAST_RETRY)
+        most = _LAST_LOOK if isinstance(error, NotOwner) else _LAST_RETRY
+        self._retry_after = min(self._retry_after * 2, most)
 
     def _back(self) -> None:
         if self.failure is not None:
@@ -328,3 +376,7 @@ class Pipeline:
             if name not in self._broken:
                 self._broken.add(name)
                 logger.exception("taskscope: %s failed (further failures are only counted)", name)
+
+
+def _nothing() -> None:
+    """An errand whose end alone counts."""
