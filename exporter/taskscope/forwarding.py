@@ -93,6 +93,11 @@ class Forwarding:
         return self.failure
 
     @property
+    def used(self) -> bool:
+        """Is there anything to withdraw?"""
+        return self._forwarder.runs or self._forwarder.backlog > 0
+
+    @property
     def backlog(self) -> int:
         """Events that nobody has taken yet."""
         return self._forwarder.backlog

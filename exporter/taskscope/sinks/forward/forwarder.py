@@ -156,6 +156,11 @@ class Forwarder:
         return self._spool is not None and self._spool.size() > 0
 
     @property
+    def runs(self) -> bool:
+        """Does it send?"""
+        return self._thread is not None
+
+    @property
     def lag(self) -> float:
         """Seconds for which something has been waiting; 0 while nothing is."""
         since = self._since
