@@ -7,13 +7,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event as Signal
+from typing import cast
 
 import msgspec
 
 from taskscope.admission import Admission
 from taskscope.contracts import Emit, Sink, Told, made
 from taskscope.errors import TaskscopeError
-from taskscope.events import Event, Fact
+from taskscope.events import DropReason, Event, Fact, Heartbeat
 from taskscope.settings import Settings
 from taskscope.sinks.forward.address import Address
 from taskscope.sinks.forward.forwarder import Forwarder
@@ -37,9 +38,11 @@ class Forwarding:
         local = url.startswith("unix:")
         self._admission = Admission(msgspec.structs.replace(settings, jobs=()) if local else settings)
         self._settings, self._instance, self._metrics = settings, instance, metrics
-        token, certificates = ("", None) if local else (settings.forward_token, settings.forward_certificates)
+        token, certificates = (
+            (None, None) if local else (settings.forward_token, settings.forward_certificates)
+        )
         self._forwarder = Forwarder(
-            Address(url, token, certificates, timeout=_PATIENCE),
+            Address(url, token or "", certificates, timeout=_PATIENCE),
             self._line,
             spool=Spool(Path(settings.spool).absolute(), settings.spool_size) if settings.spool else None,
             beat=self._beat,
@@ -114,8 +117,11 @@ class Forwarding:
             event = self._admission.admit(event, time.time())
         return None if event is None else Line(_write(event), _key(event))
 
-    def _beat(self, dropped: dict[str, int]) -> Line | None:
-        return None
+    def _beat(self, dropped: dict[str, int]) -> Line:
+        event = Heartbeat(
+            instance=self._instance, at=time.time(), dropped=cast(dict[DropReason, int], dropped)
+        )
+        return Line(_write(event), _key(event))
 
 
 class Copy(Sink):
