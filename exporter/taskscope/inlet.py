@@ -52,12 +52,17 @@ class Inlet:
             self._elsewhere(self._queue.popleft())
         return self._relay is not None
 
-    def take_back(self) -> None:
-        """The history is ours: what comes stays here, and so does what nobody has taken."""
-        self._elsewhere = None
-        if self._relay is not None and self._relay.used:
+    def take_back(self, again: bool = True) -> None:
+        """The history is ours, perhaps again: what comes stays here, and so does what nobody has taken."""
+        self._elsewhere = self._why = None
+        if self._relay is not None and (self._relay.used if again else self._relay.backlog):
             for event in self._relay.withdraw():
                 self.emit(event)
+
+    def drain(self) -> None:
+        """What others left on disk when nobody owned the history comes in by the way of all others."""
+        if self._relay is not None and self._elsewhere is None:
+            self._relay.drain()
 
     @property
     def trouble(self) -> TaskscopeError | None:

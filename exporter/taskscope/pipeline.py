@@ -207,7 +207,7 @@ class Pipeline:
             if now >= self._expire_at:
                 self._expire_at = now + 1.0
                 if self.opened:  # somebody may have been about to hand it on when the history became ours
-                    self._inlet.take_back()
+                    self._inlet.take_back(again=False)
                 self._live.expire(now)
             if now >= self._sync_at:
                 self._sync_at = now + _SYNC
@@ -353,6 +353,7 @@ class Pipeline:
                 self._beat_at = now + self._settings.heartbeat
                 self._store.beat([self._instance], now)
                 self._lose(now)
+                self._inlet.drain()
             more = [step(now) for step in (self._errands.step, *self._upkeep)]
         except Unavailable as error:
             self._away(error, now)

@@ -117,10 +117,6 @@ class Forwarder:
                 ):  # the interpreter ends, or the system has no thread left: the next one tries
                     self._thread = None
 
-    def check(self) -> None:
-        """Does it take what is sent? Raises `Unavailable` or `Refused`. For before `start`."""
-        self._address.post(PATH, b"[]")
-
     def flush(self, deadline: float) -> bool:
         """Wait at most `deadline` seconds until all that was told is taken, or safe on disk; True if it is.
 
