@@ -113,6 +113,11 @@ class Inlet:
             dropped = Counter(self._dropped)
         return dict(dropped + Counter(self._relay.dropped) if self._relay else dropped)
 
+    def close(self) -> None:
+        """The last call: what waits is lost, or comes from elsewhere another time."""
+        if self._relay is not None and self._relay.used:
+            self._relay.withdraw()
+
     def abandon(self) -> None:
         """In a forked child: what waits belongs to the parent, and a lock may be held by a thread that is not here."""
         self._queue, self._lock = deque(), threading.Lock()

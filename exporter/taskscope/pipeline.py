@@ -194,6 +194,7 @@ class Pipeline:
         if unsaved := self.backlog:
             self._inlet.drop("unsaved", unsaved)
             logger.warning("taskscope: %d events were not saved: %s", unsaved, self.failure)
+        self._inlet.close()
         self._errands.finish()
         self._audience.close()
         self._store.close()
