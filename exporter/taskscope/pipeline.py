@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from math import inf
 
@@ -37,6 +36,7 @@ from taskscope.waiting import Waiting
 logger = logging.getLogger("taskscope")
 
 _LAST_LOOK = 2.0  # seconds between looks whether the owner of the history is gone
+_AGAIN = 0.02  # seconds between looks whether what was emitted is durable
 _FAREWELL = 5.0  # seconds at the end for another process to take what was told here
 _REST = 4.0  # while little waits, the pipeline rests that many times as long as a batch took
 _POUR = 500  # events within a flush interval make a burst
@@ -114,15 +114,20 @@ class Pipeline:
 
     def flush(self, deadline: float) -> bool:
         """Wait until what was emitted is durable, at most `deadline` seconds; True if it is."""
-        if self._inlet.way is not None:
-            return self._inlet.way.flush(deadline)
         until = time.monotonic() + deadline
-        with suppress(TaskscopeError, TimeoutError):
-            while (left := until - time.monotonic()) > 0:
-                # Between two batches: what was taken from the queue is stored by then, or waits.
-                self.do(_nothing).result(left)
-                if not self.backlog:
-                    return True
+        while not (durable := self._flushed(max(0.0, until - time.monotonic()))) and time.monotonic() < until:
+            time.sleep(_AGAIN)  # the store may come back, or the history become ours
+        return durable
+
+    def _flushed(self, within: float) -> bool:
+        if self._inlet.way is not None:
+            return self._inlet.way.flush(within)
+        try:
+            self.do(_nothing).result(
+                within
+            )  # between two batches: what was taken from the queue is stored, or waits
+        except (TaskscopeError, TimeoutError):
+            return False
         return not self.backlog
 
     @property
