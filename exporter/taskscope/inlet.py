@@ -43,6 +43,11 @@ class Inlet:
         else:
             self.drop("overflow")
 
+    @property
+    def lag(self) -> float:
+        """Seconds for which something has waited for another process to take it."""
+        return self._relay.lag if self._relay else 0.0
+
     def hand_on(self, why: NotOwner) -> bool:
         """Another process owns the history: what waits, and what comes, goes there; False: it is lost, and counted."""
         if self._elsewhere is None and self._relay is not None:
