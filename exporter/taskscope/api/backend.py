@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import msgspec
 
-from taskscope.events import Sent
+from taskscope.events import Sendable
 from taskscope.health import Health
 from taskscope.live import Live
 from taskscope.settings import Settings
@@ -77,7 +77,7 @@ class Writer(msgspec.Struct, frozen=True):
     store: Store
     do: Do
     """`store` is only used by what this does."""
-    deliver: Callable[[Sequence[Sent]], Future[dict[int, str]]]
+    deliver: Callable[[Sequence[Sendable]], Future[dict[int, str]]]
     """Carries events: `Pipeline.deliver`."""
     refuse: Callable[[str], None]
     """Counts an event that was refused before it could be delivered: `Pipeline.refuse`."""

@@ -9,7 +9,7 @@ from msgspec import Meta
 from taskscope.api.endpoint import JSON, Call, post
 from taskscope.api.errors import ApiError
 from taskscope.api.sent import at_once, one_by_one
-from taskscope.events import Sent
+from taskscope.events import Sendable
 
 NDJSON = "application/x-ndjson"
 
@@ -17,13 +17,13 @@ _TOLD = 100
 """Reasons in one answer."""
 
 Sent = Annotated[
-    list[Sent],
+    list[Sendable],
     Meta(
         description="Events. One that is not as described is refused alone.",
         extra_json_schema={
             "items": {
                 "anyOf": [
-                    *({"$ref": f"#/components/schemas/{kind.__name__}"} for kind in Sent.__args__),
+                    *({"$ref": f"#/components/schemas/{kind.__name__}"} for kind in Sendable.__args__),
                     {"description": "Anything else is refused alone."},
                 ]
             }

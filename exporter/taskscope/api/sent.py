@@ -9,16 +9,16 @@ import msgspec
 
 from taskscope.api.body import decode
 from taskscope.api.errors import ApiError, refused
-from taskscope.events import Defined, Event, Fact, Job, Jobs
+from taskscope.events import Defined, Fact, Job, Jobs, Sendable
 from taskscope.settings import Limits
 
-_KIND = cast(type[Event], Event)
-_EVENT: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
-_EVENTS: msgspec.json.Decoder[list[Event]] = msgspec.json.Decoder(list[Event])
+_KIND = cast(type[Sendable], Sendable)
+_EVENT: msgspec.json.Decoder[Sendable] = msgspec.json.Decoder(Sendable)
+_EVENTS: msgspec.json.Decoder[list[Sendable]] = msgspec.json.Decoder(list[Sendable])
 _RAW = msgspec.json.Decoder(list[msgspec.Raw])
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[][{},"]', re.DOTALL)
 _HINTS = {
-    "type": "known are " + ", ".join(sorted(kind.__struct_config__.tag for kind in Event.__args__)),
+    "type": "known are " + ", ".join(sorted(kind.__struct_config__.tag for kind in Sendable.__args__)),
     "version": "this taskscope reads version 1",
 }
 
@@ -26,7 +26,7 @@ _HINTS = {
 class Batch(msgspec.Struct):
     """The events of a request: those that can be read, where each stood, and why the others cannot."""
 
-    events: list[Event]
+    events: list[Sendable]
     places: Sequence[int]
     errors: dict[int, str] = {}
 
@@ -112,7 +112,7 @@ def _sentence(error: ApiError) -> str:
     return f"{why}{hint}" if field == "body" else f"{field}: {why}{hint}"
 
 
-def _depth_of(event: Event, most: int) -> str:
+def _depth_of(event: Sendable, most: int) -> str:
     """Why what the event adds is nested too deeply; empty where it is not."""
     if isinstance(event, Fact):
         added: tuple[Any, ...] = (event.details,) if event.details else ()
