@@ -1,6 +1,6 @@
 """Watches Celery: in the processes of an app by its signals, or from outside, at its broker's URL, by its events."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import msgspec
@@ -14,7 +14,7 @@ class CeleryOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Way(Protocol):
-    """One of the two ways of watching; made anew whenever watching begins, and the bridge's methods are its."""
+    """One of the two ways of watching; the bridge's methods are its."""
 
     def attach(self, emit: Emit) -> None:
         """Begin to watch."""
@@ -35,6 +35,7 @@ class CeleryBridge(Bridge):
     system = "celery"
     targets = ("celery.app.base.Celery",)
     schemes = ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp")
+    forks = True
     Options = CeleryOptions
     options: CeleryOptions
 
@@ -42,11 +43,22 @@ class CeleryBridge(Bridge):
         self.target, self.name = target, name
         self._way: Way | None = None
 
+    def defer(self, start: Callable[[], None]) -> bool:
+        """An app lives in programs that publish, too: there its messages are stamped, and nothing else happens."""
+        if isinstance(self.target, str):
+            return False
+        from taskscope.bridges._celery_signals import Signals
+
+        signals = Signals(self)
+        signals.defer(start)
+        self._way = signals
+        return True
+
     def attach(self, emit: Emit) -> None:
         """Begin to watch."""
-        way = self._chosen()
-        way.attach(emit)
-        self._way = way
+        if self._way is None:
+            self._way = self._chosen()
+        self._way.attach(emit)
 
     def poll(self) -> Iterable[Reading]:
         """What is true right now."""
@@ -59,10 +71,12 @@ class CeleryBridge(Bridge):
             way.detach()
 
     def abandon(self) -> None:
-        """In a forked child: let go."""
-        way, self._way, self.on_change = self._way, None, None
+        """In a forked child: let go; an app's signals still say whether it is a child of a worker's pool."""
+        way, self.on_change = self._way, None
         if way is not None:
             way.abandon()
+        if isinstance(self.target, str):
+            self._way = None
 
     def changed(self) -> None:
         """Ask to be polled soon."""
