@@ -4,6 +4,7 @@ from day.fixture import day
 from services.alertmanager import alertmanager, amtool
 from services.postgres import postgres, postgres_server, postgres_url
 from services.prometheus import prometheus, promtool
+from services.rabbitmq import rabbitmq, rabbitmq_server, rabbitmq_url
 from services.receivers import inbox
 from services.redis import redis, redis_server, redis_url
 
@@ -17,6 +18,9 @@ __all__ = [
     "postgres_url",
     "prometheus",
     "promtool",
+    "rabbitmq",
+    "rabbitmq_server",
+    "rabbitmq_url",
     "redis",
     "redis_server",
     "redis_url",

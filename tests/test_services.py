@@ -7,10 +7,13 @@ from threading import Thread
 
 import psycopg
 import pytest
+from amqp.exceptions import NotFound
+from kombu import Connection
 
 from services.postgres import Postgres
 from services.process import missing, program, until
 from services.prometheus import Prometheus
+from services.rabbitmq import RabbitMQ
 
 
 def plain(url: str) -> str:
@@ -53,6 +56,25 @@ def test_redis_is_empty_for_every_test(redis_url: str, redis_server: object) -> 
         assert client.dbsize() == 0
         client.set("key", "value")
         assert client.get("key") == b"value"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["crash", "pause"])
+def test_rabbitmq_goes_away_and_comes_back_with_its_durable_messages(
+    how: str, rabbitmq_server: RabbitMQ, rabbitmq_url: str
+) -> None:
+    with Connection(rabbitmq_url, transport_options={"confirm_publish": True}) as connection:
+        connection.SimpleQueue("kept").put("message")
+    rabbitmq_server.pause() if how == "pause" else rabbitmq_server.stop(SIGKILL)
+    assert not rabbitmq_server.ready()
+    rabbitmq_server.start()
+    with Connection(rabbitmq_url) as connection:
+        assert connection.default_channel.queue_declare("kept", passive=True).message_count == 1
+
+
+def test_a_virtual_host_is_empty(rabbitmq_url: str) -> None:
+    with Connection(rabbitmq_url) as connection, pytest.raises(NotFound):
+        connection.default_channel.queue_declare("kept", passive=True)
 
 
 class Target(BaseHTTPRequestHandler):
