@@ -88,16 +88,17 @@ class Bridge(ABC):
     """Its runs are executed in forked children of the process that is watched, where it calls `resume`."""
 
     resume: Callable[[], bool] = staticmethod(not_attached)
-    """Set by whoever attaches. Called by the bridge in a forked child, after `abandon`, when the child begins to execute
-    runs: sets `instance` to the child's own, calls `attach` with an `emit` of the child's own, and returns True; False
-    where there is nobody to send to, and the bridge stays abandoned. It never raises and waits for nobody. In a child
-    that is attached already, and in the parent, it changes nothing. What the child emits is sent to the process that
-    owns the history or to the collector, with bounded memory and by a thread of the child's own, which also tells every
-    `heartbeat` seconds that the child lives. `poll` is not called in a child: the parent goes on with that."""
+    """Set by whoever attaches. Called by the bridge in a forked child, after `abandon`, when the child begins to
+    execute runs: sets `instance` to the child's own, calls `attach` with an `emit` of the child's own, and returns
+    True; False where there is nobody to send to, and the bridge stays abandoned. It never raises and waits for nobody.
+    In a child that is attached already, and in the parent, it changes nothing. What the child emits is sent to the
+    process that owns the history or to the collector, with bounded memory and by a thread of the child's own, which
+    also tells every `heartbeat` seconds that the child lives. `poll` is not called in a child: the parent goes on with
+    that."""
 
     flush: Callable[[float], bool] = staticmethod(not_attached)
-    """Set by whoever attaches. Waits until what was emitted in this process is durable, at most for so many seconds, and
-    says whether it is. For where a process ends without exit handlers (`os._exit`); it never raises. In any other
+    """Set by whoever attaches. Waits until what was emitted in this process is durable, at most for so many seconds,
+    and says whether it is. For where a process ends without exit handlers (`os._exit`); it never raises. In any other
     process the end of the program does it."""
 
     @abstractmethod
