@@ -156,7 +156,7 @@ class CeleryDriver(Driver):
         receivers = {
             name: list(signal.receivers)
             for name, signal in vars(signals).items()
-            if isinstance(signal, Signal) and name != "worker_process_init"
+            if isinstance(signal, Signal) and name not in ("worker_process_init", "beat_init")
         }
         return receivers, dict(vars(self._beat.scheduler)) if self._beat else None
 

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 _RUN = "_taskscope_run"
 """Attribute of a task's context, while it is executed."""
 _UNKNOWN_TASK = "celery.exceptions.NotRegistered"
+_INERT = (signals.worker_process_init, signals.beat_init)
+"""What tells a forked child that it is more than a copy."""
+_REPORT = 10.0
+"""Seconds between two readings of a beat that is embedded in a worker."""
 _FLUSH = 2.0
 """Seconds that a child of a pool waits at its end until what it told is stored."""
 
@@ -79,14 +84,15 @@ class Signals:
         self._let_go()
 
     def abandon(self) -> None:
-        """In a forked child: the same, but for hearing whether it is one of a pool, and without anybody's locks."""
+        """In a forked child: the same, but for hearing whether it is a pool's or a beat, and without anybody's locks."""
         receivers, self._receivers = self._receivers, []
         for signal, receiver in receivers:
-            if signal is signals.worker_process_init or (signal is signals.before_task_publish and self._start):
+            if signal in _INERT or (signal is signals.before_task_publish and self._start is not None):
                 self._receivers.append((signal, receiver))
             else:
                 signal.receivers[:] = [entry for entry in signal.receivers if entry[1] is not receiver]
                 signal.sender_receivers_cache.clear()
+        self._worker = None
         self._let_go()
 
     def _let_go(self) -> None:
@@ -124,6 +130,7 @@ class Signals:
         yield signals.task_revoked, self._revoked
         yield signals.task_unknown, self._unknown
         yield signals.task_rejected, self._rejected
+        yield signals.worker_ready, self._worker_ready
         yield signals.worker_shutdown, self._worker_shutdown
 
     # Processes
@@ -133,6 +140,9 @@ class Signals:
             self._worker = sender
             self._begin()
 
+    def _worker_ready(self, **_: Any) -> None:
+        self._bridge.changed()
+
     def _worker_shutdown(self, sender: Any = None, **_: Any) -> None:
         if self._watch is not None and sender is self._worker:
             self._watch.emit(worker_stopped(sender, self._bridge.name))
@@ -141,7 +151,7 @@ class Signals:
         """A child of a pool begins: forked, spawned, or, in a solo pool, the worker itself."""
         if self._watch is not None:
             return
-        self._is_child, self._worker = True, None
+        self._is_child = True
         if not self._bridge.resume():
             self._begin()
 
@@ -151,8 +161,18 @@ class Signals:
     def _beat_init(self, sender: Any = None, **_: Any) -> None:
         if sender.app is self._app:
             self._service = sender
+            if self._watch is None and self._bridge.resume():
+                # embedded in a worker as a process of its own, which nobody polls
+                Thread(target=self._report, name="taskscope-beat", daemon=True).start()
             self._begin()
             self._watch_beat()
+
+    def _report(self) -> None:
+        """Tell readings, as long as this process lives."""
+        while (watch := self._watch) is not None:
+            for reading in self.poll():
+                watch.emit(reading)
+            time.sleep(_REPORT)
 
     def _begin(self) -> None:
         """Here is something to be seen."""

@@ -12,6 +12,8 @@ from taskscope.events import Reading, SchedulerState, WorkerState
 
 def worker_readings(worker: Any, scheduler: str) -> Iterator[Reading]:
     """How the worker is; from its memory, without asking its broker."""
+    if getattr(worker, "consumer", None) is None:
+        return  # it is about to start
     at, connected = time.time(), _connected(worker)
     yield SchedulerState(
         scheduler=scheduler,
@@ -31,8 +33,8 @@ def worker_stopped(worker: Any, scheduler: str) -> WorkerState:
 
 def _connected(worker: Any) -> bool:
     """Does it run, and has it a connection to its broker?"""
-    consumer = getattr(worker, "consumer", None)
-    if consumer is None or consumer.blueprint is None or consumer.blueprint.state != RUN:
+    consumer = worker.consumer
+    if consumer.blueprint is None or consumer.blueprint.state != RUN:
         return False
     connection = consumer.connection
     return connection is not None and bool(connection.connected)
