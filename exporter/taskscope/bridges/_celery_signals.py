@@ -230,7 +230,7 @@ class Signals:
 
     def _retry(self, sender: Any = None, request: Any = None, reason: Any = None, einfo: Any = None, **_: Any) -> None:
         """The attempt will be followed by another; in the main process: its worker or connection is gone."""
-        error = _error(getattr(reason, "exc", None) or reason, einfo)
+        error = _error(getattr(reason, "exc", None) or reason, einfo, skip=0)
         if (run := _run_of(request)) is not None:
             run.error = error
         elif error is None:
@@ -242,13 +242,10 @@ class Signals:
         self, sender: Any = None, task_id: str = "", exception: Any = None, einfo: Any = None, **_: Any
     ) -> None:
         """The attempt failed; in the main process: by its time limit, or its worker is lost."""
-        error = _error(exception, einfo)
-        if error is None:
-            return
         run = _run_of(sender.request)
         if run is not None and run.task["id"] == task_id:
-            run.error = error
-        else:
+            run.error = _error(sys.exc_info()[1] or exception, einfo)  # for what cannot be pickled stands a substitute
+        elif (error := _error(exception, einfo)) is not None:
             self._tell(sender, task_id, ending(error.kind), error)
 
     def _internal_error(
@@ -325,12 +322,12 @@ def _run_of(context: Any) -> Execution | None:
     return run
 
 
-def _error(exception: Any, einfo: Any) -> Error | None:
-    """What went wrong: the exception that is being handled here, else what another process says of it."""
+def _error(exception: Any, einfo: Any, skip: int = 1) -> Error | None:
+    """What went wrong: from the live exception, without Celery's frame, else what another process says of it."""
     if isinstance(exception, ExceptionWithTraceback):
         exception = exception.exc
     if not isinstance(exception, BaseException):
         return None
     if exception.__traceback__ is not None or einfo is None:
-        return describe(exception, skip=1)
+        return describe(exception, skip)
     return msgspec.structs.replace(describe(exception), stack=cut(str(einfo.traceback), STACK))
