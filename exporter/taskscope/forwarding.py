@@ -5,18 +5,20 @@ What leaves the program is bounded and redacted like what is stored.
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from threading import Event as Signal
+from typing import cast
 
 import msgspec
 
 from taskscope.admission import Admission
 from taskscope.contracts import Emit, Sink, Told, made
 from taskscope.errors import TaskscopeError
-from taskscope.events import Event, Fact
+from taskscope.events import DropReason, Event, Fact, Heartbeat
 from taskscope.settings import Settings
 from taskscope.sinks.forward.address import Address
-from taskscope.sinks.forward.forwarder import Forwarder
+from taskscope.sinks.forward.forwarder import PATH, Forwarder
 from taskscope.sinks.forward.outbox import Line
 from taskscope.sinks.forward.spool import Spool
 from taskscope.sinks.metrics import Metrics
@@ -34,12 +36,11 @@ class Forwarding:
         To the owner of the history (`unix://…`) jobs go under the names that their schedulers gave them: it has the
         same rules about jobs, and applies them. To a collector they go as the settings of this program name them.
         """
-        local = url.startswith("unix:")
-        self._admission = Admission(msgspec.structs.replace(settings, jobs=()) if local else settings)
-        self._settings, self._instance, self._metrics = settings, instance, metrics
-        token, certificates = ("", None) if local else (settings.forward_token, settings.forward_certificates)
+        address = _address(url, settings)
+        self._admission = Admission(msgspec.structs.replace(settings, jobs=()) if address.local else settings)
+        self._url, self._settings, self._instance, self._metrics = url, settings, instance, metrics
         self._forwarder = Forwarder(
-            Address(url, token, certificates, timeout=_PATIENCE),
+            address,
             self._line,
             spool=Spool(Path(settings.spool).absolute(), settings.spool_size) if settings.spool else None,
             beat=self._beat,
@@ -57,7 +58,7 @@ class Forwarding:
         """Begin to send; with `strict` it is asked before whether anything is taken."""
         if self._settings.strict:
             try:
-                self._forwarder.check()
+                ask(self._url, self._settings)
             except TaskscopeError as error:
                 self._refused = error
         self._forwarder.start()
@@ -92,6 +93,13 @@ class Forwarding:
         """The same."""
         return self.failure
 
+    def drain(self) -> None:
+        """Send what waits on disk, where there is something, and be idle again afterwards."""
+        if self._forwarder.spooled:
+            self._forwarder.start()
+        elif self._forwarder.runs:
+            self._forwarder.pause()
+
     @property
     def used(self) -> bool:
         """Is there anything to withdraw?"""
@@ -114,8 +122,22 @@ class Forwarding:
             event = self._admission.admit(event, time.time())
         return None if event is None else Line(_write(event), _key(event))
 
-    def _beat(self, dropped: dict[str, int]) -> Line | None:
-        return None
+    def _beat(self, dropped: dict[str, int]) -> Line:
+        event = Heartbeat(
+            instance=self._instance, at=time.time(), dropped=cast(dict[DropReason, int], dropped)
+        )
+        return Line(_write(event), _key(event))
+
+
+def ask(url: str, settings: Settings) -> None:
+    """Is what is sent there taken? Raises `Unavailable`, `Refused`, or `BadArgument`."""
+    with closing(_address(url, settings)) as address:
+        address.post(PATH, b"[]")
+
+
+def _address(url: str, settings: Settings) -> Address:
+    token = "" if url.startswith("unix:") else settings.forward_token or ""
+    return Address(url, token, settings.forward_certificates, timeout=_PATIENCE)
 
 
 class Copy(Sink):

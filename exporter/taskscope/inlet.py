@@ -9,7 +9,7 @@ from collections import Counter, deque
 
 from taskscope.admission import Admission
 from taskscope.contracts import Emit, Told, made
-from taskscope.errors import BadEvent
+from taskscope.errors import BadEvent, NotOwner, TaskscopeError
 from taskscope.events import Event
 from taskscope.forwarding import Forwarding
 
@@ -28,6 +28,7 @@ class Inlet:
         self._dropped: dict[str, int] = {}
         self._warned = False
         self._elsewhere: Emit | None = None
+        self._why: NotOwner | None = None
 
     def __len__(self) -> int:
         """Events that wait, also for another process to take them."""
@@ -42,18 +43,33 @@ class Inlet:
         else:
             self.drop("overflow")
 
-    def hand_on(self) -> None:
-        """Another process owns the history: what waits, and what comes, goes there; without a way there it is lost."""
-        self._elsewhere = self._relay.emit if self._relay else lambda _: self.drop("member")
+    def hand_on(self, why: NotOwner) -> bool:
+        """Another process owns the history: what waits, and what comes, goes there; False: it is lost, and counted."""
+        if self._elsewhere is None and self._relay is not None:
+            logger.info("taskscope: %s, which takes what happens here", _owned(why))
+        self._elsewhere, self._why = self._relay.emit if self._relay else lambda _: self.drop("member"), why
         for _ in range(len(self._queue)):
             self._elsewhere(self._queue.popleft())
+        return self._relay is not None
 
-    def take_back(self) -> None:
-        """The history is ours: what comes stays here, and so does what nobody has taken."""
-        self._elsewhere = None
-        if self._relay is not None and self._relay.used:
+    def take_back(self, again: bool = True) -> None:
+        """The history is ours, perhaps again: what comes stays here, and so does what nobody has taken."""
+        self._elsewhere = self._why = None
+        if self._relay is not None and (self._relay.used if again else self._relay.backlog):
             for event in self._relay.withdraw():
                 self.emit(event)
+
+    def drain(self) -> None:
+        """What others left on disk when nobody owned the history comes in by the way of all others."""
+        if self._relay is not None and self._elsewhere is None:
+            self._relay.drain()
+
+    @property
+    def trouble(self) -> TaskscopeError | None:
+        """Why what happens here is not taken elsewhere."""
+        if self._why is None or self._relay is None:
+            return self._why
+        return self._relay.failure and NotOwner(f"{_owned(self._why)}, and {self._relay.failure}")
 
     @property
     def way(self) -> Forwarding | None:
@@ -101,3 +117,8 @@ class Inlet:
         """In a forked child: what waits belongs to the parent, and a lock may be held by a thread that is not here."""
         self._queue, self._lock = deque(), threading.Lock()
         self._elsewhere = lambda _: None
+
+
+def _owned(why: NotOwner) -> str:
+    """Whose a history is, without what one could do about it."""
+    return str(why).partition(";")[0]

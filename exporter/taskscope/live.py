@@ -24,6 +24,8 @@ from taskscope.events import (
     SchedulerState,
     WorkerState,
 )
+from taskscope.facts import Row
+from taskscope.identity import text
 
 RunKey = tuple[str, str, int]
 """(scheduler, native id, attempt)"""
@@ -79,6 +81,12 @@ class Live:
         with self.lock:
             for event in events:
                 self._folds[type(event)](self, event)
+
+    def lose(self, row: Row, now: float) -> None:
+        """Take in that a run is lost; dated by its start, because a success since then is the newer truth."""
+        if row.job:
+            (scheduler, job), at = row.key, (row.started or row.enqueued) / 1000 or now
+            self.fold([Fact(scheduler=scheduler, native=text(row.id), status="unknown", at=at, job=job)])
 
     def changed(self, reader: str = "metrics") -> dict[JobKey, LiveJob | None]:
         """The jobs that changed since this reader's last call; None for one that has left."""

@@ -8,15 +8,16 @@ wait here: it is committed with the next batch, or its sender hears that it was 
 """
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from math import inf
 
 from taskscope.admission import Admission
 from taskscope.audience import Audience
+from taskscope.backoff import Backoff
 from taskscope.contracts import Sink
 from taskscope.counts import JobState
 from taskscope.deliveries import Deliveries
@@ -35,7 +36,6 @@ from taskscope.waiting import Waiting
 
 logger = logging.getLogger("taskscope")
 
-_FIRST_RETRY, _LAST_RETRY = 0.5, 30.0  # seconds between attempts to reach the store
 _LAST_LOOK = 2.0  # seconds between looks whether the owner of the history is gone
 _FAREWELL = 5.0  # seconds at the end for another process to take what was told here
 _REST = 4.0  # while little waits, the pipeline rests that many times as long as a batch took
@@ -90,7 +90,7 @@ class Pipeline:
         self.failure: TaskscopeError | None = None
         """Why the store is away; None while it is there."""
         self.opened = False
-        self._retry_at, self._retry_after = 0.0, _FIRST_RETRY
+        self._retry_at, self._backoff = 0.0, Backoff()
         self._beat_at = self._expire_at = self._heard_since = 0.0
         self._poured, self._pours_since, self._holding = 0, 0.0, False
         self._sync_at = clock() + _SYNC
@@ -128,9 +128,7 @@ class Pipeline:
     @property
     def trouble(self) -> TaskscopeError | None:
         """Why what is told becomes durable neither here nor elsewhere now; None if it does."""
-        if self.failure is not None and (way := self._inlet.way) is not None:
-            return way.failure and NotOwner(f"{self.failure}, and {way.failure}")
-        return self.failure
+        return self._inlet.trouble if isinstance(self.failure, NotOwner) else self.failure
 
     @property
     def lag(self) -> float:
@@ -209,7 +207,7 @@ class Pipeline:
             if now >= self._expire_at:
                 self._expire_at = now + 1.0
                 if self.opened:  # somebody may have been about to hand it on when the history became ours
-                    self._inlet.take_back()
+                    self._inlet.take_back(again=False)
                 self._live.expire(now)
             if now >= self._sync_at:
                 self._sync_at = now + _SYNC
@@ -280,12 +278,19 @@ class Pipeline:
                 if delivered:
                     self._show(delivered)
                 self._store_rows(self._rows_of(delivered, now), now)
-                if alive := {event.instance for event in delivered if isinstance(event, Heartbeat)}:
-                    self._store.beat(alive, now)
+                if alive := [event for event in delivered if isinstance(event, Heartbeat)]:
+                    self._hear(alive, now)
         except Unavailable as error:
             self._away(error, now)
             return False
         return True
+
+    def _hear(self, alive: Sequence[Heartbeat], now: float) -> None:
+        """These processes live, and tell what they had to drop."""
+        self._store.beat({event.instance for event in alive}, now)
+        for event in alive:
+            for reason, count in event.dropped.items():
+                self._inlet.drop(reason, count)
 
     def _rows_of(self, events: Sequence[Event], now: float) -> list[Row]:
         waiting = Waiting(len(events) + 1, self._refuse)
@@ -348,6 +353,7 @@ class Pipeline:
                 self._beat_at = now + self._settings.heartbeat
                 self._store.beat([self._instance], now)
                 self._lose(now)
+                self._inlet.drain()
             more = [step(now) for step in (self._errands.step, *self._upkeep)]
         except Unavailable as error:
             self._away(error, now)
@@ -361,32 +367,18 @@ class Pipeline:
         listened = now - self._heard_since >= self._settings.lost_after
         for row in self._store.lost(now, self._settings.lost_after if listened else now):
             self._waiting.add_row(row, now)
-            if row.job:
-                lost = Fact(  # dated by its start: a success since then is the newer truth
-                    scheduler=row.scheduler,
-                    native=text(row.id),
-                    status="unknown",
-                    at=(row.started or row.enqueued) / 1000 or now,
-                    job=row.job,
-                    reason="lost",
-                )
-                self._live.fold([lost])
+            self._live.lose(row, now)
 
     def _away(self, error: TaskscopeError, now: float) -> None:
         """The store cannot be reached: say so once, try again later and later."""
-        elsewhere = isinstance(error, NotOwner)
-        if elsewhere:
-            self._inlet.hand_on()
-        if self.failure is None and (
-            self.opened or not self._settings.strict
-        ):  # else somebody hears an exception
-            how = "what happens here is handed on to it" if self._inlet.way else "it is tried again"
-            logger.log(logging.INFO if self._inlet.way else logging.WARNING, "taskscope: %s; %s", error, how)
+        elsewhere = isinstance(error, NotOwner) and self._inlet.hand_on(error)
+        heard = self._settings.strict and not self.opened  # by whoever started it, as an exception
+        if self.failure is None and not elsewhere and not heard:
+            logger.warning("taskscope: %s; it is tried again", error)
         self.failure, self._beat_at = error, 0.0  # the heartbeat tells whether it is back when no events come
         self._errands.suspend(error)
         self._deliveries.suspend(error)
-        self._retry_at = now + self._retry_after * random.uniform(0.5, 1.0)
-        self._retry_after = min(self._retry_after * 2, _LAST_LOOK if elsewhere else _LAST_RETRY)
+        self._retry_at = now + min(self._backoff.next(), _LAST_LOOK if elsewhere else inf)
 
     def _back(self) -> None:
         if self.failure is not None or not self._heard_since:
@@ -394,7 +386,8 @@ class Pipeline:
         if self.failure is not None:
             whose = "is ours now" if isinstance(self.failure, NotOwner) else "is there again"
             logger.info("taskscope: the history %s", whose)
-        self.failure, self._retry_after = None, _FIRST_RETRY
+        self.failure = None
+        self._backoff.reset()
         self._errands.resume()
         self._deliveries.resume()
 

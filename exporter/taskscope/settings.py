@@ -137,8 +137,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = None
     forward_token: Annotated[
-        str, Meta(description="Token with the scope `ingest` of that taskscope; empty for none.")
-    ] = ""
+        str | None, Meta(description="A token of that taskscope's with the scope `ingest`.")
+    ] = None
     forward_certificates: Annotated[
         str | None, Meta(description="PEM file of who may vouch for it; null: whom the system trusts.")
     ] = None

@@ -11,15 +11,15 @@ import gzip
 import json
 import logging
 import os
-import random
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeAlias
 from weakref import WeakMethod
 
+from taskscope.backoff import Backoff
 from taskscope.errors import BadEvent, Refused, TaskscopeError, Unavailable
 from taskscope.sinks.forward.address import Address
 from taskscope.sinks.forward.outbox import Line, Outbox
@@ -34,9 +34,9 @@ _BATCH = 512 * 1024  # bytes; far below what a taskscope takes in one request
 _LINES = 5_000  # in one batch
 _WORTH_PACKING = 1_024  # bytes
 _MEMORY = 64 * 2**20  # bytes of encoded events that may wait
-_FIRST_RETRY, _LAST_RETRY = 0.25, 10.0  # seconds between attempts to reach the other one
+_LAST_RETRY = 10.0  # seconds between attempts to reach the other one
 _TELL = (
-    1.0  # once they are that far apart it is worth a sentence: one that has just been started is soon there
+    1.0  # seconds until it is worth a sentence that it is away: one that has just been started is soon there
 )
 _SAVE = 2.0  # seconds; while it is away, what was told goes to the spool as often
 _LOOK = 30.0  # seconds after which the spool is looked at again: another process may have left something
@@ -54,14 +54,15 @@ class Forwarder:
         encode: Encode,
         *,
         spool: Spool | None = None,
-        beat: Callable[[dict[str, int]], Line | None] | None = None,
+        beat: Callable[[dict[str, int]], Line] | None = None,
         beat_every: float = 10.0,
         limit: int = 200_000,
         interval: float = 0.05,
     ) -> None:
         """At most `limit` events wait; what was told is sent every `interval` seconds.
 
-        Every `beat_every` seconds `beat` says that this process lives; it gets what was dropped so far, by reason.
+        Every `beat_every` seconds `beat` says that this process lives, and what was dropped, by reason, since it was
+        heard for the last time.
         """
         self._address, self._encode, self._spool = address, encode, spool
         self._beat, self._beat_every, self._limit, self._interval = beat, beat_every, limit, interval
@@ -74,15 +75,17 @@ class Forwarder:
         self._outbox = Outbox(self._limit, _MEMORY)
         self._packing = threading.RLock()
         self._counting = threading.RLock()  # may be taken by a signal handler that interrupts its holder
-        self._dropped: dict[str, int] = {}
+        self._dropped: Counter[str] = Counter()
+        self._heard, self._beating = Counter[str](), (b"", Counter[str]())
+        """What of it is known elsewhere, and what will be once this line is taken."""
         self._thread: threading.Thread | None = None
         self._wake, self._closed = threading.Event(), False
         self._answers = threading.Condition()
         self._asked = self._answered = 0
-        self._retry_at, self._retry_after = 0.0, _FIRST_RETRY
+        self._retry_at, self._backoff = 0.0, Backoff(_LAST_RETRY)
         self._beat_at = self._look_at = self._saved_at = 0.0
         self._told: set[str] = set()
-        self._since = 0.0
+        self._since = self._away_since = 0.0
         self.failure: TaskscopeError | None = None
         """Why nothing is taken now; None while it is, or nothing was sent yet."""
 
@@ -113,10 +116,6 @@ class Forwarder:
                     RuntimeError
                 ):  # the interpreter ends, or the system has no thread left: the next one tries
                     self._thread = None
-
-    def check(self) -> None:
-        """Does it take what is sent? Raises `Unavailable` or `Refused`. For before `start`."""
-        self._address.post(PATH, b"[]")
 
     def flush(self, deadline: float) -> bool:
         """Wait at most `deadline` seconds until all that was told is taken, or safe on disk; True if it is.
@@ -180,7 +179,7 @@ class Forwarder:
     def drop(self, reason: str, count: int = 1, why: str = "") -> None:
         """Count events that will not arrive; the first of a reason is told."""
         with self._counting:
-            self._dropped[reason] = self._dropped.get(reason, 0) + count
+            self._dropped[reason] += count
         what = why or f"{self._address.url} takes too little"
         self._tell(reason, f"events are dropped ({reason}): {what}; further ones are only counted")
 
@@ -196,7 +195,7 @@ class Forwarder:
                 self._step(time.monotonic(), bool(asked > self._answered))
             except Exception:  # isolation: a fault of ours must not end the thread
                 logger.exception("taskscope: forwarding failed in an unexpected way; it is tried again")
-                self._retry(time.monotonic())
+                self._retry_at = time.monotonic() + self._backoff.next()
             with self._answers:
                 self._answered = asked
                 self._answers.notify_all()
@@ -216,8 +215,10 @@ class Forwarder:
         self._pack()
         if self._beat is not None and now >= self._beat_at:
             self._beat_at = now + self._beat_every
-            if (line := self._beat(self.dropped)) is not None:
-                self._outbox.put(line)
+            dropped = Counter(self.dropped)
+            line = self._beat(dict(dropped - self._heard))
+            self._beating = line.body, dropped
+            self._outbox.put(line)
         if asked or now >= self._retry_at:
             self._send(now)
         if self.failure is not None and now >= self._saved_at + _SAVE:
@@ -256,6 +257,8 @@ class Forwarder:
             ):
                 self._post(batch.body, len(batch.lines))
                 self._outbox.done(batch)
+                if self._beating[0] in batch.latest.values():
+                    self._heard = self._beating[1]
                 self._since = now
                 self._pack()
                 upto = batch.upto
@@ -302,20 +305,18 @@ class Forwarder:
         return True
 
     def _away(self, error: Unavailable) -> None:
-        if self._retry_after >= _TELL:
+        now = time.monotonic()
+        self._away_since = self._away_since or now
+        if now - self._away_since >= _TELL:
             self._tell("away", f"{error}; what is told waits, and it is tried again")
-        self.failure = error
-        self._retry(time.monotonic())
-
-    def _retry(self, now: float) -> None:
-        self._retry_at = now + self._retry_after * random.uniform(0.5, 1.0)
-        self._retry_after = min(self._retry_after * 2, _LAST_RETRY)
+        self.failure, self._retry_at = error, now + self._backoff.next()
 
     def _back(self) -> None:
         if "away" in self._told:
             self._told.discard("away")
             logger.info("taskscope: %s takes what is told again", self._address.url)
-        self.failure, self._retry_at, self._retry_after = None, 0.0, _FIRST_RETRY
+        self.failure, self._retry_at, self._away_since = None, 0.0, 0.0
+        self._backoff.reset()
 
     def _end(self) -> None:
         """End the thread; one that waits for an answer ends with it, and does nothing more."""
