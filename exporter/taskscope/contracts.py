@@ -118,8 +118,8 @@ class Bridge(ABC):
     def poll(self) -> Iterable[Reading]:
         """What is true right now; called every `poll_interval` seconds on a thread of ours, never by a scrape.
 
-        It may block within its deadline. An exception is counted and shows as `scheduler_up 0`. A part which may be down
-        while the rest works has a state of its own, under the scheduler's name with a suffix (`shop-beat`).
+        It may block within its deadline. An exception is counted and shows as `scheduler_up 0`. A part which may be
+        down while the rest works has a state of its own, under the scheduler's name with a suffix (`shop-beat`).
         """
         return ()
 

@@ -84,7 +84,9 @@ def test_a_failure_has_its_cause_and_its_place(endings: dict[str, dict[str, Any]
     run = endings["fail"]
 
     assert run["message"] == "cannot go on"
-    assert run["stack_trace"].index("KeyError: 'missing'") < run["stack_trace"].index("ValueError: cannot go on")
+    assert run["stack_trace"].index("KeyError: 'missing'") < run["stack_trace"].index(
+        "ValueError: cannot go on"
+    )
     assert "in fail\n    raise error from cause" in run["stack_trace"]
     assert run["data"] == {"order": "17"}
     assert "trace_task" not in run["stack_trace"]
@@ -208,7 +210,10 @@ def test_children_that_end_take_nothing_with_them(prefork: Shop):
     sent = [prefork.send("shop.work", kwargs={"label": "many"}) for _ in range(20)]
 
     until(lambda: len(prefork.ledger.lines("end", "many")) == 20, what="the work")
-    until(lambda: all(prefork.index().get(of(task_id), {}).get("ended_at") for task_id in sent), what="their ends")
+    until(
+        lambda: all(prefork.index().get(of(task_id), {}).get("ended_at") for task_id in sent),
+        what="their ends",
+    )
     runs = [prefork.index()[of(task_id)] for task_id in sent]
 
     begins = {line["run"]: line for line in prefork.ledger.lines("begin", "many")}

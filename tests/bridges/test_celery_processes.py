@@ -165,7 +165,9 @@ def test_a_beat_is_read_and_its_runs_know_when_they_were_due(plain: Shop):
 def test_a_beat_with_a_database_is_read(plain: Shop):
     with sqlite3.connect(f"{plain.ledger.path}.database") as database:
         database.execute("create table entry (name text, task text, seconds real, enabled int)")
-        database.execute("insert into entry values ('on', 'shop.work', 3600, 1), ('off', 'shop.nightly', 60, 0)")
+        database.execute(
+            "insert into entry values ('on', 'shop.work', 3600, 1), ('off', 'shop.nightly', 60, 0)"
+        )
     database.close()
     plain.program("beat", "-S", "celery_shop:DatabaseScheduler", TASKSCOPE_JOB_TTL="500ms")
 
@@ -173,7 +175,10 @@ def test_a_beat_with_a_database_is_read(plain: Shop):
     until(lambda: plain.get("/api/job/")["total"] == 2)
 
     jobs = {job["name"]: job for job in plain.get("/api/job/")["data"]}
-    assert [jobs[name]["triggers"][0]["state"] for name in ("shop.work", "shop.nightly")] == ["WAITING", "PAUSED"]
+    assert [jobs[name]["triggers"][0]["state"] for name in ("shop.work", "shop.nightly")] == [
+        "WAITING",
+        "PAUSED",
+    ]
     with sqlite3.connect(f"{plain.ledger.path}.database") as database:
         database.execute("delete from entry where name = 'off'")
     database.close()
@@ -188,7 +193,10 @@ def test_a_worker_needs_no_collector_to_work_and_finds_it_again(plain: Shop):
 
     seen = Recorder()
     with Exporter(history=None, port=plain.port, sinks=[seen]):
-        until(lambda: len(seen.runs("shop.work")) == 30 and all(map(ended, seen.runs().values())), what="the runs")
+        until(
+            lambda: len(seen.runs("shop.work")) == 30 and all(map(ended, seen.runs().values())),
+            what="the runs",
+        )
 
     assert set(seen.runs()) == set(sent) == {line["run"] for line in plain.ledger.lines("end")}
 

@@ -144,7 +144,10 @@ class CeleryDriver(Driver):
 
     def define(self, job: str) -> None:
         self._begin()
-        self.target.conf.beat_schedule = {**self.target.conf.beat_schedule, job: {"task": job, "schedule": 3600}}
+        self.target.conf.beat_schedule = {
+            **self.target.conf.beat_schedule,
+            job: {"task": job, "schedule": 3600},
+        }
         self._beat = Service(self.target, scheduler_cls=Scheduler)
         thread = threading.Thread(target=self._beat.start)
         thread.start()

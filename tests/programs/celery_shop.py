@@ -1,4 +1,4 @@
-"""A shop whose work is done by Celery; worker and beat import it. Where the broker and the ledger are, the environment says."""
+"""A shop whose work is done by Celery; worker and beat import it. Broker and ledger are where the environment says."""
 
 import json
 import os

@@ -1,6 +1,7 @@
 """Hooks on executor instances, through which an APScheduler's runs are followed."""
 
 import logging
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -29,7 +30,7 @@ class Tap:
         self._refuse = quiet(self._leave_out)
         self.awaits = not isinstance(executor, BasePoolExecutor | DebugExecutor)
         """May it await coroutines? Pools call whatever they are given."""
-        hooks = {
+        hooks: dict[str, Callable[..., Any]] = {
             "submit_job": self._submit_job,
             "_do_submit_job": self._do_submit_job,
             "_run_job_success": self._run_job_success,

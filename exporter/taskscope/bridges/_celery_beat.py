@@ -129,7 +129,8 @@ def _interval(schedule: Any, due: float | None) -> float | None:
         return None
     with suppress(Exception):  # anybody's schedule
         then = datetime.fromtimestamp(due, tz=schedule.tz)
-        return round(time.time() + schedule.remaining_estimate(then).total_seconds() - due, 2)
+        remaining: timedelta = schedule.remaining_estimate(then)
+        return round(time.time() + remaining.total_seconds() - due, 2)
     return None
 
 

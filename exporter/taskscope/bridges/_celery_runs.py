@@ -2,18 +2,23 @@
 
 import time
 from collections.abc import Callable, Mapping
-from contextvars import Token
 from typing import Any
 
 import msgspec
 
-from taskscope.bridges._celery_mapping import TRACEPARENT, details, due, number, trace_id
-from taskscope.bridges._celery_mapping import ENQUEUED as ENQUEUED_HEADER
-from taskscope.bridges._celery_mapping import DUE as DUE_HEADER
-from taskscope.bridges._celery_mapping import ENTRY as ENTRY_HEADER
+from taskscope.bridges._celery_mapping import (
+    DUE,
+    ENQUEUED,
+    ENTRY,
+    TRACEPARENT,
+    details,
+    due,
+    number,
+    trace_id,
+)
 from taskscope.contracts import Told
 from taskscope.events import Error, Fact, Status
-from taskscope.run import Making, Run
+from taskscope.run import Run
 
 _KEPT = (
     "id",
@@ -26,9 +31,9 @@ _KEPT = (
     "eta",
     "expires",
     "is_eager",
-    ENQUEUED_HEADER,
-    ENTRY_HEADER,
-    DUE_HEADER,
+    ENQUEUED,
+    ENTRY,
+    DUE,
     TRACEPARENT,
 )
 """Of a request, which holds the arguments too: an event that waits must not keep them."""
@@ -68,7 +73,7 @@ class Watch(msgspec.Struct, eq=False):
             attempt=task.get("retries") or 0,
             job=job,
             due=due(task),
-            enqueued=number(task.get(ENQUEUED_HEADER)),
+            enqueued=number(task.get(ENQUEUED)),
             started=started,
             duration=duration,
             reason=reason,
@@ -105,7 +110,8 @@ class Execution(msgspec.Struct, gc=False, eq=False):
     ended: bool = False
     error: Error | None = None
     """What it failed with, or why it is tried again."""
-    token: Token[Making | None] | None = None
+    token: Any = None
+    """What `leave` wants."""
 
     def __call__(self) -> Run:
         """The run as `current_run` tells it."""

@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 import msgspec
 from billiard.einfo import ExceptionWithTraceback
 from celery import signals
+from celery._state import get_current_app
 from celery.exceptions import NotRegistered
 from celery.utils.dispatch import Signal
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _RUN = "_taskscope_run"
 """Attribute of a task's context, while it is executed."""
 _UNKNOWN_TASK = "celery.exceptions.NotRegistered"
+_SUCCESS: tuple[Status, str] = ("success", "")
 _INERT = (signals.worker_process_init, signals.beat_init)
 """What tells a forked child that it is more than a copy."""
 _REPORT = 10.0
@@ -52,7 +54,8 @@ class Signals:
         self._is_child = False
         self._requests: WeakValueDictionary[str, Any] = WeakValueDictionary()
         """The main process's view of the tasks that it has received."""
-        self._receivers: list[tuple[Signal, Callable[..., None]]] = []
+        self._receivers: list[tuple[Signal, Callable[..., object]]] = []
+        self._lost = quiet(_again)
 
     def defer(self, start: Callable[[], None]) -> None:
         """Only stamp what is published; `start` when this turns out to be a worker or a beat."""
@@ -62,7 +65,7 @@ class Signals:
     def attach(self, emit: Emit) -> None:
         """Hear of every task from now on."""
         bridge = self._bridge
-        self._watch = Watch(self._app, bridge.name, bridge.instance or instance(), quiet(emit))
+        self._watch = Watch(self._app, bridge.name, bridge.instance or instance(), emit)
         self._connect([*self._anywhere(), *self._executing(), *self._receiving()])
         self._watch_beat()
 
@@ -84,7 +87,7 @@ class Signals:
         self._let_go()
 
     def abandon(self) -> None:
-        """In a forked child: the same, but for hearing whether it is a pool's or a beat, and without anybody's locks."""
+        """In a forked child: the same, without locks; only what tells that it is a pool's or a beat remains."""
         receivers, self._receivers = self._receivers, []
         for signal, receiver in receivers:
             if signal in _INERT or (signal is signals.before_task_publish and self._start is not None):
@@ -105,7 +108,7 @@ class Signals:
         connected = [signal for signal, _ in self._receivers]
         for signal, function in receivers:
             if signal not in connected:
-                receiver = quiet(function)
+                receiver = function if function in (self._prerun, self._postrun) else quiet(function)
                 signal.connect(receiver, weak=False)
                 self._receivers.append((signal, receiver))
 
@@ -149,7 +152,7 @@ class Signals:
 
     def _child_init(self, **_: Any) -> None:
         """A child of a pool begins: forked, spawned, or, in a solo pool, the worker itself."""
-        if self._watch is not None:
+        if self._watch is not None or get_current_app() is not self._app:
             return
         self._is_child = True
         if not self._bridge.resume():
@@ -188,32 +191,36 @@ class Signals:
     # Where tasks are executed
 
     def _prerun(self, task: Any = None, **_: Any) -> None:
-        watch = self._watch
-        if watch is None or task.app is not self._app:
-            return
-        context = vars(task.request)
-        run = Execution(watch, task.name, kept_of(context), time.time())
-        watch.emit(Moment(run, "started"))
-        context[_RUN], run.token = run, enter(run)
-        run.begun = time.perf_counter()
+        """A task begins. What it pays for being watched is paid here and in `_postrun`."""
+        try:
+            watch = self._watch
+            if watch is None or task.app is not self._app:
+                return
+            context = vars(task.request_stack.top)
+            context[_RUN] = run = Execution(watch, task.name, kept_of(context), time.time())
+            run.token = enter(run)
+            watch.emit(Moment(run, "started"))
+            run.begun = time.perf_counter()
+        except Exception:  # noqa: BLE001 - `_lost` logs it
+            self._lost()
 
     def _postrun(self, task: Any = None, state: str | None = None, retval: Any = None, **_: Any) -> None:
         ended = time.perf_counter()
-        run: Execution | None = vars(task.request).pop(_RUN, None)
-        if run is None:
-            return
-        if run.token is not None:
+        try:
+            run: Execution | None = vars(task.request_stack.top).pop(_RUN, None)
+            if run is None:
+                return
             leave(run.token)
             run.token = None
-        if end := self._ending(run, state, retval):
-            run.ended = True
-            run.watch.emit(Moment(run, end[0], ended - run.begun, end[1]))
+            if end := _SUCCESS if state == "SUCCESS" else self._ending(run, state, retval):
+                run.ended = True
+                run.watch.emit(Moment(run, end[0], ended - (run.begun or ended), end[1]))
+        except Exception:  # noqa: BLE001 - `_lost` logs it
+            self._lost()
 
     def _ending(self, run: Execution, state: str | None, retval: Any) -> tuple[Status, str] | None:
         """Status and reason; None where somebody else tells them."""
         match state:
-            case "SUCCESS":
-                return "success", ""
             case "RETRY":
                 return "retried", ending(run.error.kind)[1] if run.error else ""
             case "FAILURE":
@@ -228,7 +235,9 @@ class Signals:
         run.error = describe(error, skip=1)
         return "failed", reason_of(error)
 
-    def _retry(self, sender: Any = None, request: Any = None, reason: Any = None, einfo: Any = None, **_: Any) -> None:
+    def _retry(
+        self, sender: Any = None, request: Any = None, reason: Any = None, einfo: Any = None, **_: Any
+    ) -> None:
         """The attempt will be followed by another; in the main process: its worker or connection is gone."""
         error = _error(getattr(reason, "exc", None) or reason, einfo, skip=0)
         if (run := _run_of(request)) is not None:
@@ -244,7 +253,9 @@ class Signals:
         """The attempt failed; in the main process: by its time limit, or its worker is lost."""
         run = _run_of(sender.request)
         if run is not None and run.task["id"] == task_id:
-            run.error = _error(sys.exc_info()[1] or exception, einfo)  # for what cannot be pickled stands a substitute
+            run.error = _error(
+                sys.exc_info()[1] or exception, einfo
+            )  # for what cannot be pickled stands a substitute
         elif (error := _error(exception, einfo)) is not None:
             self._tell(sender, task_id, ending(error.kind), error)
 
@@ -314,6 +325,11 @@ class Signals:
             context = request.request_dict if request is not None else {"id": task_id}
         started = request.time_start if request is not None else None
         watch.tell(task.name, context, end[0], started=started, reason=end[1], error=error)
+
+
+def _again() -> None:
+    """Raise what is being handled."""
+    raise
 
 
 def _run_of(context: Any) -> Execution | None:
