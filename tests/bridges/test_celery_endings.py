@@ -140,6 +140,12 @@ def test_what_never_ran_says_why(prefork: Shop):
     assert prefork.ledger.lines("begin", "never") == []
 
 
+def test_a_message_that_makes_no_sense_is_a_run_that_was_rejected(prefork: Shop):
+    task_id = prefork.send("shop.work", headers={"eta": "no time"})
+
+    assert told(prefork.ended(task_id)) == ("skipped", "rejected", "celery.exceptions.InvalidTaskError")
+
+
 def test_a_task_that_waits_for_its_time_is_queued(prefork: Shop):
     task_id = prefork.send("shop.work", kwargs={"label": "later"}, countdown=2)
 

@@ -201,5 +201,21 @@ def test_a_worker_needs_no_collector_to_work_and_finds_it_again(plain: Shop):
     assert set(seen.runs()) == set(sent) == {line["run"] for line in plain.ledger.lines("end")}
 
 
+def test_on_rabbitmq_queues_have_their_names_and_the_lost_are_delivered_again(rabbitmq_url: str, tmp_path: Path):
+    with shop(tmp_path, rabbitmq_url) as opened:
+        opened.worker("-c", "1", "-Q", "celery,mail,orders")
+        died = opened.send("shop.die_once")
+        placed = opened.send("shop.work", exchange="shop", routing_key="orders.placed")
+        mailed, urgent = opened.send("shop.mailed", queue="mail"), opened.send("shop.work", priority=4)
+
+        assert opened.ended(placed)["queue"] == "orders"  # a topic exchange: the key is not the queue's name
+        assert opened.ended(mailed)["queue"] == "mail"
+        assert opened.ended(urgent)["details"] == {"priority": 4}
+        run = opened.ended(died)
+        assert (run["status"], run["details"]) == ("success", {"redelivered": True})
+        assert len(opened.ledger.lines("begin", "die_once")) == 2
+        assert opened.metric("runs_total{", '"shop.die_once"', '"success"') == 1
+
+
 def ended(facts) -> bool:
     return facts[-1].status == "success"

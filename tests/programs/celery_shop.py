@@ -10,6 +10,7 @@ from celery import Celery
 from celery.beat import ScheduleEntry, Scheduler
 from celery.exceptions import Ignore, Reject
 from celery.schedules import crontab
+from kombu import Exchange, Queue
 from ledger import note
 
 import taskscope
@@ -26,8 +27,11 @@ app.conf.update(
     },
     broker_connection_retry_on_startup=True,
     broker_transport_options=json.loads(os.environ.get("SHOP_TRANSPORT", "{}")),
-    task_routes={"shop.mailed": {"queue": "mail"}},
-    task_queue_max_priority=5 if os.environ["SHOP_BROKER"].startswith("amqp") else None,
+    task_queues=[
+        Queue("celery", Exchange("celery"), routing_key="celery"),
+        Queue("mail", Exchange("mail"), routing_key="mail"),
+        Queue("orders", Exchange("shop", type="topic"), routing_key="orders.placed"),
+    ],
     worker_prefetch_multiplier=1,
 )
 exporter = taskscope.watch(app, service="shop")
