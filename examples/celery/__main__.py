@@ -1,6 +1,6 @@
 """A worker, a beat and a publisher, each a process of its own, until Ctrl-C. Needs a Redis.
 
-python examples/celery                      # with another broker: BROKER=amqp://guest@localhost// python examples/celery
+python examples/celery          # another broker: BROKER=amqp://guest@localhost// python examples/celery
 curl http://127.0.0.1:9750/metrics
 curl http://127.0.0.1:9750/api/task/
 """

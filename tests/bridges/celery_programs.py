@@ -12,7 +12,6 @@ from typing import Any
 from urllib.request import urlopen
 
 from celery import Celery
-from celery._state import _set_task_join_will_block
 from ledger import Ledger
 
 import taskscope
@@ -42,8 +41,7 @@ class Shop:
         if results:
             self.environment["SHOP_RESULTS"] = results
         self.environment |= {name: str(value) for name, value in settings.items()}
-        _set_task_join_will_block(True)  # nobody waits for results here, so nobody shall subscribe to them
-        self.app = Celery("customer", broker=broker, backend=results, set_as_current=False)
+        self.app = Celery("customer", broker=broker, set_as_current=False)
         self._customer = taskscope.watch(self.app, history=None, port=None)
         self._programs: list[subprocess.Popen[bytes]] = []
 
@@ -113,7 +111,6 @@ class Shop:
     def close(self) -> None:
         """End all."""
         self._customer.close()
-        _set_task_join_will_block(False)
         for program in self._programs:
             if program.poll() is None:
                 os.killpg(program.pid, signal.SIGKILL)

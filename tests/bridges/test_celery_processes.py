@@ -201,7 +201,9 @@ def test_a_worker_needs_no_collector_to_work_and_finds_it_again(plain: Shop):
     assert set(seen.runs()) == set(sent) == {line["run"] for line in plain.ledger.lines("end")}
 
 
-def test_on_rabbitmq_queues_have_their_names_and_the_lost_are_delivered_again(rabbitmq_url: str, tmp_path: Path):
+def test_on_rabbitmq_queues_have_their_names_and_the_lost_are_delivered_again(
+    rabbitmq_url: str, tmp_path: Path
+):
     with shop(tmp_path, rabbitmq_url) as opened:
         opened.worker("-c", "1", "-Q", "celery,mail,orders")
         died = opened.send("shop.die_once")

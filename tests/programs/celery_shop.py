@@ -6,7 +6,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from celery import Celery
+from celery import Celery, chain, chord, group
 from celery.beat import ScheduleEntry, Scheduler
 from celery.exceptions import Ignore, Reject
 from celery.schedules import crontab
@@ -171,6 +171,22 @@ def parent():
     note(LEDGER, "parent", "begin")
     work.apply(kwargs={"label": "eager"})
     work.delay(label="child")
+
+
+@app.task(name="shop.canvas")
+def canvas():
+    """Sends tasks that belong together, and writes down which."""
+    both = chain(work.s(), total.s(more=2)).apply_async()
+    summed = chord(group(work.s(), work.s()), total.s()).apply_async()
+    for what, results in {
+        "first": [both.parent],
+        "last": [both],
+        "group": [summed.parent],
+        "member": summed.parent.results,
+        "callback": [summed],
+    }.items():
+        for result in results:
+            note(LEDGER, result.id, what)
 
 
 class Entry(ScheduleEntry):

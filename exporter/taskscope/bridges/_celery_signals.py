@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from threading import Thread
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -51,7 +52,6 @@ class Signals:
         self._worker: Any = None
         self._service: Any = None
         self._beat: Beat | None = None
-        self._is_child = False
         self._requests: WeakValueDictionary[str, Any] = WeakValueDictionary()
         """The main process's view of the tasks that it has received."""
         self._receivers: list[tuple[Signal, Callable[..., object]]] = []
@@ -154,7 +154,6 @@ class Signals:
         """A child of a pool begins: forked, spawned, or, in a solo pool, the worker itself."""
         if self._watch is not None or get_current_app() is not self._app:
             return
-        self._is_child = True
         if not self._bridge.resume():
             self._begin()
 
@@ -230,8 +229,8 @@ class Signals:
             case "REJECTED":
                 return rejected(bool(getattr(retval, "requeue", False)))
         error = sys.exc_info()[1]
-        if self._is_child or not isinstance(error, SystemExit | KeyboardInterrupt):
-            return None  # the main process tells who ended the child; `_internal_error` tells the rest
+        if not isinstance(error, SystemExit | KeyboardInterrupt) or _is_from_pool(error):
+            return None  # the main process tells why it ended the child; `_internal_error` tells the rest
         run.error = describe(error, skip=1)
         return "failed", reason_of(error)
 
@@ -325,6 +324,12 @@ class Signals:
             context = request.request_dict if request is not None else {"id": task_id}
         started = request.time_start if request is not None else None
         watch.tell(task.name, context, end[0], started=started, reason=end[1], error=error)
+
+
+def _is_from_pool(error: BaseException) -> bool:
+    """Has the pool raised it, because its child was told to end?"""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    return bool(frames) and str(frames[-1].f_globals.get("__name__")).startswith("billiard.")
 
 
 def _again() -> None:
