@@ -1,7 +1,8 @@
 """What watching costs a real Celery worker: no-op tasks on Redis, unobserved, with `-E`, with taskscope.
 
 `-E` switches on the events that celery-exporter and Flower live on. Each kind runs in turn, several times, in a worker
-of its own; the medians and their ratios count. Beside it what a task pays in the thread that executes it.
+of its own; medians, and differences to the unobserved worker, count: tasks a second, and CPU of all its processes, which
+a busy machine disturbs less. Beside it what a task pays in the thread that executes it.
 """
 
 import os
@@ -59,22 +60,33 @@ def main() -> dict[str, Any]:
         Path(folder, "bench.py").write_text(APP)
         figures: dict[str, Any] = {"path": path()}
         for pool in POOLS:
-            rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
+            rounds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
             for number in range(ROUNDS):
                 for kind in KINDS:
-                    rates[kind].append(rate(Path(folder), broker, url, pool, kind, number))
-            medians = {kind: statistics.median(found) for kind, found in rates.items()}
-            bare = 1e6 / medians["unobserved"]
-            figures[pool] = {f"{kind}_tasks_per_second": found for kind, found in medians.items()} | {
-                f"{kind}_costs_us": 1e6 / found - bare
-                for kind, found in medians.items()
-                if kind != "unobserved"
-            }
+                    rounds[kind].append(measured(Path(folder), broker, url, pool, kind, number))
+            figures[pool] = compared(rounds)
     return figures
 
 
-def rate(folder: Path, broker: str, collector: str, pool: str, kind: str, number: int) -> float:
-    """Tasks a second of a worker that finds TASKS tasks in its queue, after the first WARM ones."""
+def compared(rounds: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
+    """Medians by kind, and what a task costs more than unobserved."""
+    rate = {kind: statistics.median(found for found, _ in pairs) for kind, pairs in rounds.items()}
+    cpu = {kind: statistics.median(found for _, found in pairs) for kind, pairs in rounds.items()}
+    return {
+        kind: {
+            "tasks_per_second": rate[kind],
+            "cpu_us_per_task": cpu[kind],
+            "costs_us": 1e6 / rate[kind] - 1e6 / rate["unobserved"],
+            "costs_cpu_us": cpu[kind] - cpu["unobserved"],
+        }
+        for kind in rounds
+    }
+
+
+def measured(
+    folder: Path, broker: str, collector: str, pool: str, kind: str, number: int
+) -> tuple[float, float]:
+    """Tasks a second, and µs of CPU a task, of a worker that finds TASKS tasks in its queue; without the first WARM."""
     app = Celery("customer", broker=broker, set_as_current=False)
     with app.pool.acquire(block=True) as connection, app.amqp.Producer(connection) as producer:
         for _ in range(TASKS):
@@ -92,14 +104,29 @@ def rate(folder: Path, broker: str, collector: str, pool: str, kind: str, number
         | {"BROKER": broker, "TIMES": str(times), "HISTORY": f"sqlite:///{times}.db", "COLLECTOR": collector},
     )
     try:
-        while not times.exists() or times.stat().st_size < TASKS * 8:
-            time.sleep(0.1)
-            assert worker.poll() is None, "the worker ended"
+        warm, begun = executed(times, WARM, worker)
+        total, ended = executed(times, TASKS, worker)
     finally:
-        worker.kill()
+        worker.terminate()
         worker.wait()
     ends = sorted(moment for (moment,) in struct.iter_unpack("d", times.read_bytes()))
-    return (TASKS - WARM) / (ends[-1] - ends[WARM - 1])
+    return (TASKS - WARM) / (ends[-1] - ends[WARM - 1]), (ended - begun) / (total - warm) * 1e6
+
+
+def executed(times: Path, tasks: int, worker: subprocess.Popen[bytes]) -> tuple[int, float]:
+    """Wait for so many tasks; how many there are then, and the seconds of CPU that the worker has used."""
+    while not times.exists() or times.stat().st_size < tasks * 8:
+        time.sleep(0.05)
+        assert worker.poll() is None, "the worker ended"
+    children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+    done = times.stat().st_size // 8
+    return done, sum(map(cpu_seconds, [str(worker.pid), *children]))
+
+
+def cpu_seconds(pid: str) -> float:
+    """What a process has used, with all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def path() -> dict[str, float]:
