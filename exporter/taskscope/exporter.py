@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from taskscope import bridges
 from taskscope.api.backend import Backend, Component, Writer
 from taskscope.api.server import Listener, Server
+from taskscope.child import Child
 from taskscope.configure import load
 from taskscope.contracts import Bridge, Sink
 from taskscope.errors import BadArgument, NotOwner, TaskscopeError
@@ -95,8 +96,8 @@ class Exporter:
         self._server: Server | None = None
         self._listener: Listener | None = None
         self._state = "new"
-        self._resumed: list[Bridge] = []
-        """In a forked child: what watches on."""
+        self._child: Child | None = None
+        """In a forked child that watches on."""
 
     def start(self) -> Self:
         """Begin to watch and to serve. Raises only with `strict=True`, and when it was started before."""
@@ -114,7 +115,9 @@ class Exporter:
         if self._state == "new":
             for bridge in self._bridges.values():
                 bridge.detach()
-        if self._end() and self._server is not None:
+        elif self._child is not None:
+            self._child.close()
+        elif self._end() and self._server is not None:
             self._server.stop()
 
     @property
@@ -154,7 +157,8 @@ class Exporter:
 
         For a process that ends without exit handlers; any other does it at its end. Never raises.
         """
-        return self._carrier.flush(deadline)
+        inert = self._state == "forked" and self._child is None  # nothing is told there
+        return inert or self._carrier.flush(deadline)
 
     def resume_in_child(self) -> bool:
         """In a forked child: watch on here, and hand what is seen to the owner of the history, or the collector.
@@ -220,13 +224,13 @@ class Exporter:
         self._carrier.tried.wait(_PATIENCE)
         if self._carrier.failure is not None and self.settings.strict:
             self._fail("store", self._carrier.failure)
-        if self._carrier is self.pipeline:
-            self._meet()
+        self._meet()
 
     def _serve(self) -> None:
         """Open the port. Also called when the history becomes ours later."""
-        if self.pipeline.opened:
-            self._meet()
+        if self._state != "running":
+            return
+        self._meet()
         if not self._serves or self.url is not None:
             return
         self._server = Server(self._backend())
@@ -237,11 +241,8 @@ class Exporter:
 
     def _meet(self) -> None:
         """Where this process owns the history, take what others tell."""
-        if self.pipeline.opened or not self._members.shared:
-            try:
-                self._members.open(self._backend())
-            except TaskscopeError as error:
-                self._fail("socket", error)
+        if self._carrier is self.pipeline and (self.pipeline.opened or not self._members.shared):
+            self._members.open(self._backend())
 
     def _serving(self, port: int) -> None:
         scheme = "https" if self.settings.tls_certificate else "http"
@@ -266,7 +267,7 @@ class Exporter:
         logger.warning("taskscope: %s", error)
 
     def _end(self) -> bool:
-        if self._state not in ("running", "resumed"):
+        if self._state != "running":
             return False
         self._state = "closed"
         atexit.unregister(self.close)
@@ -285,7 +286,7 @@ class Exporter:
         """In a forked child: the parent watches and serves, nothing of it may happen twice."""
         self._state, self.url = "forked", None
         atexit.unregister(self.close)
-        self._resumed.clear()
+        self._child = None
         self._carrier.abandon()
         self._members.abandon()
         for bridge in self._bridges.values():
@@ -295,20 +296,12 @@ class Exporter:
 
     def _resume(self, bridge: Bridge) -> bool:
         """In a forked child: attach the bridge again, to a way of the child's own."""
-        if self._state == "forked" and (url := self.settings.forward or self._members.url):
-            self._instance = new_instance()
-            self._carrier = Forwarding(url, self.settings, self._instance)
-            self._state = "resumed"
+        url = self.settings.forward or self._members.url
+        if self._state == "forked" and self._child is None and url is not None:
+            self._child = Child(url, self.settings)
+            self._carrier = self._child.carrier
             atexit.register(self.close)
-        if self._state == "resumed" and bridge not in self._resumed:
-            bridge.instance = self._instance
-            try:
-                bridge.attach(self._carrier.emit)
-            except Exception:  # isolation: the child goes on without
-                logger.exception("taskscope cannot watch the %s in a forked child", bridge.system)
-                return False
-            self._resumed.append(bridge)
-        return self._state in ("running", "resumed")
+        return self._child.attach(bridge) if self._child is not None else self._state == "running"
 
     def _forwarding(self, url: str | None) -> Forwarding | None:
         """The way to another taskscope."""
@@ -348,7 +341,7 @@ class _Collector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """What is true now; nothing in a forked child, where a lock of ours may be held by nobody for ever."""
-        if self._exporter._state in ("forked", "resumed"):
+        if self._exporter._state == "forked":
             return []
         self._exporter.refresh()
         return self._collector.collect()

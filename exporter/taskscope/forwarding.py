@@ -79,7 +79,7 @@ class Forwarding:
         """Tell the metrics how it goes."""
         if self._metrics is not None:
             self._metrics.set("store_up", self.failure is None)
-            self._metrics.set("pipeline_lag_seconds", self._forwarder.lag)
+            self._metrics.set("pipeline_lag_seconds", self.lag)
             for reason, count in self.dropped.items():
                 self._metrics.set("events_dropped_total", count, reason)
 
@@ -104,6 +104,11 @@ class Forwarding:
     def used(self) -> bool:
         """Is there anything to withdraw?"""
         return self._forwarder.runs or self._forwarder.backlog > 0
+
+    @property
+    def lag(self) -> float:
+        """Seconds for which something has been waiting."""
+        return self._forwarder.lag
 
     @property
     def backlog(self) -> int:

@@ -43,6 +43,11 @@ class Inlet:
         else:
             self.drop("overflow")
 
+    @property
+    def lag(self) -> float:
+        """Seconds for which something has waited for another process to take it."""
+        return self._relay.lag if self._relay else 0.0
+
     def hand_on(self, why: NotOwner) -> bool:
         """Another process owns the history: what waits, and what comes, goes there; False: it is lost, and counted."""
         if self._elsewhere is None and self._relay is not None:
@@ -112,6 +117,11 @@ class Inlet:
         with self._lock:
             dropped = Counter(self._dropped)
         return dict(dropped + Counter(self._relay.dropped) if self._relay else dropped)
+
+    def close(self) -> None:
+        """The last call: what waits is lost, or comes from elsewhere another time."""
+        if self._relay is not None and self._relay.used:
+            self._relay.withdraw()
 
     def abandon(self) -> None:
         """In a forked child: what waits belongs to the parent, and a lock may be held by a thread that is not here."""

@@ -5,12 +5,13 @@ their time to live; memories and promises (`JobState`) leave only with their job
 """
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import Any, ClassVar
 
 import msgspec
 
+from taskscope import identity
 from taskscope.counts import JobState
 from taskscope.events import (
     Defined,
@@ -25,7 +26,6 @@ from taskscope.events import (
     WorkerState,
 )
 from taskscope.facts import Row
-from taskscope.identity import text
 
 RunKey = tuple[str, str, int]
 """(scheduler, native id, attempt)"""
@@ -64,6 +64,7 @@ class Live:
         self.departures = 0
         """Rises whenever jobs left, were removed, or were only remembered."""
         self._dirty: dict[str, set[JobKey]] = {"metrics": set(), "store": set()}
+        self._touched: set[JobKey] = set()
         self._ended: set[RunKey] = set()
         self._ended_before: set[RunKey] = set()
         self._job_ttl = job_ttl
@@ -82,17 +83,35 @@ class Live:
             for event in events:
                 self._folds[type(event)](self, event)
 
-    def lose(self, row: Row, now: float) -> None:
-        """Take in that a run is lost; dated by its start, because a success since then is the newer truth."""
-        if row.job:
+    def lose(self, rows: Sequence[Row], now: float) -> None:
+        """Take in that runs are lost; dated by their start, because a success since then is the newer truth."""
+        told_here = self.in_progress({row.key for row in rows})
+        for row in rows:
+            _, native, attempt = told_here.get(identity.key(row.id), ("", identity.text(row.id), 0))
             (scheduler, job), at = row.key, (row.started or row.enqueued) / 1000 or now
-            self.fold([Fact(scheduler=scheduler, native=text(row.id), status="unknown", at=at, job=job)])
+            lost = Fact(
+                scheduler=scheduler,
+                native=native,
+                attempt=attempt,
+                status="unknown",
+                at=at,
+                job=job,
+                reason="lost",
+            )
+            self.fold([lost])
 
     def changed(self, reader: str = "metrics") -> dict[JobKey, LiveJob | None]:
         """The jobs that changed since this reader's last call; None for one that has left."""
         with self.lock:
+            self._share()
             dirty, self._dirty[reader] = self._dirty[reader], set()
             return {key: self.jobs.get(key) for key in dirty}
+
+    def in_progress(self, jobs: Iterable[JobKey]) -> dict[bytes, RunKey]:
+        """The runs in progress of these jobs, by what every id of a run has in common."""
+        with self.lock:
+            known = [self.jobs[job] for job in jobs if job in self.jobs]
+            return {identity.key(identity.run_id(*run, 0)): run for job in known for run in job.running}
 
     def alive(self, key: JobKey) -> bool:
         """Was this job heard of, and does its scheduler still have it? Needs no lock."""
@@ -106,7 +125,8 @@ class Live:
                 if job.state.removed and now - job.state.removed > self._job_ttl and not job.running:
                     del self.jobs[key]
                     self.departures += 1
-                    self._touch(key)
+                    self._touched.add(key)
+            self._share()
             for dirty in self._dirty.values():
                 if len(dirty) > len(self.jobs) + _MEMORY:  # a reader that does not ask
                     dirty.intersection_update(self.jobs)
@@ -117,12 +137,14 @@ class Live:
         job = self.jobs.get(key)
         if job is None:
             job = self.jobs[key] = LiveJob(JobState(first_seen=now))
-        self._touch(key)
+        self._touched.add(key)
         return job
 
-    def _touch(self, key: JobKey) -> None:
-        self._dirty["metrics"].add(key)
-        self._dirty["store"].add(key)
+    def _share(self) -> None:
+        """What was touched is news to every reader."""
+        for dirty in self._dirty.values():
+            dirty |= self._touched
+        self._touched.clear()
 
     def _fold_fact(self, fact: Fact) -> None:
         if not fact.job:
@@ -180,7 +202,7 @@ class Live:
                 job.state.removed, job.state.next_run = reading.at, 0.0
                 job.abnormal = {}
                 self.departures += 1
-                self._touch(key)
+                self._touched.add(key)
 
     def _fold_defined(self, reading: Defined) -> None:
         key = (reading.scheduler, reading.job.name)

@@ -4,15 +4,20 @@ Beside a SQLite file every process with the same history finds it. With another 
 it is made where a bridge has some.
 """
 
+import logging
 import shutil
 import socket
 import tempfile
+import threading
 from pathlib import Path
 
 from taskscope.api.backend import Backend
 from taskscope.api.server import Server
+from taskscope.errors import TaskscopeError
 from taskscope.settings import Settings
 from taskscope.sinks.history import url_for
+
+logger = logging.getLogger("taskscope")
 
 
 class Members:
@@ -26,6 +31,7 @@ class Members:
         )
         self._folder: str | None = None
         self._server: Server | None = None
+        self._lock, self._ended = threading.Lock(), False
 
     @property
     def shared(self) -> bool:
@@ -39,31 +45,37 @@ class Members:
         return f"unix://{path}" if path else None
 
     def open(self, backend: Backend) -> None:
-        """Listen, if anybody could come; called by the owner alone. Raises `Unavailable`."""
-        if self._private and self._folder is None:
-            self._folder = tempfile.mkdtemp(prefix="taskscope-")
-        if self._server is None and self.url is not None:
-            self._server = Server(backend)
-            try:
-                self._server.start_file(Path(self.url.removeprefix("unix://")))
-            except BaseException:
-                self.close()
-                raise
+        """Listen, if anybody could come; called by the owner alone. Where that is impossible, say so and go on."""
+        with self._lock:
+            if self._server is None and not self._ended and (path := self._path()) is not None:
+                self._server = Server(backend)
+                try:
+                    self._server.start_file(path)
+                except (
+                    TaskscopeError
+                ) as error:  # whom it concerns is degraded: a process that would hand on its runs
+                    logger.warning("taskscope: %s", error)
 
     def close(self) -> None:
-        """Take nothing more; may be called twice."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.stop()
-        folder, self._folder = self._folder, None
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        """Take nothing more; may be called twice, and by the owner alone."""
+        with self._lock:
+            self._ended = True
+            if self._server is not None:
+                self._server.stop()
+            if self._folder is not None:
+                shutil.rmtree(self._folder, ignore_errors=True)
 
     def abandon(self) -> None:
         """In a forked child: its parent listens, and the child sends there."""
         server, self._server = self._server, None
         if server is not None:
             server.abandon()
+
+    def _path(self) -> Path | None:
+        """Where to listen; makes the folder of a private one."""
+        if self._private and self._folder is None:
+            self._folder = tempfile.mkdtemp(prefix="taskscope-")
+        return Path(self.url.removeprefix("unix://")) if self.url else None
 
 
 def _beside(settings: Settings) -> Path | None:

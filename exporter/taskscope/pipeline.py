@@ -11,13 +11,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from math import inf
 
 from taskscope.admission import Admission
 from taskscope.audience import Audience
 from taskscope.backoff import Backoff
+from taskscope.burst import HOLD, Burst
 from taskscope.contracts import Sink
 from taskscope.counts import JobState
 from taskscope.deliveries import Deliveries
@@ -37,10 +37,9 @@ from taskscope.waiting import Waiting
 logger = logging.getLogger("taskscope")
 
 _LAST_LOOK = 2.0  # seconds between looks whether the owner of the history is gone
+_AGAIN = 0.02  # seconds between looks whether what was emitted is durable
 _FAREWELL = 5.0  # seconds at the end for another process to take what was told here
 _REST = 4.0  # while little waits, the pipeline rests that many times as long as a batch took
-_POUR = 500  # events within a flush interval make a burst
-_HOLD = 1.0  # seconds for which a burst is let through first
 _SYNC = 60.0  # seconds; without a scrape, too, jobs that left must leave the metrics
 _SLICE = 250  # events, carried in about a ms
 _PAUSE = 0.0001  # seconds after each slice for which other threads have the program
@@ -92,7 +91,7 @@ class Pipeline:
         self.opened = False
         self._retry_at, self._backoff = 0.0, Backoff()
         self._beat_at = self._expire_at = self._heard_since = 0.0
-        self._poured, self._pours_since, self._holding = 0, 0.0, False
+        self._burst = Burst()
         self._sync_at = clock() + _SYNC
 
     def start(self) -> None:
@@ -114,15 +113,18 @@ class Pipeline:
 
     def flush(self, deadline: float) -> bool:
         """Wait until what was emitted is durable, at most `deadline` seconds; True if it is."""
-        if self._inlet.way is not None:
-            return self._inlet.way.flush(deadline)
         until = time.monotonic() + deadline
-        with suppress(TaskscopeError, TimeoutError):
-            while (left := until - time.monotonic()) > 0:
-                # Between two batches: what was taken from the queue is stored by then, or waits.
-                self.do(_nothing).result(left)
-                if not self.backlog:
-                    return True
+        while not (durable := self._flushed(max(0.0, until - time.monotonic()))) and time.monotonic() < until:
+            time.sleep(_AGAIN)  # the store may come back, or the history become ours
+        return durable
+
+    def _flushed(self, within: float) -> bool:
+        if self._inlet.way is not None:
+            return self._inlet.way.flush(within)
+        try:
+            self.do(_nothing).result(within)  # between two batches: what was taken is stored, or waits
+        except (TaskscopeError, TimeoutError):
+            return False
         return not self.backlog
 
     @property
@@ -133,7 +135,7 @@ class Pipeline:
     @property
     def lag(self) -> float:
         """Age of the oldest event that is not durable yet, in seconds."""
-        return max(self._age(self._waiting.since), self._age(self._pours_since) if self._holding else 0.0)
+        return max(self._age(self._waiting.since), self._age(self._burst.since), self._inlet.lag)
 
     @property
     def backlog(self) -> int:
@@ -169,16 +171,12 @@ class Pipeline:
 
     def _holds(self) -> bool:
         """A burst goes first: the program has the processor, and many events at once cost less than as many few."""
-        before, self._poured = self._poured, len(self._inlet)
-        pours = self._poured - before >= _POUR and self._polite and not self._deliveries
-        self._pours_since = (self._pours_since or self._clock()) if pours else 0.0
-        self._holding = pours and self._age(self._pours_since) < _HOLD
-        return self._holding
+        return self._burst.look(len(self._inlet), self._polite and not self._deliveries, self._clock())
 
     @property
     def _polite(self) -> bool:
         """While little waits, and none of it for long, the program that is watched comes first, with rests for it."""
-        return self.backlog < self._settings.queue_size // 20 and self._age(self._waiting.since) < _HOLD
+        return self.backlog < self._settings.queue_size // 20 and self._age(self._waiting.since) < HOLD
 
     def _age(self, since: float) -> float:
         return max(0.0, self._clock() - since) if since else 0.0
@@ -194,6 +192,7 @@ class Pipeline:
         if unsaved := self.backlog:
             self._inlet.drop("unsaved", unsaved)
             logger.warning("taskscope: %d events were not saved: %s", unsaved, self.failure)
+        self._inlet.close()
         self._errands.finish()
         self._audience.close()
         self._store.close()
@@ -365,9 +364,10 @@ class Pipeline:
     def _lose(self, now: float) -> None:
         """Runs whose process is gone end as unknown/lost; silent is nobody whom we could not have heard."""
         listened = now - self._heard_since >= self._settings.lost_after
-        for row in self._store.lost(now, self._settings.lost_after if listened else now):
+        rows = list(self._store.lost(now, self._settings.lost_after if listened else now))
+        for row in rows:
             self._waiting.add_row(row, now)
-            self._live.lose(row, now)
+        self._live.lose(rows, now)
 
     def _away(self, error: TaskscopeError, now: float) -> None:
         """The store cannot be reached: say so once, try again later and later."""

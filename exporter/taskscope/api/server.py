@@ -238,7 +238,7 @@ def bound_file(path: Path) -> socket.socket:
         listening.close()
         why = f"its path has more than {_PATH_MAX} bytes" if _is_too_long(path) else error.strerror or error
         raise Unavailable(
-            f"cannot listen on {path}: {why}; other processes cannot hand on their runs until the history is elsewhere"
+            f"cannot listen on {path}: {why}; other processes cannot hand on their runs; have a shorter one"
         ) from error
     return listening
 

@@ -114,7 +114,7 @@ def test_attempts_are_further_and_further_apart():
         forwarder.emit(1)
         until(lambda: len(moments) >= 4)
 
-    first, _, last = (later - sooner for sooner, later in pairwise(moments))
+    first, _, last = (later - sooner for sooner, later in pairwise(moments[:4]))
     assert last > first
 
 
@@ -306,7 +306,7 @@ class TestSpool:
             with receiving(port=port) as receiver:
                 tell(forwarder, range(100, 200))
                 until(lambda: len(receiver.numbers) == 200)
-            assert spool.size() == 0
+                until(lambda: spool.size() == 0)
 
         assert receiver.numbers == list(range(200))
 
@@ -320,9 +320,9 @@ class TestSpool:
         with receiving(port=port) as receiver, forwarding(receiver.url, spool=spool) as forwarder:
             forwarder.emit(10)
             until(lambda: len(receiver.numbers) == 11)
+            until(lambda: spool.size() == 0)
 
         assert receiver.numbers == list(range(11))
-        assert spool.size() == 0
 
     def test_what_is_refused_of_it_is_counted(self, tmp_path):
         spool = Spool(tmp_path / "spool")
