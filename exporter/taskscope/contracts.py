@@ -109,6 +109,12 @@ class Bridge(ABC):
     def __init__(self, target: Any, name: str) -> None:
         """`target` is what the user gave; `name` is the value of the `scheduler` label. Nothing is hooked yet."""
 
+    def defer(self, start: Callable[[], None]) -> bool:
+        """Called by `watch` before anything begins. A bridge whose object is imported by programs of several kinds, of
+        which few execute or schedule runs, returns True and calls `start` as soon as this is one of them; `start`
+        attaches it, may be called again, and does not raise. `detach` ends this, too."""
+        return False
+
     @abstractmethod
     def attach(self, emit: Emit) -> None:
         """Begin to watch. Runs already in progress may be told or left out; later ones are all told.
@@ -119,7 +125,8 @@ class Bridge(ABC):
     def poll(self) -> Iterable[Reading]:
         """What is true right now; called every `poll_interval` seconds on a thread of ours, never by a scrape.
 
-        It may block within its deadline. An exception is counted and shows as `scheduler_up 0`.
+        It may block within its deadline. An exception is counted and shows as `scheduler_up 0`. A part which may be
+        down while the rest works has a state of its own, under the scheduler's name with a suffix (`shop-beat`).
         """
         return ()
 

@@ -108,9 +108,17 @@ class Exporter:
         self._serve()
         return self
 
+    def start_when_needed(self) -> Self:
+        """Begin as soon as there is something to see: at once, unless all schedulers say that they will tell."""
+        deferred = [bridge.defer(self._start_late) for bridge in self._bridges.values()]
+        return self if deferred and all(deferred) else self.start()
+
     def close(self) -> None:
         """Stop watching, carry what was seen, stop serving. Leaves no thread, listener or hook behind."""
-        if self._child is not None:
+        if self._state == "new":
+            for bridge in self._bridges.values():
+                bridge.detach()
+        elif self._child is not None:
             self._child.close()
         elif self._end() and self._server is not None:
             self._server.stop()
@@ -213,6 +221,14 @@ class Exporter:
         await asyncio.to_thread(self.close)
         if self._listener is not None:
             await self._listener.close()
+
+    def _start_late(self) -> None:
+        """What `watch` put off; the program is not to be kept from its work by what it would have been told then."""
+        if self._state == "new":
+            try:
+                self.start()
+            except TaskscopeError as error:
+                logger.error("taskscope does not watch: %s", error)
 
     @property
     def _serves(self) -> bool:
@@ -325,8 +341,12 @@ class Exporter:
 
 
 def watch(*schedulers: Any, **settings: Any) -> Exporter:
-    """Watch these schedulers from now on; takes what `Exporter` takes, and returns it, started."""
-    return Exporter(*schedulers, **settings).start()
+    """Watch these schedulers from now on; takes what `Exporter` takes, and returns it, started.
+
+    Where all of them are apps which programs of many kinds import (Celery's), it starts in those that execute or
+    schedule runs; in the others nothing is started.
+    """
+    return Exporter(*schedulers, **settings).start_when_needed()
 
 
 class _Collector(Collector):

@@ -1,21 +1,33 @@
 """How the exam makes each kind of scheduler do something. A new bridge adds its driver here."""
 
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any, ClassVar
 
 from apscheduler.schedulers.background import BackgroundScheduler
+from celery import Celery, signals
+from celery._state import set_default_app
+from celery.beat import Scheduler, Service
+from celery.utils.dispatch import Signal
+from celery.worker import WorkController, state
 
 from services.process import until
 from taskscope.testing import FakeRun, FakeScheduler
+
+_numbers = count()
 
 
 class Driver(ABC):
     """A scheduler that the exam can give work to."""
 
     system: ClassVar[str]
+    parts: ClassVar[tuple[str, ...]] = ()
+    """What follows the scheduler's name in the names of parts that may be down by themselves."""
     target: Any
 
     def __init__(self) -> None:
@@ -99,4 +111,99 @@ class APSchedulerDriver(Driver):
         self.target.shutdown()
 
 
-DRIVERS: tuple[type[Driver], ...] = (APSchedulerDriver, FakeDriver)
+class CeleryDriver(Driver):
+    """A worker with a pool of threads, and a beat, both in this process, begun with the first run and the first job."""
+
+    system = "celery"
+    parts = ("-beat",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.target = Celery(f"exam-{next(_numbers)}", broker="memory://", set_as_current=False)
+        self.target.conf.update(
+            beat_max_loop_interval=0.2,
+            broker_transport_options={"polling_interval": 0.01},
+            task_default_queue=self.target.main,
+            task_ignore_result=True,
+            worker_hijack_root_logger=False,
+            worker_timer_precision=0.05,
+        )
+        self._work: dict[str, Callable[[], object]] = {}
+        self._numbers = count()
+        self._ends = ExitStack()
+        self._lock = threading.Lock()
+        self._worker: WorkController | None = None
+        self._beat: Service | None = None
+
+    def run(self, job: str, does: Callable[[], object] = lambda: None) -> None:
+        number = str(next(self._numbers))
+        self._work[number] = does
+        task = self._task(job)
+        self._begin()
+        task.apply_async((number,))
+
+    def define(self, job: str) -> None:
+        self._begin()
+        self.target.conf.beat_schedule = {
+            **self.target.conf.beat_schedule,
+            job: {"task": job, "schedule": 3600},
+        }
+        self._beat = Service(self.target, scheduler_cls=Scheduler)
+        thread = threading.Thread(target=self._beat.start)
+        thread.start()
+        self._ends.callback(thread.join)
+        self._ends.callback(self._beat.stop)
+        until(lambda: self._beat.scheduler._heap is not None, what="a tick of beat")
+
+    def hooks(self) -> object:
+        receivers = {
+            name: list(signal.receivers)
+            for name, signal in vars(signals).items()
+            if isinstance(signal, Signal) and name not in ("worker_process_init", "beat_init")
+        }
+        return receivers, dict(vars(self._beat.scheduler)) if self._beat else None
+
+    def close(self) -> None:
+        self._ends.close()
+
+    def _task(self, job: str) -> Any:
+        def work(number: str) -> None:
+            try:
+                self._work.pop(number)()
+            finally:
+                self.executed.append(job)
+
+        with self._lock:
+            task = self.target.tasks.get(job) or self.target.task(work, name=job, shared=False)
+            if self._worker is not None:
+                self._worker.consumer.update_strategies()
+        return task
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._worker is None:
+                self.target.finalize()
+                self.target.set_default()  # what the threads of the pool ask for their tasks
+                self._ends.callback(set_default_app, None)
+                self._worker = WorkController(
+                    app=self.target,
+                    pool="threads",
+                    concurrency=4,
+                    hostname="exam@here",
+                    without_heartbeat=True,
+                    without_mingle=True,
+                    without_gossip=True,
+                )
+                thread = threading.Thread(target=self._worker.start, daemon=True)
+                thread.start()
+                self._ends.callback(self._end, thread)
+                until(lambda: getattr(self._worker.consumer, "task_consumer", None), what="the worker")
+
+    def _end(self, thread: threading.Thread) -> None:
+        state.should_terminate = 0
+        self.target.send_task("the message that wakes it")
+        thread.join(30)
+        state.should_terminate = None
+
+
+DRIVERS: tuple[type[Driver], ...] = (APSchedulerDriver, CeleryDriver, FakeDriver)

@@ -189,13 +189,14 @@ def test_it_reads_the_scheduler_and_its_jobs(driver: Driver, bridge: Bridge):
 
     readings = list(bridge.poll())
 
-    (state,) = [reading for reading in readings if isinstance(reading, SchedulerState)]
+    state, *parts = [reading for reading in readings if isinstance(reading, SchedulerState)]
     (jobs,) = [reading for reading in readings if isinstance(reading, Jobs)]
     assert (state.scheduler, state.system, state.up, state.running) == ("exam", driver.system, True, True)
     assert [job.name for job in jobs.jobs] == ["hourly"]
     assert jobs.jobs[0].next_run > time.time()
     assert jobs.jobs[0].triggers[0].state == "WAITING"
-    assert {reading.scheduler for reading in readings} == {"exam"}
+    assert [part.scheduler for part in parts] == [f"exam{part}" for part in driver.parts]
+    assert {reading.scheduler for reading in readings if reading not in parts} == {"exam"}
 
 
 def test_it_calls_for_a_poll_when_a_job_is_added(driver: Driver, bridge: Bridge):

@@ -7,8 +7,8 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import CancelledError, Future
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -135,7 +135,7 @@ class Server:
     def _run(self, listen: Callable[[], Awaitable[T]], name: str) -> T:
         started: Future[T] = Future()
         self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._serve(listen, started)), name=name, daemon=True
+            target=_complete, args=[lambda: self._serve(listen, started)], name=name, daemon=True
         )
         self._thread.start()
         try:
@@ -168,6 +168,19 @@ class Server:
         started.set_result(done)
         await self._stop.wait()
         await self._listener.close()
+
+
+def _complete(serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Serve to the end, in a loop of this thread's own.
+
+    Where gevent makes threads of greenlets, one loop is all that there can be: the second server joins the first.
+    """
+    running = asyncio._get_running_loop()
+    if running is None:
+        asyncio.run(serve())
+    else:
+        with contextlib.suppress(CancelledError):  # the first one has ended
+            asyncio.run_coroutine_threadsafe(serve(), running).result()
 
 
 class _Calm(logging.LoggerAdapter[logging.Logger]):

@@ -1,6 +1,7 @@
 """Hooks on executor instances, through which an APScheduler's runs are followed."""
 
 import logging
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from apscheduler.util import iscoroutinefunction_partial
 from taskscope.bridges._apscheduler_child import SubmissionId
 from taskscope.bridges._apscheduler_jobs import gap_before
 from taskscope.bridges._apscheduler_runs import Awaited, Submission, Watch
+from taskscope.bridges._hooked import Hooked
 from taskscope.bridges._quiet import quiet
 
 logger = logging.getLogger("taskscope")
@@ -28,23 +30,18 @@ class Tap:
         self._refuse = quiet(self._leave_out)
         self.awaits = not isinstance(executor, BasePoolExecutor | DebugExecutor)
         """May it await coroutines? Pools call whatever they are given."""
-        self._hooks = {
+        hooks: dict[str, Callable[..., Any]] = {
             "submit_job": self._submit_job,
             "_do_submit_job": self._do_submit_job,
             "_run_job_success": self._run_job_success,
             "_run_job_error": self._run_job_error,
         }
-        self._found = {name: getattr(executor, name) for name in self._hooks}
-        self._shadowed = {name: vars(executor)[name] for name in self._hooks if name in vars(executor)}
-        vars(executor).update(self._hooks)
+        self._hooked = Hooked(executor, hooks)
+        self._found = self._hooked.found
 
     def remove(self) -> None:
-        """Take the hooks out. One that somebody else has hooked again stays, and does nothing."""
-        for name, hook in self._hooks.items():
-            if vars(self.executor).get(name) == hook:
-                del vars(self.executor)[name]
-                if name in self._shadowed:
-                    vars(self.executor)[name] = self._shadowed[name]
+        """Take the hooks out."""
+        self._hooked.remove()
         for submission in list(self.open):
             submission.close()
 

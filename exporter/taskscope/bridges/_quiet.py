@@ -11,10 +11,10 @@ def quiet(function: Callable[..., object]) -> Callable[..., None]:
     """The same function, but what it raises is logged, the first time, and goes no further."""
     reported = False
 
-    def quietly(*args: Any) -> None:
+    def quietly(*args: Any, **kwargs: Any) -> None:
         nonlocal reported
         try:
-            function(*args)
+            function(*args, **kwargs)
         except Exception:  # the program that is watched must not notice
             if not reported:
                 reported = True

@@ -1,0 +1,149 @@
+"""A task that Celery executes, and what is told of it."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from taskscope.bridges._celery_mapping import (
+    DUE,
+    ENQUEUED,
+    ENTRY,
+    TRACEPARENT,
+    details,
+    due,
+    number,
+    trace_id,
+)
+from taskscope.contracts import Told
+from taskscope.events import Error, Fact, Status
+from taskscope.run import Run
+
+_KEPT = (
+    "id",
+    "retries",
+    "hostname",
+    "delivery_info",
+    "root_id",
+    "parent_id",
+    "group",
+    "eta",
+    "expires",
+    "is_eager",
+    ENQUEUED,
+    ENTRY,
+    DUE,
+    TRACEPARENT,
+)
+"""Of a request, which holds the arguments too: an event that waits must not keep them."""
+
+
+class Watch(msgspec.Struct, eq=False):
+    """What all that is told of one app's tasks has in common."""
+
+    app: Any
+    scheduler: str
+    instance: str
+    emit: Callable[[Told], None]
+
+    def tell(self, job: str, task: Mapping[str, Any], status: Status, **facts: Any) -> None:
+        """Tell of a run that something else than its execution knows of."""
+        at, kept = time.time(), kept_of(task)
+        self.emit(lambda: self.fact(job, kept, status, at, **facts))
+
+    def fact(
+        self,
+        job: str,
+        task: Mapping[str, Any],
+        status: Status,
+        at: float,
+        *,
+        started: float | None = None,
+        duration: float | None = None,
+        reason: str = "",
+        error: Error | None = None,
+    ) -> Fact:
+        """The fact, from what the message and the worker say of the task."""
+        return Fact(
+            scheduler=self.scheduler,
+            native=str(task["id"]),
+            status=status,
+            at=at,
+            attempt=task.get("retries") or 0,
+            job=job,
+            due=due(task),
+            enqueued=number(task.get(ENQUEUED)),
+            started=started,
+            duration=duration,
+            reason=reason,
+            queue=self._queue(task.get("delivery_info") or {}),
+            worker=task.get("hostname") or "",
+            instance=self.instance,
+            trace_id=trace_id(task.get(TRACEPARENT)),
+            error=error,
+            details=details(task),
+        )
+
+    def _queue(self, delivery: Mapping[str, Any]) -> str:
+        """The queue that a message came from: by default its routing key, else what is bound to its exchange by it."""
+        exchange, key = delivery.get("exchange"), delivery.get("routing_key") or ""
+        if not exchange or delivery.get("is_eager"):
+            return "" if delivery.get("is_eager") else key
+        for name, queue in list(self.app.amqp.queues.items()):
+            if queue.routing_key == key and getattr(queue.exchange, "name", None) == exchange:
+                return str(name)
+        return str(key)
+
+
+class Execution(msgspec.Struct, gc=False, eq=False):
+    """A task being executed here.
+
+    The collector need not know of it (`gc=False`): nothing that it leads to leads back once the task has ended.
+    """
+
+    watch: Watch
+    job: str
+    task: dict[str, Any]
+    started: float
+    begun: float = 0.0
+    ended: bool = False
+    error: Error | None = None
+    """What it failed with, or why it is tried again."""
+    token: Any = None
+    """What `leave` wants."""
+
+    def __call__(self) -> Run:
+        """The run as `current_run` tells it."""
+        task = self.task
+        return Run(self.watch.scheduler, self.job, str(task["id"]), task.get("retries") or 0, due(task), None)
+
+
+class Moment(msgspec.Struct, gc=False, eq=False):
+    """The start or the end of an execution, which becomes a fact on a thread of ours."""
+
+    run: Execution
+    status: Status
+    duration: float | None = None
+    reason: str = ""
+
+    def __call__(self) -> Fact | None:
+        """The fact; None where the run's end, which says all of it, has been told meanwhile."""
+        run = self.run
+        if run.ended and self.status == "started":
+            return None
+        return run.watch.fact(
+            run.job,
+            run.task,
+            self.status,
+            run.started + (self.duration or 0.0),
+            started=run.started,
+            duration=self.duration,
+            reason=self.reason,
+            error=run.error if self.status != "started" else None,
+        )
+
+
+def kept_of(task: Mapping[str, Any]) -> dict[str, Any]:
+    """What is worth knowing of a request."""
+    return {name: task[name] for name in _KEPT if name in task}
