@@ -115,7 +115,7 @@ def test_schedulers_are_named_by_hand_or_after_the_service():
 
     def named(*schedulers, **given):
         exporter = taskscope.Exporter(*schedulers, history=None, port=None, **given)
-        return [poller.name for poller in exporter._pollers]
+        return [post.name for post in exporter._roster]
 
     assert named(one, other) == ["fake", "fake-2"]
     assert named(one, other, service="billing") == ["billing", "billing-2"]

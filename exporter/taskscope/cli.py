@@ -5,9 +5,10 @@ Exit codes: 0 all is right, 1 problems were found, 2 wrong use or settings, expl
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -24,6 +25,9 @@ from taskscope.options import (
     load_settings,
     url_options,
 )
+
+if TYPE_CHECKING:
+    from taskscope.check import Finding
 
 # Whatever takes long to import is imported by the command that needs it: `--help` is quick, and so are the
 # children of a process pool, which import the main module again.
@@ -88,21 +92,39 @@ for command in (runs, show_one, history):
 
 @commands.command()
 @config_option
-def serve(config: Path | None) -> None:
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), help="Default: as settings say, else text."
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="Default: as settings say, else info.",
+)
+def serve(config: Path | None, log_format: str | None, log_level: str | None) -> int:
     """Watch what the settings name, and serve.
 
-    Ends on Ctrl-C and SIGTERM, after storing what has been seen.
+    A scheduler whose broker is away is tried again until it is there; all else must be right at start.
 
     \b
-    Example: taskscope serve --config taskscope.yaml
+    SIGTERM, Ctrl-C  ends it, after storing what has been seen: exit code 0
+    SIGHUP           reads the settings again: schedulers, jobs, retention,
+                     tokens, metrics_open, redact, log_level, log_format;
+                     what else changed is named in the log
+    exit code 2      a wrong setting, a missing extra, a taken port, a history
+                     that is away: in one sentence on stderr
+
+    \b
+    Example: taskscope serve --config taskscope.yaml --log-format json
     """
-    import logging
+    from taskscope import collector, logs
 
-    from taskscope import collector
-
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("taskscope").setLevel(logging.INFO)
-    collector.run(load_settings(config, strict=True))
+    read = partial(load_settings, config, strict=True, log_format=log_format, log_level=log_level)
+    logs.begin(log_format or os.environ.get("TASKSCOPE_LOG_FORMAT", ""))
+    try:
+        collector.run(read(), read)
+    except TaskscopeError as error:
+        return logs.die(error)
+    return 0
 
 
 @commands.command()
@@ -158,21 +180,44 @@ def assets(folder: Path, token_file: str | None, kubernetes: bool, force: bool, 
 
 
 @commands.command()
+@click.argument("scheduler", required=False)
 @history_options
 @json_option
-def check(config: Path | None, history: str | None, service: str | None, as_json: bool) -> int:
+def check(
+    scheduler: str | None, config: Path | None, history: str | None, service: str | None, as_json: bool
+) -> int:
     """Say in sentences what is wrong.
 
     Give it what you give to the program that it is about. It also follows one made-up run from event to row,
     counter and scrape.
 
+    With SCHEDULER, which is SYSTEM=URL or the name of a scheduler in the settings, it connects to that alone and
+    shows one reading.
+
     \b
     Example: taskscope check --service billing
+             taskscope check celery=redis://localhost:6379/0
     """
     from taskscope import check as checks
 
+    if scheduler is not None:
+        return _check_scheduler(scheduler, config, as_json)
+    return _print_findings(checks.findings(config, history=history, service=service), as_json)
+
+
+def _check_scheduler(told: str, config: Path | None, as_json: bool) -> int:
+    from taskscope.check_scheduler import Look, print_readings, source_of
+
+    look = Look(*source_of(told, load_settings(config)))
+    code = _print_findings(look.findings(), as_json)
+    print_readings(show.standard_output(), look.readings, as_json)
+    return code
+
+
+def _print_findings(findings: "Iterable[Finding]", as_json: bool) -> int:
+    """Print them as they are found; returns the exit code."""
     console, bad = show.standard_output(), 0
-    for finding in checks.findings(config, history=history, service=service):
+    for finding in findings:
         bad += not finding.good
         if as_json:
             show.print_line(console, msgspec.json.encode(finding).decode())

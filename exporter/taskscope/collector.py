@@ -1,39 +1,86 @@
-"""`taskscope serve`: watches what the settings name, until it is told to end."""
+"""`taskscope serve`: watches what the settings name, until it is told to end.
+
+SIGTERM and Ctrl-C end it, after what has been seen is stored; SIGHUP makes it read its settings again.
+"""
 
 import logging
+import os
+import signal
 import sys
-import threading
+from collections.abc import Callable
 from functools import reduce
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from taskscope import bridges
+from taskscope import bridges, logs
 from taskscope.api.server import rehearse
-from taskscope.errors import BadArgument
+from taskscope.errors import BadArgument, TaskscopeError
 from taskscope.exporter import Exporter
+from taskscope.reload import Change, change
 from taskscope.settings import Settings, Source
-from taskscope.signals import stopped_by_signals
+from taskscope.signals import received
+from taskscope.systemd import notify
 
 logger = logging.getLogger("taskscope")
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-def run(settings: Settings) -> None:
-    """Serve until Ctrl-C or SIGTERM, then carry what has been seen.
 
-    Raises `BadArgument` and `Unavailable` at start for whatever keeps it from working fully.
+def run(settings: Settings, read_again: Callable[[], Settings]) -> None:
+    """Serve until Ctrl-C or SIGTERM, then carry what has been seen. `read_again` gives the settings at SIGHUP.
+
+    Raises `BadArgument` and `Unavailable` at start for whatever keeps it from working fully; a scheduler at a URL may
+    be away.
     """
+    logs.write(settings)
     rehearse(settings)  # before a history is made: an empty one would pass for the only one there is
-    stop = threading.Event()
     schedulers = {name: target(name, source) for name, source in settings.schedulers.items()}
     exporter = Exporter(*schedulers.values(), names=list(schedulers), settings=settings)
-    with stopped_by_signals(stop), exporter:
-        watched = ", ".join(schedulers) or "nothing yet: name schedulers in the settings file"
-        logger.info("taskscope serves on %s and watches %s", exporter.url or "no port", watched)
-        stop.wait()
+    had_terminal = _has_terminal()
+    with received(*_SIGNALS) as signals, exporter:
+        hint = "" if schedulers else "; it watches nothing yet: name schedulers in the settings file"
+        logger.info("taskscope goes on until SIGTERM, and reads its settings again at SIGHUP%s", hint)
+        notify("READY=1")
+        while signals.get() == signal.SIGHUP and not (had_terminal and not _has_terminal()):
+            notify("RELOADING=1")
+            _reload(exporter, read_again)
+            notify("READY=1")
+        notify("STOPPING=1")
         logger.info("taskscope ends: it stores what has been seen")
     logger.info("taskscope has ended")
+
+
+def _reload(exporter: Exporter, read_again: Callable[[], Settings]) -> None:
+    """Go on by the settings as they are now; by the old ones where the new cannot be used."""
+    try:
+        found = change(exporter.settings, read_again())
+        come = {name: target(name, found.settings.schedulers[name]) for name in found.come}
+        exporter.adopt(found.settings, found.gone, come)
+    except TaskscopeError as error:
+        logger.error("taskscope keeps its old settings: %s", error)
+        return
+    logs.write(found.settings)
+    logger.info("taskscope has read its settings again%s", _what(found))
+    if found.later:
+        logger.warning("taskscope must be started again for what changed of %s", ", ".join(found.later))
+
+
+def _what(found: Change) -> str:
+    """What is watched from now on, and what no more."""
+    words = {"now": sorted(found.come), "no more": found.gone}
+    told = [f"{word} {', '.join(names)}" for word, names in words.items() if names]
+    return f"; it watches {', '.join(told)}" if told else ""
+
+
+def _has_terminal() -> bool:
+    """Is there a terminal? One that was closed says so by SIGHUP, too."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def target(name: str, source: Source) -> Any:

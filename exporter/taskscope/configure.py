@@ -164,9 +164,6 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     yield from _tokens(settings)
     yield from _times(settings)
     yield from _buckets(settings)
-    for name, source in settings.schedulers.items():
-        if source.options:
-            yield f"schedulers.{name}.options must be left out: the system {source.system!r} takes no options"
     for n, rule in enumerate(settings.jobs):
         if rule.severity not in SEVERITIES:
             yield f"jobs[{n}].severity must be critical, warning or info, not {rule.severity!r}"

@@ -5,6 +5,7 @@ Both are read here in one sitting; `taskscope.bridges.fake` and `taskscope.testi
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from threading import Event as Flag
 from typing import Any, ClassVar, TypeAlias
 
 import msgspec
@@ -78,6 +79,9 @@ class Bridge(ABC):
     options: msgspec.Struct
     """An instance of `Options`; set by whoever makes the bridge, before `attach`."""
 
+    url: str = ""
+    """Where it watches from outside; set by whoever makes the bridge. Empty where it watches an object."""
+
     on_change: Callable[[], None] | None = None
     """Set by whoever polls. A bridge that hears of a change calls it, from any thread, to be polled soon."""
 
@@ -106,7 +110,10 @@ class Bridge(ABC):
 
     @abstractmethod
     def attach(self, emit: Emit) -> None:
-        """Begin to watch. Runs already in progress may be told or left out; later ones are all told."""
+        """Begin to watch. Runs already in progress may be told or left out; later ones are all told.
+
+        What is watched by its URL is not asked for here: it may be away, and comes later.
+        """
 
     def poll(self) -> Iterable[Reading]:
         """What is true right now; called every `poll_interval` seconds on a thread of ours, never by a scrape.
@@ -114,6 +121,21 @@ class Bridge(ABC):
         It may block within its deadline. An exception is counted and shows as `scheduler_up 0`.
         """
         return ()
+
+    def listen(self, stop: Flag, heard: Callable[[], None]) -> None:  # noqa: B027 - one that hooks in needs none
+        """Hold the connection that hears of runs; overridden by a bridge that needs one of its own.
+
+        Called after `attach` on a thread of ours, and again, later and later, whenever it returned or raised: it
+        connects, emits what comes, and gives up with whatever exception its library raises. It connects nowhere else
+        than here and in `poll`. `heard` is called when it is connected and whenever something came from the other side,
+        a heartbeat too: silent for `reading_ttl` is gone. Within a second after `stop` is set it has emitted what it
+        received and returns; `detach` comes after that.
+        """
+
+    @property
+    def listens(self) -> bool:
+        """Has it a connection of its own to hold? One that watches an object hooks in."""
+        return bool(self.url) and type(self).listen is not Bridge.listen
 
     @abstractmethod
     def detach(self) -> None:

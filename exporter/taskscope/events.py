@@ -143,5 +143,12 @@ class WorkerState(msgspec.Struct, frozen=True, kw_only=True, tag="worker"):
     cpu_seconds: float | None = None
 
 
+class Departure(msgspec.Struct, frozen=True, kw_only=True, tag="departure"):
+    """A scheduler is watched no more: what was read of it no longer holds. No bridge says this."""
+
+    scheduler: str
+    at: float
+
+
 Reading: TypeAlias = Jobs | SchedulerState | QueueState | WorkerState
-Event: TypeAlias = Fact | Reading
+Event: TypeAlias = Fact | Reading | Departure

@@ -5,8 +5,7 @@ import atexit
 import logging
 import os
 import time
-from collections.abc import Collection, Iterable, Sequence
-from itertools import count
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
 from weakref import WeakMethod
 
@@ -19,14 +18,16 @@ from taskscope.api.server import Listener, Server
 from taskscope.configure import load
 from taskscope.contracts import Bridge, Sink
 from taskscope.errors import BadArgument, NotOwner, TaskscopeError
+from taskscope.events import Departure
 from taskscope.instance import new_instance
 from taskscope.live import Live
 from taskscope.pipeline import Pipeline
-from taskscope.poller import Poller
+from taskscope.roster import Roster, named
 from taskscope.settings import Settings
 from taskscope.sinks.history import MemoryStore, queries_for, store_for
 from taskscope.sinks.history.store import Store
 from taskscope.sinks.metrics import Metrics
+from taskscope.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from taskscope.sinks.history.sql import SqlStore
@@ -63,7 +64,7 @@ class Exporter:
         self.metrics = Metrics(self.settings)
         self.store = store_for(self.settings)
         self.queries = queries_for(self.settings)
-        upkeep = _upkeep(self.store, self.metrics, self.settings)
+        upkeep = _upkeep(self.store, self.metrics)
         self.pipeline = Pipeline(
             self.store,
             self.live,
@@ -76,16 +77,14 @@ class Exporter:
         )
         self.url: str | None = None
         """Where it serves; None before the start, after the end, and without a port."""
-        self._bridges = _named(schedulers, names, self.settings.service)
-        self._pollers = [
-            Poller(bridge, name, self.pipeline.emit, self.settings.poll_interval)
-            for name, bridge in self._bridges.items()
-        ]
+        made = named(schedulers, names, self.settings.service)
+        self._roster = Roster(made, self._supervisor, self._instance)
         self._failures: dict[str, str] = {}
         self._told: set[str] = set()
         """Reasons that the metrics have been told of, and must be told of again when they are over."""
         self._server: Server | None = None
         self._listener: Listener | None = None
+        self._backend = self._endpoints()
         self._state = "new"
 
     def start(self) -> Self:
@@ -121,15 +120,32 @@ class Exporter:
             self.start()
         return _Collector(self)
 
+    def adopt(
+        self, settings: Settings, gone: Collection[str] = (), come: Mapping[str, Any] | None = None
+    ) -> None:
+        """Go on by these settings, without the schedulers `gone` and with those that `come`, by name.
+
+        Of the settings only those take effect that `taskscope.reload` says can. Raises `BadArgument` before anything
+        is changed.
+        """
+        made = {name: bridges.made(scheduler, name) for name, scheduler in (come or {}).items()}
+        self.settings = self._backend.settings = settings
+        self.pipeline.adopt(settings)
+        self.metrics.adopt(settings)
+        self.live.recall()
+        self._roster.exchange(gone, made, self._note)
+        for name in gone:
+            self.pipeline.emit(Departure(scheduler=name, at=time.time()))
+
     def ready(self) -> list[Component]:
         """Each part and whether it does its work."""
         away = self.pipeline.failure
         store = Component(name="history", kind="store", ready=away is None, message=str(away or ""))
-        return [store, *(_component(poller, self.settings) for poller in self._pollers)]
+        return [store, *map(_component, self._roster)]
 
     def __repr__(self) -> str:
         where = self.url or "no port"
-        return f"<taskscope.Exporter of {', '.join(self._bridges) or 'nothing'}, {self._state}, {where}>"
+        return f"<taskscope.Exporter of {str(self._roster) or 'nothing'}, {self._state}, {where}>"
 
     def __enter__(self) -> Self:
         return self.start()
@@ -140,7 +156,7 @@ class Exporter:
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._watch)
         if self._serves:
-            self._listener = Listener(self._backend())
+            self._listener = Listener(self._backend)
             try:
                 self._serving(await self._listener.open(self.settings.host, self.settings.port or 0))
             except TaskscopeError as error:
@@ -164,10 +180,7 @@ class Exporter:
         atexit.register(self.close)
         os.register_at_fork(after_in_child=_Forked(self))
         self.pipeline.start()
-        for poller, bridge in zip(self._pollers, self._bridges.values(), strict=True):
-            bridge.on_change, bridge.instance = poller.wake, self._instance
-            self._attach(bridge)
-            poller.start()
+        self._roster.start(self._fail)
         self.pipeline.tried.wait(_PATIENCE)
         if self.pipeline.failure is not None and self.settings.strict:
             self._fail("store", self.pipeline.failure)
@@ -176,7 +189,7 @@ class Exporter:
         """Open the port. Also called when the history becomes ours later."""
         if not self._serves or self.url is not None:
             return
-        self._server = Server(self._backend())
+        self._server = Server(self._backend)
         try:
             self._serving(self._server.start(self.settings.host, self.settings.port or 0))
         except TaskscopeError as error:
@@ -187,20 +200,20 @@ class Exporter:
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         self.url = f"{scheme}://{host}:{port}"
         self._failures.pop("port", None)
-        watched = ", ".join(self._bridges) or "no scheduler"
+        watched = str(self._roster) or "no scheduler"
         logger.info("taskscope watches %s and serves on %s", watched, self.url)
 
-    def _attach(self, bridge: Bridge) -> None:
-        try:
-            bridge.attach(self.pipeline.emit)
-        except TaskscopeError as error:
-            self._fail(bridge.system, error)
+    def _supervisor(self, bridge: Bridge, name: str) -> Supervisor:
+        return Supervisor(bridge, name, self.pipeline.emit, self.settings)
 
     def _fail(self, reason: str, error: TaskscopeError) -> None:
         """Go on without it and say so; with `strict` do not."""
         if self.settings.strict or isinstance(error, BadArgument):
             self.close()
             raise error
+        self._note(reason, error)
+
+    def _note(self, reason: str, error: TaskscopeError) -> None:
         self._failures[reason] = str(error)
         logger.warning("taskscope: %s", error)
 
@@ -209,10 +222,7 @@ class Exporter:
             return False
         self._state = "closed"
         atexit.unregister(self.close)
-        for bridge in self._bridges.values():
-            bridge.detach()
-        for poller in self._pollers:
-            poller.stop()
+        self._roster.stop()
         self.pipeline.stop()
         if self.queries is not None:
             self.queries.close()
@@ -224,12 +234,11 @@ class Exporter:
         self._state, self.url = "forked", None
         atexit.unregister(self.close)
         self.pipeline.abandon()
-        for bridge in self._bridges.values():
-            bridge.abandon()
+        self._roster.abandon()
         if self._server is not None:
             self._server.abandon()
 
-    def _backend(self) -> Backend:
+    def _endpoints(self) -> Backend:
         return Backend(
             settings=self.settings,
             live=self.live,
@@ -276,37 +285,17 @@ class _Forked:
             method()
 
 
-def _upkeep(store: Store, metrics: Metrics, settings: Settings) -> "list[Upkeep]":
+def _upkeep(store: Store, metrics: Metrics) -> "list[Upkeep]":
     """What keeps the store within its bounds: nothing where it is memory."""
     if isinstance(store, MemoryStore):
         return []
     from taskscope.upkeep import Upkeep  # a database library, which `history=None` does without
 
-    return [Upkeep(cast("SqlStore", store), metrics, settings.retention.interval)]
+    return [Upkeep(cast("SqlStore", store), metrics)]
 
 
-def _named(schedulers: Sequence[Any], names: Sequence[str], service: str) -> dict[str, Bridge]:
-    """A bridge for each scheduler, by its name: as given, else after the service. Raises `BadArgument`."""
-    if names and len(names) != len(schedulers):
-        raise BadArgument(f"{len(schedulers)} schedulers and {len(names)} names: give each its name, or none")
-    named: dict[str, Bridge] = {}
-    for number, scheduler in enumerate(schedulers):
-        name = names[number] if names else _unused(service or bridges.system_of(scheduler), named)
-        if name in named:
-            raise BadArgument(f"two schedulers are called {name!r}: give each a name of its own")
-        named[name] = bridges.made(scheduler, name)
-    return named
-
-
-def _unused(name: str, named: Collection[str]) -> str:
-    """`billing`, `billing-2`, …"""
-    numbered = (f"{name}-{number}" for number in count(2))
-    return name if name not in named else next(other for other in numbered if other not in named)
-
-
-def _component(poller: Poller, settings: Settings) -> Component:
-    hangs = poller.hangs(settings.poll_timeout)
-    message = f"it does not answer since {settings.poll_timeout:g} s" if hangs else poller.failure
+def _component(post: Supervisor) -> Component:
+    trouble = post.trouble
     return Component(
-        name=poller.name, kind="bridge", ready=not message, at=poller.answered_at or None, message=message
+        name=post.name, kind="bridge", ready=not trouble, at=post.seen_at or None, message=trouble
     )

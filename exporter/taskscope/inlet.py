@@ -17,7 +17,7 @@ class Inlet:
 
     def __init__(self, limit: int, admission: Admission) -> None:
         self._queue: deque[Told] = deque()
-        self._limit, self._admission = limit, admission
+        self._limit, self.admission = limit, admission
         self._lock = threading.Lock()
         self._dropped: dict[str, int] = {}
         self._warned = False
@@ -38,7 +38,7 @@ class Inlet:
 
     def take(self, most: int, now: float) -> tuple[int, list[Event]]:
         """How many events were taken from the queue, at most `most`, and those of them that are admitted."""
-        count, admit = min(len(self._queue), most), self._admission.admit
+        count, admit = min(len(self._queue), most), self.admission.admit
         admitted = []
         for _ in range(count):
             told = self._queue.popleft()

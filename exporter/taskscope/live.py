@@ -5,14 +5,24 @@ their time to live; memories and promises (`JobState`) leave only with their job
 """
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from math import inf
 from typing import Any, ClassVar
 
 import msgspec
 
 from taskscope.counts import JobState
-from taskscope.events import Event, Fact, Job, JobKey, Jobs, QueueState, SchedulerState, WorkerState
+from taskscope.events import (
+    Departure,
+    Event,
+    Fact,
+    Job,
+    JobKey,
+    Jobs,
+    QueueState,
+    SchedulerState,
+    WorkerState,
+)
 
 RunKey = tuple[str, str, int]
 """(scheduler, native id, attempt)"""
@@ -48,11 +58,15 @@ class Live:
         self.workers: dict[tuple[str, str], WorkerState] = {}
         self.read_at: dict[str, float] = {}
         """When each scheduler's jobs were last read."""
+        self.departed: set[str] = set()
+        """Schedulers that are watched no more."""
         self.departures = 0
         """Rises whenever jobs left, were removed, or were only remembered."""
         self._dirty: dict[str, set[JobKey]] = {"metrics": set(), "store": set()}
         self._ended: set[RunKey] = set()
         self._ended_before: set[RunKey] = set()
+        self._strays: dict[RunKey, JobKey] = {}
+        """Runs that were in progress when names of jobs changed: they may end under another name."""
         self._job_ttl = job_ttl
         self._reading_ttl = reading_ttl
 
@@ -75,6 +89,12 @@ class Live:
             dirty, self._dirty[reader] = self._dirty[reader], set()
             return {key: self.jobs.get(key) for key in dirty}
 
+    def recall(self) -> None:
+        """Names and descriptions of jobs may change from now on: everything is shown anew."""
+        with self.lock:
+            self._dirty["metrics"].update(self.jobs)
+            self._strays = {run: key for key, job in self.jobs.items() for run in job.running}
+
     def alive(self, key: JobKey) -> bool:
         """Was this job heard of, and does its scheduler still have it? Needs no lock."""
         job = self.jobs.get(key)
@@ -84,7 +104,8 @@ class Live:
         """Let go of jobs which their scheduler removed long ago, and of readings past their time to live."""
         with self.lock:
             for key, job in list(self.jobs.items()):
-                if job.state.removed and now - job.state.removed > self._job_ttl and not job.running:
+                at_work = job.running.keys() - self._strays.keys()
+                if job.state.removed and now - job.state.removed > self._job_ttl and not at_work:
                     del self.jobs[key]
                     self.departures += 1
                     self._touch(key)
@@ -120,6 +141,8 @@ class Live:
 
     def _end(self, job: LiveJob, run: RunKey, fact: Fact) -> None:
         job.running.pop(run, None)
+        if self._strays and (key := self._strays.pop(run, None)) in self.jobs:
+            self._job(key, fact.at).running.pop(run, None)
         self._ended.add(run)
         if len(self._ended) > _MEMORY:
             self._ended, self._ended_before = set(), self._ended
@@ -156,9 +179,13 @@ class Live:
         for key, definitions in known.items():
             self._define(self._job(key, reading.at), definitions, reading.at)
         self.read_at[reading.scheduler] = reading.at
+        self._remove(reading.scheduler, reading.at, known)
+
+    def _remove(self, scheduler: str, at: float, but: Container[JobKey] = ()) -> None:
+        """Its scheduler has these jobs no more."""
         for key, job in self.jobs.items():
-            if key[0] == reading.scheduler and key not in known and not job.state.removed:
-                job.state.removed, job.state.next_run = reading.at, 0.0
+            if key[0] == scheduler and key not in but and not job.state.removed:
+                job.state.removed, job.state.next_run = at, 0.0
                 job.abnormal = {}
                 self.departures += 1
                 self._touch(key)
@@ -175,6 +202,7 @@ class Live:
 
     def _fold_scheduler(self, reading: SchedulerState) -> None:
         self.schedulers[reading.scheduler] = reading
+        self.departed.discard(reading.scheduler)
 
     def _fold_queue(self, reading: QueueState) -> None:
         self.queues[reading.scheduler, reading.queue] = reading
@@ -182,7 +210,17 @@ class Live:
     def _fold_worker(self, reading: WorkerState) -> None:
         self.workers[reading.scheduler, reading.worker] = reading
 
+    def _fold_departure(self, departure: Departure) -> None:
+        name = departure.scheduler
+        self._remove(name, departure.at)
+        self.schedulers.pop(name, None)
+        self.read_at.pop(name, None)
+        self.departed.add(name)
+        self.queues = {key: queue for key, queue in self.queues.items() if key[0] != name}
+        self.workers = {key: worker for key, worker in self.workers.items() if key[0] != name}
+
     _folds: ClassVar[dict[type, Any]] = {
+        Departure: _fold_departure,
         Fact: _fold_fact,
         Jobs: _fold_jobs,
         SchedulerState: _fold_scheduler,

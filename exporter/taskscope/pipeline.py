@@ -7,13 +7,13 @@ wait, bounded; what does not fit is dropped and counted.
 """
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from taskscope.admission import Admission
+from taskscope.backoff import Backoff
 from taskscope.contracts import Sink
 from taskscope.counts import JobState
 from taskscope.errands import Errands
@@ -30,7 +30,6 @@ from taskscope.waiting import Waiting
 
 logger = logging.getLogger("taskscope")
 
-_FIRST_RETRY, _LAST_RETRY = 0.5, 30.0  # seconds between attempts to reach the store
 _REST = 4.0  # while little waits, the pipeline rests that many times as long as a batch took
 _POUR = 500  # events within a flush interval make a burst
 _HOLD = 1.0  # seconds for which a burst is let through first
@@ -75,7 +74,7 @@ class Pipeline:
         self.failure: TaskscopeError | None = None
         """Why the store is away; None while it is there."""
         self.opened = False
-        self._retry_at, self._retry_after = 0.0, _FIRST_RETRY
+        self._retry_at, self._backoff = 0.0, Backoff()
         self._beat_at = self._expire_at = 0.0
         self._poured, self._pours_since, self._holding = 0, 0.0, False
         self._sync_at = clock() + _SYNC
@@ -89,6 +88,11 @@ class Pipeline:
         self._stop.set()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout)
+
+    def adopt(self, settings: Settings) -> None:
+        """Go on by these settings; from any thread. What the queue holds already is admitted by them, too."""
+        self._settings = self._store.settings = settings
+        self._inlet.admission = Admission(settings)
 
     def abandon(self) -> None:
         """In a forked child: this pipeline's thread lives in the parent, nothing here may be carried twice."""
@@ -309,14 +313,14 @@ class Pipeline:
             )  # else whoever started it hears an exception
         self.failure, self._beat_at = error, 0.0  # the heartbeat tells whether it is back when no events come
         self._errands.suspend(error)
-        self._retry_at = now + self._retry_after * random.uniform(0.5, 1.0)
-        self._retry_after = min(self._retry_after * 2, _LAST_RETRY)
+        self._retry_at = now + self._backoff.next()
 
     def _back(self) -> None:
         if self.failure is not None:
             whose = "is ours now" if isinstance(self.failure, NotOwner) else "is there again"
             logger.info("taskscope: the history %s", whose)
-        self.failure, self._retry_after = None, _FIRST_RETRY
+        self.failure = None
+        self._backoff.reset()
         self._errands.resume()
 
     def _call(self, sink: Sink, what: str, call: Callable[[], None]) -> None:

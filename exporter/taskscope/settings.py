@@ -3,7 +3,7 @@
 Durations are seconds; in YAML and in the environment `30d`, `1h30m`, `500ms` are understood too.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -97,9 +97,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     system: Annotated[str, Meta(description="Its kind: a name that `taskscope bridges` lists.")]
     target: Annotated[str, Meta(description="Where it is: a URL, or `module:attribute`.")] = ""
-    options: Annotated[
-        dict[str, Any], Meta(description="Options of that system; none of today's takes any.")
-    ] = {}
+    options: Annotated[dict[str, Any], Meta(description="Options of that system.")] = {}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,6 +123,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         None
     )
     tls_key: Annotated[str | None, Meta(description="PEM file of its key.")] = None
+    log_format: Annotated[
+        Literal["text", "json"], Meta(description="How `taskscope serve` writes its log, on stderr.")
+    ] = "text"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least that `taskscope serve` logs."),
+    ] = "info"
     strict: Annotated[bool, Meta(description="Fail at start instead of going on degraded.")] = False
 
     queue_size: Annotated[Count, Meta(description="Events that may wait; more are dropped and counted.")] = (

@@ -2,9 +2,19 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+from queue import SimpleQueue
+from types import FrameType
+
+
+@contextmanager
+def received(*numbers: int) -> Iterator["SimpleQueue[int]"]:
+    """Inside, these signals do nothing but come out of the queue, in order."""
+    queue: SimpleQueue[int] = SimpleQueue()  # the only one that may be put into while it is being put into
+    with _handled(numbers, lambda number, _: queue.put(number)):
+        yield queue
 
 
 @contextmanager
@@ -13,12 +23,18 @@ def stopped_by_signals(stop: threading.Event) -> Iterator[None]:
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
+    with _handled(numbers, lambda *_: stop.set()):
+        yield
+
+
+@contextmanager
+def _handled(numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 @contextmanager

@@ -16,10 +16,10 @@ _AT_ONCE = 0.03  # seconds of work before events have their turn again
 
 
 class Upkeep(Sink):
-    """Retention at start and every `interval` seconds. Lives on the pipeline's thread, as the store does."""
+    """Retention at start and every `retention.interval` seconds. Lives on the pipeline's thread, as the store does."""
 
-    def __init__(self, store: SqlStore, metrics: Metrics, interval: float) -> None:
-        self._store, self._metrics, self._interval = store, metrics, interval
+    def __init__(self, store: SqlStore, metrics: Metrics) -> None:
+        self._store, self._metrics = store, metrics
         self._retention = Retention(store)
         self._next = self._removed = 0.0
         self._rows: int | None = None
@@ -52,7 +52,7 @@ class Upkeep(Sink):
     def _finish(self, now: float) -> None:
         if self._removed:
             logger.info("taskscope: retention removed %d runs from the history", self._removed)
-        self._next, self._removed = now + self._interval, 0
+        self._next, self._removed = now + self._store.settings.retention.interval, 0
         self._count()
 
     def _count(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
@@ -185,6 +185,8 @@ def _noun(hint: Any) -> str:
         return f"a mapping, each value {wanted(get_args(kind)[1])}"
     if _is_struct(kind):
         return f"a mapping with {', '.join(f'`{name}`' for name in members(kind))}"
+    if get_origin(kind) is Literal:
+        return " or ".join(map(str, get_args(kind)))
     return _NOUNS.get(kind, "anything") + _range(hint)
 
 

@@ -9,11 +9,11 @@ from taskscope.bridges.fake import Clock, FakeBridge, FakeScheduler
 from taskscope.instance import new_instance
 from taskscope.live import Live
 from taskscope.pipeline import Pipeline
-from taskscope.poller import Poller
 from taskscope.settings import Settings
 from taskscope.sinks.history.queries import Queries
 from taskscope.sinks.history.sql import SqlStore
 from taskscope.sinks.metrics import Metrics
+from taskscope.supervisor import Supervisor
 from taskscope.upkeep import Upkeep
 
 
@@ -28,7 +28,7 @@ class Replica:
         self.queries = Queries(str(settings.history), settings)
         self.store = SqlStore(str(settings.history), settings)
         self.pipeline = self._pipeline()
-        self._pollers = [self._poller(name) for name in self.schedulers]
+        self._supervisors = [self._supervisor(name) for name in self.schedulers]
         self._server: Server | None = None
         self.degraded: set[str] = set()
         """What it works without, by reason."""
@@ -48,8 +48,8 @@ class Replica:
 
     def carry(self) -> None:
         """Bring history and metrics up to now."""
-        for poller in self._pollers:
-            poller.poll()
+        for supervisor in self._supervisors:
+            supervisor.poll()
         while self.pipeline._step():  # its thread would go by the clock on the wall
             pass
         self._refresh()
@@ -77,7 +77,7 @@ class Replica:
         self.queries.close()
 
     def _pipeline(self) -> Pipeline:
-        upkeep = Upkeep(self.store, self.metrics, self.settings.retention.interval)
+        upkeep = Upkeep(self.store, self.metrics)
         return Pipeline(
             self.store,
             self.live,
@@ -89,11 +89,11 @@ class Replica:
             clock=self.clock,
         )
 
-    def _poller(self, name: str) -> Poller:
+    def _supervisor(self, name: str) -> Supervisor:
         bridge = FakeBridge(self.schedulers[name], name)
         bridge.instance = self.pipeline._instance
         bridge.attach(self.pipeline.emit)
-        return Poller(bridge, name, self.pipeline.emit, self.settings.poll_interval, self.clock)
+        return Supervisor(bridge, name, self.pipeline.emit, self.settings, self.clock)
 
     def _refresh(self) -> None:
         self.pipeline.report()
@@ -103,8 +103,10 @@ class Replica:
 
     def _ready(self) -> list[Component]:
         return [
-            Component(name=poller.name, kind="bridge", ready=not poller.failure, message=poller.failure)
-            for poller in self._pollers
+            Component(
+                name=supervisor.name, kind="bridge", ready=not supervisor.trouble, message=supervisor.trouble
+            )
+            for supervisor in self._supervisors
         ]
 
     def _samples(self, lines: Sequence[bytes]) -> bytes:

@@ -34,7 +34,7 @@ def application(backend: Backend, pool: Pool, host: str) -> web.Application:
     """All endpoints, guarded; `host` is the address that they will be served on."""
     body = backend.settings.limits.body
     app = web.Application(middlewares=[_delivered, _explained, _bounded(body)], client_max_size=body)
-    gate, known = Gate(backend.settings, host), endpoints()
+    gate, known = Gate(backend, host), endpoints()
     for endpoint in known:
         route = _Route(endpoint, backend, pool, gate, known)
         add = app.router.add_get if endpoint.method == "GET" else app.router.add_post

@@ -2,13 +2,14 @@
 
 import hmac
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from ipaddress import ip_address
 
 from aiohttp import web
 
+from taskscope.api.backend import Backend
 from taskscope.api.endpoint import Scope
 from taskscope.api.errors import ApiError
 from taskscope.errors import BadArgument
@@ -23,41 +24,21 @@ _IMPLIED: Mapping[str, tuple[str, ...]] = {"manage": ("monitoring",)}
 class Gate:
     """Decides whether a request may do what a scope covers."""
 
-    def __init__(self, settings: Settings, host: str) -> None:
-        self._tokens = [(bytes.fromhex(token.sha256), token) for token in settings.tokens]
-        self._settings = settings
-        self._hosts_checked = not settings.tokens and is_loopback(host)
+    def __init__(self, backend: Backend, host: str) -> None:
+        self._backend, self._is_local = backend, is_loopback(host)
 
     def check(self, request: web.Request, scope: Scope) -> None:
         """Raises 401 or 403."""
-        if self._hosts_checked:
-            self._check_host(request.headers.get("Host"))
-        if not guarded(self._settings, scope):
+        settings = self._backend.settings
+        if self._is_local and not settings.tokens:
+            _check_host(request.headers.get("Host"))
+        if not guarded(settings, scope):
             return
-        token = self._token(request.headers.get("Authorization", ""))
+        token = _token(settings.tokens, request.headers.get("Authorization", ""))
         granted = scope in allowed(token)
         logger.debug("token %s asked for %s: %s", token.name, scope, "granted" if granted else "refused")
         if not granted:
             raise ApiError(403, f"This token lacks the scope {scope}.")
-
-    def _token(self, header: str) -> Token:
-        kind, _, token = header.partition(" ")
-        if kind.lower() != "bearer" or not token.strip():
-            raise _unknown("Send a token: Authorization: Bearer …")
-        digest = sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
-        found: Token | None = None
-        for known, candidate in self._tokens:  # all of them, so that the time taken does not tell which one
-            if hmac.compare_digest(known, digest):
-                found = candidate
-        if found is None:
-            raise _unknown("This token is not known.", ', error="invalid_token"')
-        return found
-
-    def _check_host(self, host: str | None) -> None:
-        """A page of the web that points its own name at 127.0.0.1 must not read this through a browser."""
-        if host and not is_loopback(host_name(host)):
-            why = f"{host} is not a name of this host; set tokens to serve under other names."
-            raise ApiError(403, why)
 
 
 def guarded(settings: Settings, scope: Scope) -> bool:
@@ -92,6 +73,27 @@ def host_name(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.rpartition(":")[0] if host.count(":") == 1 else host
+
+
+def _token(tokens: Sequence[Token], header: str) -> Token:
+    kind, _, token = header.partition(" ")
+    if kind.lower() != "bearer" or not token.strip():
+        raise _unknown("Send a token: Authorization: Bearer …")
+    digest = sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
+    found: Token | None = None
+    for candidate in tokens:  # all of them, so that the time taken does not tell which one
+        if hmac.compare_digest(bytes.fromhex(candidate.sha256), digest):
+            found = candidate
+    if found is None:
+        raise _unknown("This token is not known.", ', error="invalid_token"')
+    return found
+
+
+def _check_host(host: str | None) -> None:
+    """A page of the web that points its own name at 127.0.0.1 must not read this through a browser."""
+    if host and not is_loopback(host_name(host)):
+        why = f"{host} is not a name of this host; set tokens to serve under other names."
+        raise ApiError(403, why)
 
 
 def _unknown(why: str, detail: str = "") -> ApiError:

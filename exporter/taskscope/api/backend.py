@@ -77,10 +77,11 @@ class Writer(msgspec.Struct, frozen=True):
     """`store` is only used by what this does."""
 
 
-class Backend(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything an endpoint may use."""
+class Backend(msgspec.Struct, kw_only=True):
+    """Everything an endpoint may use. Endpoints change nothing of it."""
 
     settings: Settings
+    """In force now: others may take their place while it serves."""
     live: Live
     metrics: Page
     queries: "Queries | None"

@@ -66,6 +66,7 @@ def _outside(source: Source, name: str) -> Bridge:
         forms = ", ".join(f"{scheme}://…" for scheme in kind.schemes) or "`module:attribute`"
         raise BadArgument(f"schedulers.{name}.target={masked(source.target)!r} is none of {forms}")
     bridge = kind(source.target, name)
+    bridge.url = source.target
     bridge.options = convert(read(source.options, kind.Options, f"schedulers.{name}.options"), kind.Options)
     return bridge
 

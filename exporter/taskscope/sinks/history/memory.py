@@ -25,7 +25,7 @@ class MemoryStore(Store):
     """Open runs and the most recent ended ones. Counts are ordinary process counters."""
 
     def __init__(self, settings: Settings, kept: int = KEPT) -> None:
-        self._settings = settings
+        self.settings = settings
         self._kept = kept
         self._open: OrderedDict[bytes, Row] = OrderedDict()
         self._ended: OrderedDict[bytes, Row] = OrderedDict()
@@ -47,8 +47,8 @@ class MemoryStore(Store):
         changes = [change for row in self._identified(rows) if (change := self._merge(row)).added]
         self._trim(self._ended, self._kept)
         self._trim(self._open, OPEN)
-        delta = fold(changes, self._settings.buckets, label)
-        limit = self._settings.names_per_job
+        delta = fold(changes, self.settings.buckets, label)
+        limit = self.settings.names_per_job
         totals = {job: self._totals.get(job, Counts()).plus(new, limit) for job, new in delta.counts.items()}
         self._totals |= totals
         return Applied(changes=changes, totals=totals, exemplars=delta.exemplars)

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from taskscope.events import JobKey
 from taskscope.facts import RANK
 from taskscope.identity import first_id
+from taskscope.settings import Retention as Rules
 from taskscope.settings import Settings
 from taskscope.sinks.history import alerts, lost, open_runs, unused
 from taskscope.sinks.history.merge import slices
@@ -42,11 +43,17 @@ class Retention:
 
     def __init__(self, store: SqlStore, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._store = store
-        self._settings = store.settings
-        self._rules = store.settings.retention
         self._clock = _Clock(monotonic)
         self._pass: Iterator[int] | None = None
         self._forgot_at = self._swept_at = -math.inf
+
+    @property
+    def _settings(self) -> Settings:
+        return self._store.settings
+
+    @property
+    def _rules(self) -> Rules:
+        return self._store.settings.retention
 
     def plan(self, now: float) -> dict[JobKey, int]:
         """How many runs of which job would go now; nothing is removed."""

@@ -8,6 +8,7 @@ import msgspec
 from taskscope.counts import Counts, Exemplar, JobState
 from taskscope.events import JobKey
 from taskscope.facts import Change, Row
+from taskscope.settings import Settings
 from taskscope.sinks.history.records import Alert
 
 
@@ -25,6 +26,9 @@ class Applied(msgspec.Struct):
 
 class Store(ABC):
     """Owns the truth about runs and counts. All calls but `close` come from one thread."""
+
+    settings: Settings
+    """In force now: others with the same history may take their place while it works, from any thread."""
 
     @abstractmethod
     def open(self) -> None:

@@ -1,7 +1,7 @@
 """The series of jobs: what was counted of them, and what is true of them now."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import TypeAlias
 
 import msgspec
@@ -84,6 +84,14 @@ class JobSeries:
         self._live = live
         self._admitted.look_again()
         self._extended.look_again()
+
+    def adopt(self, settings: Settings) -> None:
+        """Forget what the user said about jobs: it is looked up in these settings when they are shown again."""
+        self._settings = settings
+        for key, rule in self._rules.items():
+            if rule:
+                self._withdraw(key, "job_limit_seconds")
+        self._rules.clear()
 
     def admit(self, key: JobKey) -> bool:
         """May this job have series of its own? For one that is alive those that are not make room."""
@@ -251,13 +259,17 @@ class JobSeries:
 
     def _warn(self, key: JobKey, abnormal: Mapping[str, float]) -> None:
         name = "trigger_abnormal_since_timestamp_seconds"
+        self._withdraw(key, name, stays=abnormal)
+        for state, since in abnormal.items():
+            self._raise(key, name, (*key, state), since)
+
+    def _withdraw(self, key: JobKey, name: str, stays: Container[str] = ()) -> None:
+        """Take a job's rows of this family away, but those whose last label stays."""
         family, held = self._families[name], self._held.get(key, [])
-        for one in [one for one in held if one[0] is family and one[1][-1] not in abnormal]:
+        for one in [one for one in held if one[0] is family and one[1][-1] not in stays]:
             held.remove(one)
             family.drop(one[1])
             self._guard.shrink(key, family.width)
-        for state, since in abnormal.items():
-            self._raise(key, name, (*key, state), since)
 
     def _promise(self, key: JobKey) -> None:
         if rule := self._rules[key]:

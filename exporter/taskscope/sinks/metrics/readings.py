@@ -18,6 +18,7 @@ class Snapshot:
         self.queues = [reading for reading in live.queues.values() if reading.at >= oldest]
         self.workers = [reading for reading in live.workers.values() if reading.at >= oldest]
         self.jobs_read_at = dict(live.read_at)
+        self.departed = set(live.departed)
         self.oldest = oldest
 
     def known(self) -> set[str]:
@@ -95,6 +96,7 @@ class ReadingSeries:
             for reading in readings:
                 key = (reading.scheduler, kind)
                 self._read_at[key] = max(reading.at, self._read_at.get(key, 0.0))
+        self._read_at = {key: at for key, at in self._read_at.items() if key[0] not in now.departed}
         self._families["reading_timestamp_seconds"].keep(self._read_at)
 
     def _keep(self, name: str, wanted: Mapping[Labels, float | None]) -> None:

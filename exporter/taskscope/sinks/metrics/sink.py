@@ -55,6 +55,11 @@ class Metrics:
         self._deflaters = {False: Deflater(), True: Deflater()}
         self._bear()
 
+    def adopt(self, settings: Settings) -> None:
+        """Describe jobs as these settings do, from when they are shown again. Buckets and budgets stay."""
+        with self._lock:
+            self._jobs.adopt(settings)
+
     def label(self, key: JobKey) -> JobKey:
         """The name under which a job is counted: its own, or `_other` when the budget is used up."""
         if self._guard.admit(key):
