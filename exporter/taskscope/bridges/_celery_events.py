@@ -29,7 +29,7 @@ class CeleryEvent(msgspec.Struct, gc=False):
     requeue: bool | None = None
     active: int | None = None
     processed: int | None = None
-    freq: float | None = None
+    pid: int | None = None
 
 
 class _Properties(msgspec.Struct, frozen=True):

@@ -49,5 +49,9 @@ def _ends(lines: list[str]) -> list[int]:
 
 def _rest(lines: list[str]) -> list[str]:
     """The further lines of a message, up to the next exception of the chain."""
-    ends = [number for number, line in enumerate(lines) if line.startswith(("The above exception", "During handling"))]
+    ends = [
+        number
+        for number, line in enumerate(lines)
+        if line.startswith(("The above exception", "During handling"))
+    ]
     return lines[: ends[0]] if ends else lines

@@ -18,7 +18,9 @@ from taskscope.events import Error, Fact, Status
 
 SETTLE = 2.0
 """Seconds for which what says no attempt waits for an event that does."""
-_REMEMBERED = 20_000  # at least so many ended tasks are remembered: what is told late or twice is of one of them
+_REMEMBERED = (
+    20_000  # at least so many ended tasks are remembered: what is told late or twice is of one of them
+)
 
 
 class Join:
@@ -89,7 +91,11 @@ class Join:
     def sent_at(self, uuid: str) -> float | None:
         """When this task was sent, if that was told."""
         task = self._open.get(uuid)
-        return next((attempt.sent for attempt in reversed(task.attempts) if attempt.sent), None) if task else None
+        return (
+            next((attempt.sent for attempt in reversed(task.attempts) if attempt.sent), None)
+            if task
+            else None
+        )
 
     def lose(self, lost: Iterable[tuple[Task, Attempt]], now: float) -> None:
         """Nothing more will be heard of these runs: they end as unknown, until something is heard after all."""
@@ -118,9 +124,9 @@ class Join:
         if attempt.ended or not task.job:
             attempt.told = 0  # what was told of it lacked this
         task.job = event.name or task.job
-        task.due = seconds(event.eta)
+        attempt.due = seconds(event.eta)
         if event.parent_id or event.expires or (event.root_id and event.root_id != event.uuid):
-            task.details = details(msgspec.structs.asdict(event))
+            attempt.details = details(msgspec.structs.asdict(event))
         self._note(task, attempt)
         return task, attempt
 
@@ -180,7 +186,11 @@ class Join:
         error: Error | None = None,
     ) -> None:
         """An attempt ended. Of several endings the first counts, unless it succeeded after all."""
-        if attempt.ended and attempt.status != "unknown" and (status != "success" or attempt.status == status):
+        if (
+            attempt.ended
+            and attempt.status != "unknown"
+            and (status != "success" or attempt.status == status)
+        ):
             return
         attempt.ended, attempt.status, attempt.reason, attempt.error = event.timestamp, status, reason, error
         attempt.worker, attempt.told = event.hostname or attempt.worker, min(attempt.told, STARTED)
@@ -205,7 +215,7 @@ class Join:
             at=at,
             attempt=attempt.number,
             job=task.job,
-            due=task.due,
+            due=attempt.due,
             enqueued=enqueued,
             started=started,
             duration=duration,
@@ -213,7 +223,7 @@ class Join:
             queue=task.queue,
             worker=attempt.worker,
             error=attempt.error,
-            details=task.details,
+            details=attempt.details,
         )
 
     def _settle(self, now: float) -> None:

@@ -26,6 +26,8 @@ class Attempt(msgspec.Struct, gc=False):
     status: Status = "queued"
     reason: str = ""
     worker: str = ""
+    due: float | None = None
+    details: dict[str, Any] | None = None
     error: Error | None = None
     told: int = 0
     changed: bool = False
@@ -37,7 +39,7 @@ class Attempt(msgspec.Struct, gc=False):
             self.duration, self.error, self.reason, self.status, self.told = None, None, "", "queued", QUEUED
 
 
-class Task(msgspec.Struct, eq=False):
+class Task(msgspec.Struct, eq=False, gc=False):
     """What is known of a task; `attempts` ascend by their numbers."""
 
     uuid: str
@@ -48,8 +50,6 @@ class Task(msgspec.Struct, eq=False):
     """Does any event say which attempt it is? If not, there is one attempt here, taken for the first in the end."""
     job: str = ""
     queue: str = ""
-    due: float | None = None
-    details: dict[str, Any] | None = None
 
     @property
     def open(self) -> bool:
@@ -87,7 +87,9 @@ class Task(msgspec.Struct, eq=False):
 
     def ending(self) -> Attempt:
         """The attempt that ends for good: no other comes after it."""
-        return self._next() if not self.attempts or self.attempts[-1].status == "retried" else self.attempts[-1]
+        return (
+            self._next() if not self.attempts or self.attempts[-1].status == "retried" else self.attempts[-1]
+        )
 
     def _next(self) -> Attempt:
         return self._add(len(self.attempts), self.attempts[-1].number + 1 if self.attempts else 0)
