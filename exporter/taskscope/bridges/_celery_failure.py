@@ -19,7 +19,7 @@ def error_of(exception: str | None, traceback: str | None) -> Error:
     if name == _HIDES:
         name = ""
     if shown == "None":  # tried again without an exception
-        return Error(kind=RETRY_KIND, message=_said(stack, RETRY_KIND)[1], stack=stack)
+        return Error(kind=RETRY_KIND, message=_said(stack, "Retry")[1], stack=stack)
     kind, message = _said(stack, name)
     return Error(kind=kind or _MODULES.get(name, name) or "Exception", message=message or shown, stack=stack)
 

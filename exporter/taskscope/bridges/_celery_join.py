@@ -26,8 +26,9 @@ _REMEMBERED = (
 class Join:
     """The tasks that are not over, and those that ended lately. Used under one lock."""
 
-    def __init__(self, scheduler: str, limit: int) -> None:
-        self._scheduler, self._limit = scheduler, limit
+    def __init__(self, scheduler: str, limit: int, queue_of: Callable[[str], str]) -> None:
+        """`queue_of` says from which queue a worker gets what no event told the queue of; empty if nobody knows."""
+        self._scheduler, self._limit, self._queue_of = scheduler, limit, queue_of
         self._open: dict[str, Task] = {}
         self._over: dict[str, Task] = {}
         self._over_before: dict[str, Task] = {}
@@ -97,6 +98,16 @@ class Join:
             else None
         )
 
+    def recall(self, uuid: str, job: str, queue: str, worker: str, started: float, now: float) -> None:
+        """A worker has this task; `started` is 0 if it did not start. News only where its events were missed."""
+        if uuid in self._open or uuid in self._over or uuid in self._over_before:
+            return
+        task = self._open[uuid] = Task(uuid, now, [], job=job, queue=queue)
+        if started:
+            attempt = task.starting(started)
+            attempt.started, attempt.worker = started, worker
+            self._note(task, attempt)
+
     def lose(self, lost: Iterable[tuple[Task, Attempt]], now: float) -> None:
         """Nothing more will be heard of these runs: they end as unknown, until something is heard after all."""
         for task, attempt in lost:
@@ -145,7 +156,7 @@ class Join:
         task = self._task(event, now)
         attempt = task.starting(event.timestamp)
         attempt.again(event.timestamp)
-        if not attempt.ended or not attempt.started:
+        if attempt.started != event.timestamp and not (attempt.ended and attempt.started):
             attempt.started, attempt.worker = event.timestamp, event.hostname
             attempt.told = min(attempt.told, QUEUED)
             self._note(task, attempt)
@@ -162,7 +173,7 @@ class Join:
 
     def _retried(self, event: CeleryEvent, now: float) -> None:
         task, error = self._task(event, now), error_of(event.exception, event.traceback)
-        self._end(task, task.retrying(), event, "retried", ending(error.kind)[1], error)
+        self._end(task, task.retrying(event.timestamp), event, "retried", ending(error.kind)[1], error)
 
     def _revoked(self, event: CeleryEvent, now: float) -> None:
         task = self._task(event, now)
@@ -220,7 +231,7 @@ class Join:
             started=started,
             duration=duration,
             reason=attempt.reason,
-            queue=task.queue,
+            queue=task.queue or (self._queue_of(attempt.worker) if attempt.worker else ""),
             worker=attempt.worker,
             error=attempt.error,
             details=attempt.details,

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from kombu import Connection, Producer
@@ -11,11 +11,13 @@ from kombu.pidbox import Mailbox
 
 from taskscope.bridges._celery_broker import connected, speaks_amqp
 from taskscope.bridges._celery_queues import AmqpQueues, RedisQueues
-from taskscope.bridges._celery_state import State
+from taskscope.bridges._celery_state import Request, State
 from taskscope.events import QueueState, Reading
 
 if TYPE_CHECKING:
     from taskscope.bridges.celery import CeleryOptions
+
+Answer = TypeVar("Answer")
 
 _QUEUES = 1_000  # queues that are read at most
 _MEMORY = 3_600.0  # seconds after which a queue of which nothing is heard any more is read no longer
@@ -84,15 +86,19 @@ class Readings:
                 self._state.lose(set(runs) - answer.keys())
 
     def _learn(self, questions: "Questions") -> None:
-        count = self._state.count_up()
+        count, now = self._state.count_up(), time.time()
         for worker, answer in questions.ask("stats", count).items():
-            self._state.learn(worker, slots=_as(answer, _Stats).pool.slots)
-        for worker, answer in questions.ask("reserved", count).items():
-            self._state.learn(worker, reserved=len(answer) if isinstance(answer, list) else None)
+            self._state.learn(worker, slots=_as(answer, _Stats, _Stats()).pool.slots)
         for worker, answer in questions.ask("active_queues", count).items():
-            names = tuple(queue.name for queue in _as(answer, list[_Queue]))
+            names = tuple(queue.name for queue in _as(answer, list[_Queue], []))
             self._state.learn(worker, queues=names)
             self._hear(names)
+        for worker, answer in questions.ask("reserved", count).items():
+            waiting = _as(answer, list[Request], [])
+            self._state.learn(worker, reserved=len(waiting))
+            self._state.recall(worker, waiting, now)
+        for worker, answer in questions.ask("active", count, safe=True).items():
+            self._state.recall(worker, _as(answer, list[Request], []), now)
 
     def _read(self, queues: RedisQueues | AmqpQueues) -> Iterator[QueueState]:
         now = time.time()
@@ -184,9 +190,9 @@ def _by_name(answers: Any) -> dict[str, Any]:
     return {name: answer for one in answers or () if isinstance(one, dict) for name, answer in one.items()}
 
 
-def _as(answer: Any, kind: Any) -> Any:
-    """The answer in the shape that it should have; empty where it has another."""
+def _as(answer: Any, kind: type[Answer], otherwise: Answer) -> Answer:
+    """The answer in the shape that it should have."""
     try:
         return msgspec.convert(answer, kind, strict=False)
     except msgspec.ValidationError:
-        return msgspec.convert({} if isinstance(kind, type) else [], kind)
+        return otherwise

@@ -6,6 +6,8 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 
+import msgspec
+
 from taskscope.bridges._celery_events import CeleryEvent, Decoder
 from taskscope.bridges._celery_join import Join
 from taskscope.bridges._celery_workers import Workers
@@ -17,6 +19,19 @@ _RECENT = 10.0  # seconds for which what a worker says of itself and the events 
 _QUEUES = 1_000  # names of queues that are kept between two readings
 
 
+class _Delivery(msgspec.Struct, frozen=True):
+    routing_key: str = ""
+
+
+class Request(msgspec.Struct):
+    """A task as its worker describes it. It does not say which attempt it is."""
+
+    id: str
+    name: str
+    time_start: float | None = None
+    delivery_info: _Delivery = _Delivery()
+
+
 class State:
     """The tasks, the workers, and how much was heard."""
 
@@ -24,8 +39,8 @@ class State:
         self._scheduler = scheduler
         self._lock = threading.Lock()
         self.decoder = Decoder()
-        self.tasks = Join(scheduler, tasks)
         self.workers = Workers(scheduler, silence, memory)
+        self.tasks = Join(scheduler, tasks, self.workers.only_queue)
         self._queues: set[str] = set()
         self._heard = 0
         self._warned = False
@@ -93,6 +108,14 @@ class State:
                 runs[attempt.worker] += [task.uuid] if now - attempt.started > _RECENT else []
         few = {name: uuids for name, uuids in runs.items() if len(uuids) > (active.get(name) or 0)}
         return {name: uuids[:most] for name, uuids in few.items() if active.get(name) is not None}
+
+    def recall(self, worker: str, requests: Iterable[Request], now: float) -> None:
+        """A worker has these tasks."""
+        with self._lock:
+            for one in requests:
+                self.tasks.recall(
+                    one.id, one.name, one.delivery_info.routing_key, worker, one.time_start or 0.0, now
+                )
 
     def lose(self, uuids: Collection[str]) -> None:
         """These tasks are not executed any more, and their end was not heard."""

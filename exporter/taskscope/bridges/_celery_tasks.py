@@ -70,20 +70,26 @@ class Task(msgspec.Struct, eq=False, gc=False):
     def starting(self, at: float) -> Attempt:
         """The attempt that started at this time: the first without a start that has not ended before it."""
         for attempt in self.attempts:
+            if attempt.started == at:
+                return attempt
+        for attempt in self.attempts:
             if not attempt.started and (not attempt.ended or at <= attempt.ended):
                 return attempt
         return self.ending()
 
-    def retrying(self) -> Attempt:
-        """The attempt that ends in another one."""
+    def retrying(self, at: float) -> Attempt:
+        """The attempt that ended at this time in another one."""
+        waiting = None
         for attempt in self.attempts:
-            if attempt.started and not attempt.ended:
+            if attempt.ended == at or (attempt.started and not attempt.ended and attempt.started <= at):
                 return attempt
-        waiting = next((attempt for attempt in self.attempts if not attempt.ended), None)
+            if waiting is None and not attempt.ended:
+                waiting = attempt
         if waiting is None:
-            return self.attempts[-1] if self.attempts else self._next()
-        # one that was received as a repetition and did not start: it is the attempt before that was tried again
-        return self.attempt(waiting.number - 1, waiting.received) if waiting.number else waiting
+            return self._next()
+        if waiting.number and waiting is self.attempts[0]:  # a repetition: nothing was heard of what it repeats
+            return self._add(0, waiting.number - 1)
+        return waiting
 
     def ending(self) -> Attempt:
         """The attempt that ends for good: no other comes after it."""
@@ -102,7 +108,8 @@ class Task(msgspec.Struct, eq=False, gc=False):
     def _number(self, number: int, at: float) -> None:
         """Which attempts are known so far: the first that started after a word about this one is this one."""
         self.numbered = True
-        after = (place for place, attempt in enumerate(self.attempts) if not 0 < attempt.started < at)
+        times = [attempt.started or attempt.ended for attempt in self.attempts]
+        after = (place for place, time in enumerate(times) if time >= at)
         first = max(0, number - next(after, len(self.attempts)))
         for place, attempt in enumerate(self.attempts):
             attempt.number = first + place

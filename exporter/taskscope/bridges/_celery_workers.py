@@ -109,6 +109,11 @@ class Workers:
         """How many of those that are up consume from a queue."""
         return sum(queue in worker.queues for worker in self.up(now))
 
+    def only_queue(self, name: str) -> str:
+        """The queue that a worker consumes from, if it is only one."""
+        worker = self._workers.get(name)
+        return worker.queues[0] if worker is not None and len(worker.queues) == 1 else ""
+
     def silent_about_tasks(self) -> list[str]:
         """Those that executed something, and sent no event of it."""
         return sorted(
