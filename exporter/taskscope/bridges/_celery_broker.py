@@ -12,7 +12,9 @@ from redis import Redis
 from taskscope.bridges._celery_events import CeleryEvent, Decoder
 
 _PATIENCE = 5.0  # seconds that the broker has for an answer
-_PING = 10.0  # seconds between signs of life where nothing else comes
+_PING = 2.0  # seconds between signs of life where nothing else comes
+_UNANSWERED = 5  # of our questions for one, after which the connection is given up
+_BEAT = 10  # seconds: AMQP's heartbeat; the broker sends it twice in that time
 _MOST = 20_000  # events taken in at once
 _UNREAD = 200_000  # messages that a broker may keep for us, where it can be told so; it drops the oldest
 _OLD = 60.0  # seconds after which it may drop them, too
@@ -35,7 +37,7 @@ def connected(url: str, options: Mapping[str, Any]) -> Iterator[Connection]:
     redis = {"socket_timeout": _PATIENCE, "socket_connect_timeout": _PATIENCE}
     amqp = {"read_timeout": _PATIENCE, "write_timeout": _PATIENCE}
     bounds = amqp if speaks_amqp(url) else redis
-    heartbeat = 2 * _PING if speaks_amqp(url) else 0
+    heartbeat = _BEAT if speaks_amqp(url) else 0
     connection = Connection(
         url, connect_timeout=_PATIENCE, heartbeat=heartbeat, transport_options={**bounds, **options}
     )
@@ -99,7 +101,7 @@ class RedisSource:
 
     def _ping(self) -> None:
         if (now := time.monotonic()) - self._pinged > _PING:
-            if self._unanswered == 2:
+            if self._unanswered == _UNANSWERED:
                 raise TimeoutError("Redis does not answer")
             self._pinged, self._unanswered = now, self._unanswered + 1
             self._pubsub.ping()

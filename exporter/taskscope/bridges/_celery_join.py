@@ -169,7 +169,8 @@ class Join:
         task, error = self._task(event, now), error_of(event.exception, event.traceback)
         if not task.job and (name := unknown_task(event.exception)):
             task.job, task.numbered = name, True  # no other event of it will come
-        self._end(task, task.ending(), event, *ending(error.kind), error)
+        status, reason = ending(error.kind)
+        self._end(task, task.ending(), event, status, reason, error if status == "failed" else None)
 
     def _retried(self, event: CeleryEvent, now: float) -> None:
         task, error = self._task(event, now), error_of(event.exception, event.traceback)
