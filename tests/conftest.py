@@ -7,6 +7,7 @@ from services.prometheus import prometheus, promtool
 from services.rabbitmq import rabbitmq, rabbitmq_server, rabbitmq_url
 from services.receivers import inbox
 from services.redis import redis, redis_server, redis_url
+from serving import serve
 
 __all__ = [
     "alertmanager",
@@ -24,4 +25,5 @@ __all__ = [
     "redis",
     "redis_server",
     "redis_url",
+    "serve",
 ]

@@ -314,11 +314,11 @@ def test_no_secret_is_in_the_description() -> None:
     assert "max_age: 30d" in said
 
 
-def test_options_that_no_system_takes_are_refused() -> None:
-    source = {"system": "rq", "options": {"prefix": "x"}}
+def test_a_word_that_is_none_of_those_to_choose_from_is_refused_with_them() -> None:
+    with pytest.raises(BadArgument, match="LOG_FORMAT must be text or json, not 'xml'"):
+        load(environ={"TASKSCOPE_LOG_FORMAT": "xml"})
 
-    with pytest.raises(BadArgument, match=r"schedulers\.main\.options must be left out: .* takes no options"):
-        load(environ={}, schedulers={"main": source})
+    assert load(environ={"TASKSCOPE_LOG_FORMAT": "json"}).log_format == "json"
 
 
 @pytest.mark.parametrize(("limit", "most"), [("message", 4_096), ("stack", 65_536), ("args", 200)])

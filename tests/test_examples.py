@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,6 +11,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+
+from taskscope.configure import load
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PATIENCE = 30.0
@@ -57,6 +60,21 @@ def test_every_example_is_tried():
         "__pycache__",
     )  # which are no programs: tests/test_stack.py
     assert set(PROGRAMS) == {path.name for path in EXAMPLES.iterdir() if path.name not in elsewhere}
+
+
+def test_the_settings_of_the_collector_are_right_also_with_all_that_may_be_switched_on(tmp_path: Path):
+    text = (EXAMPLES / "collector" / "taskscope.yaml").read_text()
+    (tmp_path / "all.yaml").write_text(re.sub(r"(?m)^#(?=\S|  )", "", text))
+
+    plain = load(path=EXAMPLES / "collector" / "taskscope.yaml", environ={})
+    full = load(path=tmp_path / "all.yaml", environ={})
+
+    assert set(plain.schedulers) == {"shop"}
+    assert {source.system for source in full.schedulers.values()} == {"apscheduler", "celery", "rq"}
+    secret = {"TASKSCOPE_SCHEDULERS__INVOICES__TARGET": "amqp://user:secret@host/vhost"}
+    invoices = load(path=tmp_path / "all.yaml", environ=secret).schedulers["invoices"]
+    assert (invoices.system, invoices.target) == ("celery", "amqp://user:secret@host/vhost")
+    assert (full.host, full.log_format, len(full.tokens), len(full.jobs)) == ("0.0.0.0", "json", 1, 2)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

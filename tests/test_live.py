@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskscope.counts import JobState
-from taskscope.events import Fact, Job, Jobs, QueueState, SchedulerState, Trigger
+from taskscope.events import Departure, Fact, Job, Jobs, QueueState, SchedulerState, Trigger, WorkerState
 from taskscope.live import Live
 
 KEY = ("s", "j")
@@ -217,3 +217,50 @@ def test_an_abnormal_trigger_is_so_since_the_first_of_the_readings_that_say_so()
 
     live.fold([reading(50.0)])
     assert live.jobs[KEY].abnormal == {}
+
+
+def test_of_a_scheduler_that_is_watched_no_more_nothing_is_left_but_what_its_jobs_remember():
+    live = Live()
+    live.fold([fact("success", 10.0), reading(10.0, Job(name="j", key="j", next_run=99.0))])
+    for scheduler in ("s", "other"):
+        live.fold(
+            [
+                SchedulerState(scheduler=scheduler, system="x", at=10.0, up=True, running=True),
+                QueueState(scheduler=scheduler, queue="q", at=10.0, ready=1),
+                WorkerState(scheduler=scheduler, worker="w", at=10.0),
+            ]
+        )
+    live.fold([Departure(scheduler="s", at=20.0)])
+
+    assert set(live.schedulers) == {"other"}
+    assert set(live.queues) == {("other", "q")}
+    assert set(live.workers) == {("other", "w")}
+    assert (live.read_at, live.departed) == ({}, {"s"})
+    state = live.jobs[KEY].state
+    assert (state.removed, state.next_run, state.last_success) == (20.0, 0.0, 10.0)
+
+    live.fold([SchedulerState(scheduler="s", system="x", at=30.0, up=True, running=True)])
+    assert live.departed == set()
+
+
+def test_a_run_that_ends_under_another_name_is_no_more_in_progress_under_the_first():
+    live = Live()
+    live.fold([fact("started", 10.0)])
+    live.recall()
+    live.changed()
+
+    live.fold([Fact(scheduler="s", native="n", status="success", at=20.0, job="renamed")])
+
+    assert live.jobs[KEY].running == {}
+    assert set(live.changed()) == {KEY, ("s", "renamed")}
+
+
+def test_a_job_that_is_ignored_from_now_on_leaves_although_its_run_never_ends():
+    live = Live(job_ttl=60.0)
+    live.fold([fact("started", 10.0), reading(10.0, Job(name="j", key="j"))])
+    live.recall()
+    live.fold([reading(20.0)])
+
+    live.expire(90.0)
+
+    assert live.jobs == {}

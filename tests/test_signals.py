@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from taskscope.signals import stopped_by_signals
+from taskscope.signals import received, stopped_by_signals
 
 NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -42,3 +42,15 @@ def test_under_nohup_the_end_of_the_terminal_is_not_heard() -> None:
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
     assert not stop.is_set()
+
+
+def test_signals_come_out_in_order_and_nothing_else_happens() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+
+    with received(signal.SIGHUP, signal.SIGTERM) as signals:
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+        heard = [signals.get(timeout=10) for _ in range(3)]
+
+    assert heard == [signal.SIGHUP, signal.SIGTERM, signal.SIGHUP]
+    assert signal.getsignal(signal.SIGHUP) == before

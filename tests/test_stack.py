@@ -367,6 +367,13 @@ def test_a_unit_starts_its_program_with_words_that_it_knows(path: Path) -> None:
         assert f"--web.external-url={URLS[name]}" in words, "links in messages lead to it"
 
 
+def test_the_unit_of_the_collector_waits_for_its_word_and_reloads_by_the_signal_that_it_hears() -> None:
+    service = unit(ROOT / "examples" / "systemd" / "taskscope.service")["Service"]
+
+    assert service["Type"] == "notify"  # what it says is tried in test_collector_at_work.py
+    assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
+
+
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
 def test_systemd_finds_nothing_wrong_with_a_unit(path: Path) -> None:
     analyze = shutil.which("systemd-analyze")

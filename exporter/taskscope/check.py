@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from taskscope import collector, past, show
+from taskscope import bridges, collector, past, show
 from taskscope.api.discovery import Targets
 from taskscope.api.server import bound
 from taskscope.bridges.fake import FakeScheduler
@@ -22,7 +22,7 @@ from taskscope.configure import FILE, load
 from taskscope.errors import TaskscopeError, Unavailable
 from taskscope.exporter import Exporter
 from taskscope.identity import anchor_ms
-from taskscope.settings import Settings
+from taskscope.settings import Settings, Source
 from taskscope.sinks.history import url_for
 from taskscope.sinks.history.records import Filter
 from taskscope.values import masked
@@ -78,13 +78,17 @@ def _schedulers(settings: Settings) -> Iterator[Finding]:
     """Can what `taskscope serve` shall watch be found? It is not imported: that could start its jobs."""
     for name, source in settings.schedulers.items():
         try:
-            collector.find(name, source)
+            yield Finding(f"schedulers.{name}", True, _found(name, source))
         except TaskscopeError as error:
             yield _bad(f"schedulers.{name}", error)
-        else:
-            yield Finding(
-                f"schedulers.{name}", True, f"{source.target} is there, and so is the {source.system} bridge."
-            )
+
+
+def _found(name: str, source: Source) -> str:
+    if "://" not in source.target:
+        collector.find(name, source)
+        return f"{source.target} is there, and so is the {source.system} bridge."
+    bridges.made(collector.target(name, source), name)
+    return f"{masked(source.target)} can be watched; `taskscope check {name}` connects."
 
 
 def _port(settings: Settings) -> Finding:

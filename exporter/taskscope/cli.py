@@ -262,7 +262,7 @@ def list_bridges(as_json: bool) -> None:
 
     columns = (show.Column("system"), show.Column("watches", wrap=True), show.Column("installed"))
     rows = [
-        [system, ", ".join(bridges.by_name(system).targets), remedy(system) or "yes"]
+        [system, ", ".join(bridges.by_name(system).watches()), remedy(system) or "yes"]
         for system in bridges.systems()
         if not bridges.by_name(system).scripted
     ]

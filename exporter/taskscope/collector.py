@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from functools import reduce
 from importlib import import_module
@@ -44,7 +45,7 @@ def run(settings: Settings, read_again: Callable[[], Settings]) -> None:
         logger.info("taskscope goes on until SIGTERM, and reads its settings again at SIGHUP%s", hint)
         notify("READY=1")
         while signals.get() == signal.SIGHUP and not (had_terminal and not _has_terminal()):
-            notify("RELOADING=1")
+            notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
             _reload(exporter, read_again)
             notify("READY=1")
         notify("STOPPING=1")
@@ -60,6 +61,9 @@ def _reload(exporter: Exporter, read_again: Callable[[], Settings]) -> None:
         exporter.adopt(found.settings, found.gone, come)
     except TaskscopeError as error:
         logger.error("taskscope keeps its old settings: %s", error)
+        return
+    except Exception:  # isolation: the schedulers that are watched already must not end with a new one
+        logger.exception("taskscope could not take over all of its settings")
         return
     logs.write(found.settings)
     logger.info("taskscope has read its settings again%s", _what(found))
@@ -92,6 +96,10 @@ def target(name: str, source: Source) -> Any:
         _check(name, source)
         return source
     module, attribute = find(name, source)
+    if source.options:
+        raise BadArgument(
+            f"schedulers.{name}.options must be left out: they are for what is watched at a URL"
+        )
     try:
         found = reduce(getattr, attribute.split("."), import_module(module))
     except Exception as error:  # whatever a foreign module raises when it is imported
@@ -109,10 +117,9 @@ def find(name: str, source: Source) -> tuple[str, str]:
     key = f"schedulers.{name}"
     _check(name, source)
     module, _, attribute = source.target.partition(":")
-    if not module or not attribute:
-        raise BadArgument(
-            f"{key}.target must be `module:attribute`, such as `shop.jobs:scheduler`, not {source.target!r}"
-        )
+    kind = bridges.by_name(source.system)
+    if not module or not attribute or not kind.targets:
+        raise BadArgument(f"{key}.target is {source.target!r}; give one of: {bridges.forms(kind)}")
     if "" not in sys.path:
         sys.path.insert(0, "")  # as `python -m` does: the program stands in the working directory
     try:

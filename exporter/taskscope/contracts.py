@@ -132,6 +132,11 @@ class Bridge(ABC):
         received and returns; `detach` comes after that.
         """
 
+    @classmethod
+    def watches(cls) -> list[str]:
+        """What it can be given: classes of objects, and forms of URLs."""
+        return [*cls.targets, *(f"{scheme}://…" for scheme in cls.schemes)]
+
     @property
     def listens(self) -> bool:
         """Has it a connection of its own to hold? One that watches an object hooks in."""

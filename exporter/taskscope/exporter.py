@@ -129,6 +129,8 @@ class Exporter:
         is changed.
         """
         made = {name: bridges.made(scheduler, name) for name, scheduler in (come or {}).items()}
+        for bridge in made.values():
+            self._failures.pop(bridge.system, None)  # it has another try
         self.settings = self._backend.settings = settings
         self.pipeline.adopt(settings)
         self.metrics.adopt(settings)

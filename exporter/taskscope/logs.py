@@ -8,8 +8,11 @@ from typing import Any
 
 import msgspec
 
+from taskscope.admission import clean
 from taskscope.redaction import Redaction
 from taskscope.settings import Settings
+
+_LONGEST = 65_536  # characters of a message, and of an exception
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -43,17 +46,19 @@ class Json(logging.Formatter):
         self._redaction = redaction
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as JSON; what cannot be encoded is told by repr."""
-        hide = self._redaction.text
+        """The record as JSON, within bounds."""
         line = Line(
             time=datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             level=record.levelname.lower(),
             logger=record.name,
-            message=hide(record.getMessage()),
+            message=self._shown(record.getMessage()),
             scheduler=getattr(record, "scheduler", ""),
-            exception=hide(self.formatException(record.exc_info)) if record.exc_info else "",
+            exception=self._shown(self.formatException(record.exc_info)) if record.exc_info else "",
         )
-        return msgspec.json.encode(msgspec.to_builtins(line), enc_hook=repr).decode()
+        return msgspec.json.encode(line).decode()
+
+    def _shown(self, text: str) -> str:
+        return clean(self._redaction.text(text), _LONGEST)
 
 
 _FORMATS = {"text": Text, "json": Json}

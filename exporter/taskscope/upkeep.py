@@ -1,6 +1,7 @@
 """Keeps the history within its bounds: retention in short steps between batches, and what it did made visible."""
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 
@@ -21,14 +22,14 @@ class Upkeep(Sink):
     def __init__(self, store: SqlStore, metrics: Metrics) -> None:
         self._store, self._metrics = store, metrics
         self._retention = Retention(store)
-        self._next = self._removed = 0.0
+        self._done_at, self._removed = -math.inf, 0
         self._rows: int | None = None
 
     def step(self, now: float) -> bool:
         """Work for a moment when it is time; True when there is more to do."""
         if self._rows is None:
             self._count()
-        if now < self._next:
+        if now < self._done_at + self._store.settings.retention.interval:
             return False
         until = time.monotonic() + _AT_ONCE
         while time.monotonic() < until:
@@ -52,7 +53,7 @@ class Upkeep(Sink):
     def _finish(self, now: float) -> None:
         if self._removed:
             logger.info("taskscope: retention removed %d runs from the history", self._removed)
-        self._next, self._removed = now + self._store.settings.retention.interval, 0
+        self._done_at, self._removed = now, 0
         self._count()
 
     def _count(self) -> None:

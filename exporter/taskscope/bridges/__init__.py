@@ -54,6 +54,12 @@ def system_of(target: Any) -> str:
     return target.system if isinstance(target, Source) else find(target).system
 
 
+def forms(kind: type[Bridge]) -> str:
+    """What the target of such a scheduler looks like, in words."""
+    objects = ["`module:attribute`"] if kind.targets else []
+    return ", ".join([*objects, *(f"{scheme}://…" for scheme in kind.schemes)])
+
+
 def _outside(source: Source, name: str) -> Bridge:
     """A bridge that watches from outside what a URL names."""
     from msgspec import convert
@@ -63,8 +69,7 @@ def _outside(source: Source, name: str) -> Bridge:
 
     kind, scheme = by_name(source.system), source.target.partition("://")[0]
     if scheme not in kind.schemes:
-        forms = ", ".join(f"{scheme}://…" for scheme in kind.schemes) or "`module:attribute`"
-        raise BadArgument(f"schedulers.{name}.target={masked(source.target)!r} is none of {forms}")
+        raise BadArgument(f"schedulers.{name}.target={masked(source.target)!r} is none of {forms(kind)}")
     bridge = kind(source.target, name)
     bridge.url = source.target
     bridge.options = convert(read(source.options, kind.Options, f"schedulers.{name}.options"), kind.Options)
