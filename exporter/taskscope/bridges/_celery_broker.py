@@ -4,12 +4,15 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from kombu import Connection, Exchange, Queue
 from redis import Redis
 
 from taskscope.bridges._celery_events import CeleryEvent, Decoder
+from taskscope.errors import BadArgument
+from taskscope.values import masked
 
 _PATIENCE = 5.0  # seconds that the broker has for an answer
 _PING = 2.0  # seconds between signs of life where nothing else comes
@@ -46,6 +49,19 @@ def connected(url: str, options: Mapping[str, Any]) -> Iterator[Connection]:
         yield connection
     finally:
         connection.release()
+
+
+def check(url: str, scheduler: str) -> None:
+    """Can this be a broker's URL? There may be several, between semicolons. Raises `BadArgument`."""
+    for one in url.split(";"):
+        parts, key = urlsplit(one), f"schedulers.{scheduler}.target={masked(one)!r}"
+        try:
+            parts.port  # noqa: B018 - asking is what raises
+        except ValueError:
+            raise BadArgument(f"{key} has a port that is none; give a number up to 65535") from None
+        path = unquote(parts.path.removeprefix("/"))
+        if parts.scheme in ("redis", "rediss") and path and not path.isdecimal():
+            raise BadArgument(f"{key} must end in the number of a database, such as `/0`, not in {path!r}")
 
 
 def speaks_amqp(url: str) -> bool:

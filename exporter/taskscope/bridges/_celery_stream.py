@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from threading import Event as Flag
 from typing import TYPE_CHECKING
 
-from taskscope.bridges._celery_broker import connected, listening
+from taskscope.bridges._celery_broker import check, connected, listening
 from taskscope.bridges._celery_events import CeleryEvent
 from taskscope.bridges._celery_join import SETTLE
 from taskscope.bridges._celery_readings import Readings
@@ -30,7 +30,8 @@ class Stream:
         self._emit: Emit | None = None
 
     def attach(self, emit: Emit) -> None:
-        """Nothing is asked of the broker yet."""
+        """Nothing is asked of the broker yet. Raises `BadArgument` for a URL that can be none."""
+        check(self._url, self._bridge.name)
         self._emit = emit
 
     def listen(self, stop: Flag, heard: Callable[[], None]) -> None:
