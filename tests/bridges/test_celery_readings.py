@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -225,3 +226,47 @@ def test_a_url_that_cannot_be_is_refused_before_anything_is_asked(
 )
 def test_a_url_that_may_be_is_not_asked_yet(target: str, watch: Watch) -> None:
     assert watch(target)
+
+
+def test_a_user_of_redis_that_may_only_read_and_subscribe_is_enough_without_asking_workers(
+    redis_url: str, watch: Watch
+) -> None:
+    with sending(redis_url) as app, Client.from_url(redis_url) as client:
+        app.send_task("shop.work")
+        client.execute_command(
+            "ACL SETUSER viewer reset on >secret ~* &* +@read +@pubsub +@connection -publish"
+        )
+        bridge = watch(redis_url.replace("redis://", "redis://viewer:secret@"), inspect=False)
+        stop, connected = Event(), Event()
+        ear = Thread(target=bridge.listen, args=(stop, connected.set))
+        ear.start()
+        try:
+            assert connected.wait(10)
+            assert queues(bridge)["celery"].ready == 1
+        finally:
+            stop.set()
+            ear.join()
+            client.execute_command("ACL DELUSER viewer")
+
+
+def test_a_user_of_rabbitmq_needs_rights_over_events_and_answers_alone(
+    rabbitmq: RabbitMQ, rabbitmq_url: str, watch: Watch
+) -> None:
+    with sending(rabbitmq_url) as app:
+        app.send_task("shop.work")
+    vhost, own = rabbitmq_url.rpartition("/")[2], r"^celeryev(\\.taskscope\\..*)?$"
+    rabbitmq.call('ok = rabbit_auth_backend_internal:add_user(<<"viewer">>, <<"secret">>, <<"tests">>)')
+    rabbitmq.call(
+        f'ok = rabbit_auth_backend_internal:set_permissions(<<"viewer">>, <<"{vhost}">>, <<"{own}">>, <<"{own}">>, '
+        f'<<"{own}">>, <<"tests">>)'
+    )
+    bridge = watch(rabbitmq_url.replace("guest:guest", "viewer:secret"), inspect=False, queues=["celery"])
+    stop, connected = Event(), Event()
+    ear = Thread(target=bridge.listen, args=(stop, connected.set))
+    ear.start()
+    try:
+        assert connected.wait(10)
+        assert queues(bridge)["celery"].ready == 1
+    finally:
+        stop.set()
+        ear.join()

@@ -59,7 +59,9 @@ class Task(msgspec.Struct, eq=False, gc=False):
     def attempt(self, number: int, at: float) -> Attempt:
         """The attempt with this number, of which something was told that happened at `at`."""
         if not self.numbered:
-            self._number(number, at)
+            self.numbered = True
+            if self.attempts:
+                self._number(number, at)
         for place, attempt in enumerate(self.attempts):
             if attempt.number == number:
                 return attempt
@@ -107,7 +109,6 @@ class Task(msgspec.Struct, eq=False, gc=False):
 
     def _number(self, number: int, at: float) -> None:
         """Which attempts are known so far: the first that started after a word about this one is this one."""
-        self.numbered = True
         times = [attempt.started or attempt.ended for attempt in self.attempts]
         after = (place for place, time in enumerate(times) if time >= at)
         first = max(0, number - next(after, len(self.attempts)))
