@@ -122,6 +122,11 @@ def test_consumers_and_the_only_queue_come_from_those_that_are_up(workers: Worke
     assert [workers.only_queue(f"w{n}@shop") for n in (1, 2, 9)] == ["a", "", ""]
 
 
+def test_events_of_other_kinds_say_nothing(workers: Workers) -> None:
+    assert not beat(workers, 0, kind="worker-painted")
+    assert len(workers) == 0
+
+
 def test_a_farewell_of_one_that_nobody_knew_says_nothing(workers: Workers) -> None:
     assert not beat(workers, 0, kind="worker-offline")
     assert len(workers) == 0

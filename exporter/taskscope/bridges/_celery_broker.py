@@ -9,6 +9,8 @@ from uuid import uuid4
 
 from kombu import Connection, Exchange, Queue
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from taskscope.bridges._celery_events import CeleryEvent, Decoder
 from taskscope.errors import BadArgument
@@ -70,8 +72,10 @@ def speaks_amqp(url: str) -> bool:
 
 
 def plain_redis(channel: Any) -> Any:
-    """The Redis below a channel of kombu, without kombu's prefix before keys."""
-    return Redis(connection_pool=channel.client.connection_pool)
+    """The Redis below a channel of kombu, without kombu's prefix before keys, and without silent reconnecting."""
+    client = Redis(connection_pool=channel.client.connection_pool)
+    client.set_retry(Retry(NoBackoff(), 0))
+    return client
 
 
 def listening(connection: Connection, exchange: str, decoder: Decoder) -> Source:

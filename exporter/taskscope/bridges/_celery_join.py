@@ -82,21 +82,11 @@ class Join:
                 if attempt.started and not attempt.ended:
                     yield task, attempt
 
-    def waiting(self) -> Iterator[tuple[Task, Attempt]]:
-        """The runs that a worker holds and has not started, as far as is known."""
-        for task in self._open.values():
-            last = task.attempts[-1] if task.attempts else None
-            if last is not None and last.received and not last.started and not last.ended:
-                yield task, last
-
     def sent_at(self, uuid: str) -> float | None:
         """When this task was sent, if that was told."""
         task = self._open.get(uuid)
-        return (
-            next((attempt.sent for attempt in reversed(task.attempts) if attempt.sent), None)
-            if task
-            else None
-        )
+        attempts = task.attempts if task is not None else []
+        return next((attempt.sent for attempt in reversed(attempts) if attempt.sent), None)
 
     def recall(self, uuid: str, job: str, queue: str, worker: str, started: float, now: float) -> None:
         """A worker has this task; `started` is 0 if it did not start. News only where its events were missed."""

@@ -52,7 +52,7 @@ class Readings:
         """All of them. Raises what the broker's library raises; then the connection is a new one the next time."""
         try:
             queues, questions = self._connection()
-            if self._options.inspect and len(self._state.workers):
+            if len(self._state.workers):
                 self._ask(questions)
             yield from self._read(queues)
         except Exception:
@@ -77,6 +77,8 @@ class Readings:
         arrived = self._state.arrived()
         if arrived and self._options.enable_events:
             questions.ask_these("enable_events", arrived)
+        if not self._options.inspect:
+            return
         if arrived or time.monotonic() - self._asked_at >= self._options.inspect_interval:
             self._asked_at = time.monotonic()
             self._learn(questions)

@@ -53,7 +53,7 @@ class State:
                 count += 1
                 if event.uuid:
                     tasks(event, now)
-                elif event.type.startswith("worker-"):
+                else:
                     new |= self.workers.take(event, now)
             facts = self.tasks.told(now)
             self._heard += count

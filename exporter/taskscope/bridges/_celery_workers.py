@@ -11,6 +11,7 @@ import msgspec
 from taskscope.bridges._celery_events import CeleryEvent
 from taskscope.events import WorkerState
 
+_KINDS = ("worker-heartbeat", "worker-online", "worker-offline")
 _FAREWELL = 60.0
 """Seconds for which a worker that went away in order is told as down: then it is no worker any more."""
 _LAST_WORDS = 5.0
@@ -53,6 +54,8 @@ class Workers:
     def take(self, event: CeleryEvent, now: float) -> bool:
         """Take in what a worker says of itself; True where it is new."""
         worker = self._workers.get(event.hostname)
+        if event.type not in _KINDS:
+            return False
         if event.type == "worker-offline":
             if worker is not None:
                 worker.left = worker.heard = now

@@ -26,7 +26,8 @@ class CeleryOptions(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="Have workers send the events of their tasks, as `-E` does; that costs them time."),
     ] = False
     inspect: Annotated[
-        bool, Meta(description="Ask workers for pool, queues and prefetched tasks. Without, nothing is sent.")
+        bool,
+        Meta(description="Ask workers for pool, queues and tasks; their answers hold arguments of tasks."),
     ] = True
     inspect_interval: Annotated[Seconds, Meta(description="How often they are asked.")] = 30.0
     inspect_timeout: Annotated[Seconds, Meta(description="How long each question waits for answers.")] = 1.0
