@@ -161,6 +161,10 @@ class WorkerState(_Versioned, frozen=True, kw_only=True, tag="worker"):
     at: float
     up: bool = True
     active: int | None = None
+    slots: int | None = None
+    """Runs that it can execute at once."""
+    reserved: int | None = None
+    """Runs that it has taken and not started."""
     memory_bytes: int | None = None
     threads: int | None = None
     cpu_seconds: float | None = None

@@ -19,6 +19,8 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     at: Annotated[Moment | None, Meta(description="When it was read.")]
     up: bool
     active: Annotated[int | None, Meta(description="Runs that it executes now.")]
+    slots: Annotated[int | None, Meta(description="Runs that it can execute at once.")]
+    reserved: Annotated[int | None, Meta(description="Runs that it has taken and not started.")]
     memory_bytes: int | None
     threads: int | None
     cpu_seconds: float | None
@@ -62,6 +64,8 @@ def _row(state: WorkerState) -> WorkerRow:
         at=moment_of(state.at),
         up=state.up,
         active=state.active,
+        slots=state.slots,
+        reserved=state.reserved,
         memory_bytes=state.memory_bytes,
         threads=state.threads,
         cpu_seconds=state.cpu_seconds,

@@ -1,16 +1,53 @@
 """Watches Celery: in the processes of an app by its signals, or from outside, at its broker's URL, by its events."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from threading import Event as Flag
+from typing import Annotated, Any, Protocol
 
 import msgspec
+from msgspec import Meta
 
 from taskscope.contracts import Bridge, Emit
 from taskscope.events import Reading
+from taskscope.settings import Count, Seconds
 
 
 class CeleryOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What may be said of a Celery that is watched from outside."""
+
+    queues: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Queues to read; none: those that workers consume from, or that are otherwise heard of."
+        ),
+    ] = ()
+    enable_events: Annotated[
+        bool,
+        Meta(description="Have workers send the events of their tasks, as `-E` does; that costs them time."),
+    ] = False
+    inspect: Annotated[
+        bool,
+        Meta(description="Ask workers for pool, queues and tasks; their answers hold arguments of tasks."),
+    ] = True
+    inspect_interval: Annotated[Seconds, Meta(description="How often they are asked.")] = 30.0
+    inspect_timeout: Annotated[Seconds, Meta(description="How long each question waits for answers.")] = 1.0
+    worker_silence: Annotated[
+        Seconds, Meta(description="Without a heartbeat for so long a worker is down, and its runs are lost.")
+    ] = 30.0
+    worker_memory: Annotated[
+        Seconds, Meta(description="How long a worker that fell silent is shown as down.")
+    ] = 900.0
+    tasks: Annotated[
+        Count, Meta(description="Tasks not over that are remembered; beyond, the oldest are forgotten.")
+    ] = 100_000
+    event_exchange: Annotated[str, Meta(description="Celery's setting of this name.")] = "celeryev"
+    control_exchange: Annotated[str, Meta(description="Celery's setting of this name.")] = "celery"
+    transport_options: Annotated[
+        dict[str, Any],
+        Meta(
+            description="Celery's `broker_transport_options`: `global_keyprefix`, `priority_steps`, `master_name` …"
+        ),
+    ] = {}
 
 
 class Way(Protocol):
@@ -63,6 +100,13 @@ class CeleryBridge(Bridge):
     def poll(self) -> Iterable[Reading]:
         """What is true right now."""
         return self._way.poll() if self._way is not None else ()
+
+    def listen(self, stop: Flag, heard: Callable[[], None]) -> None:
+        """Hear the events that come over the broker."""
+        from taskscope.bridges._celery_stream import Stream
+
+        if isinstance(self._way, Stream):
+            self._way.listen(stop, heard)
 
     def detach(self) -> None:
         """Stop watching."""

@@ -178,6 +178,8 @@ CATALOG: tuple[Metric, ...] = (
     _gauge("workers", "Workers by state (up, down).", "scheduler", "state"),
     _gauge("worker_up", "1 while the worker answers.", *_WORKER),
     _gauge("worker_active_runs", "Runs the worker executes now.", *_WORKER),
+    _gauge("worker_slots", "Runs the worker can execute at once.", *_WORKER),
+    _gauge("worker_reserved_runs", "Runs the worker has taken and not started.", *_WORKER),
     _gauge("worker_resident_memory_bytes", "Resident memory of the worker.", *_WORKER),
     _gauge("worker_threads", "Threads of the worker.", *_WORKER),
     _counter("worker_cpu_seconds_total", "CPU time of the worker.", *_WORKER),

@@ -134,6 +134,8 @@ _MESSAGES = ("ready", "in_flight", "scheduled")
 _WORKER_FIELDS = {
     "worker_up": "up",
     "worker_active_runs": "active",
+    "worker_slots": "slots",
+    "worker_reserved_runs": "reserved",
     "worker_resident_memory_bytes": "memory_bytes",
     "worker_threads": "threads",
     "worker_cpu_seconds_total": "cpu_seconds",

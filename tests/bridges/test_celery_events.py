@@ -1,0 +1,130 @@
+"""Messages of Celery's events, decoded; and what their texts say that a task failed with."""
+
+import json
+import pickle
+from base64 import b64encode
+from typing import Any
+
+import pytest
+from celery_told import SOME_TRACEBACK, event
+
+from taskscope.bridges._celery_events import Decoder
+from taskscope.bridges._celery_failure import error_of, unknown_task
+
+EVENT = {"type": "task-started", "uuid": "u", "timestamp": 1.5, "hostname": "w", "clock": 3, "utcoffset": 0}
+
+
+def enveloped(body: bytes, content_type: str = "application/json") -> bytes:
+    """As kombu puts it into Redis."""
+    envelope = {
+        "body": b64encode(body).decode(),
+        "content-encoding": "utf-8",
+        "content-type": content_type,
+        "headers": {"hostname": "w"},
+        "properties": {"body_encoding": "base64", "priority": 0},
+    }
+    return json.dumps(envelope).encode()
+
+
+def test_one_event_and_a_list_of_them_are_read_with_and_without_envelope() -> None:
+    decoder = Decoder()
+    for body, count in ((EVENT, 1), ([EVENT, EVENT], 2), ([], 0)):
+        text = json.dumps(body).encode()
+        assert len(decoder.enveloped(enveloped(text))) == len(decoder.bare(text, "application/json")) == count
+    plain = json.dumps({"body": json.dumps(EVENT), "content-type": "application/json", "properties": {}})
+    (found,) = decoder.enveloped(plain.encode())
+
+    assert (found.type, found.uuid, found.timestamp, found.hostname) == ("task-started", "u", 1.5, "w")
+    assert decoder.foreign == decoder.broken == 0
+
+
+def test_one_bad_event_of_a_list_hurts_only_itself() -> None:
+    decoder = Decoder()
+    bad: list[Any] = [{"type": "task-sent"}, {**EVENT, "timestamp": "noon"}, 17, None]
+
+    found = decoder.bare(json.dumps([EVENT, *bad, EVENT]).encode(), "application/json")
+
+    assert [one.uuid for one in found] == ["u", "u"]
+    assert decoder.broken == len(bad)
+
+
+@pytest.mark.parametrize(
+    "message", [b"", b"{", b"17", b'{"body": 1}', b'{"body": "?", "properties": 3}', b"\xff\xfe"]
+)
+def test_a_broken_message_is_counted(message: bytes) -> None:
+    decoder = Decoder()
+
+    assert decoder.enveloped(message) == []
+    assert decoder.broken == 1
+
+
+class Bomb:
+    def __reduce__(self) -> Any:
+        return pytest.fail, ("a message was unpickled",)
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/x-python-serialize", "application/x-yaml", "application/data", ""]
+)
+def test_what_is_not_json_is_counted_and_left_alone(kind: str) -> None:
+    decoder = Decoder()
+
+    assert decoder.enveloped(enveloped(pickle.dumps(Bomb()), kind)) == []
+    assert decoder.bare(pickle.dumps(Bomb()), kind) == []
+    assert (decoder.foreign, decoder.broken) == (2, 0)
+
+
+CHAIN = """\
+Traceback (most recent call last):
+  File "shop.py", line 3, in pay
+    raise KeyError("k")
+KeyError: 'k'
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "shop.py", line 7, in work
+    raise Declined("no\\nfunds: 0") from error
+shop.errors.Declined: no
+funds: 0
+"""
+LIMIT = 'Traceback (most recent call last):\n  File "pool.py", line 7, in x\n    raise Y\nbilliard.exceptions.Z: Z(1,)'
+
+RETRY = LIMIT.replace("billiard.exceptions.Z: Z(1,)", "celery.exceptions.Retry: Retry in 5s")
+
+
+@pytest.mark.parametrize(
+    ("exception", "traceback", "kind", "message"),
+    [
+        ("ValueError('boom')", SOME_TRACEBACK, "ValueError", "boom"),
+        ("Declined('no\\nfunds: 0')", CHAIN, "shop.errors.Declined", "no\nfunds: 0"),
+        ("KeyError('k')", CHAIN, "KeyError", "'k'\n"),
+        ("ExceptionWithTraceback()", LIMIT, "billiard.exceptions.Z", "Z(1,)"),
+        ("<HTTPError 404: 'Not Found'>", LIMIT.replace("Z(1,)", "404"), "billiard.exceptions.Z", "404"),
+        ("ValueError('boom')", None, "ValueError", "ValueError('boom')"),
+        ("NotRegistered('x')", None, "celery.exceptions.NotRegistered", "NotRegistered('x')"),
+        (
+            "ExceptionWithTraceback()",
+            "billiard.exceptions.Lost: exitcode 9",
+            "billiard.exceptions.Lost",
+            "exitcode 9",
+        ),
+        ("None", RETRY, "celery.exceptions.Retry", "Retry in 5s"),
+        ("", "", "Exception", ""),
+        (None, None, "Exception", ""),
+    ],
+)
+def test_class_and_message_of_what_failed(exception: str, traceback: str, kind: str, message: str) -> None:
+    error = error_of(exception, traceback)
+
+    assert (error.kind, error.message.rstrip("\n")) == (kind, message.rstrip("\n"))
+    assert error.stack == (traceback or "")
+
+
+def test_the_name_of_a_task_that_no_worker_knows() -> None:
+    assert unknown_task("NotRegistered('shop.it\"s')") == 'shop.it"s'
+    assert unknown_task("ValueError('x')") == unknown_task(None) == ""
+
+
+def test_events_of_the_tests_are_decoded_like_those_of_workers() -> None:
+    assert event("worker-heartbeat", active=3, freq=2.0, loadavg=[1, 2, 3]).active == 3
