@@ -158,10 +158,18 @@ class Live:
         self.read_at[reading.scheduler] = reading.at
         for key, job in self.jobs.items():
             if key[0] == reading.scheduler and key not in known and not job.state.removed:
-                job.state.removed, job.state.next_run = reading.at, 0.0
-                job.abnormal = {}
-                self.departures += 1
+                self._leave(key, job, reading)
+
+    def _leave(self, key: JobKey, job: LiveJob, reading: Jobs) -> None:
+        """A job is not among those that its scheduler defines."""
+        if not reading.complete:
+            if job.definition is not None or job.state.next_run:
+                job.definition, job.state.next_run, job.state.interval, job.abnormal = None, 0.0, 0.0, {}
                 self._touch(key)
+            return
+        job.state.removed, job.state.next_run, job.abnormal = reading.at, 0.0, {}
+        self.departures += 1
+        self._touch(key)
 
     def _define(self, job: LiveJob, definitions: list[Job], at: float) -> None:
         """What the scheduler promises of a job; of several that share the name the one that is due first counts."""
