@@ -69,5 +69,3 @@ def kill_itself(path: str) -> None:
     """Its process is killed."""
     note(path, "kill_itself", "begin")
     os.kill(os.getpid(), signal.SIGKILL)
-
-

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,7 +48,9 @@ def program(url: str, *arguments: str, **environment: str) -> Iterator["subproce
 
 
 @contextmanager
-def worker(url: str, *queues: str, kind: str = "rq.Worker", **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
+def worker(
+    url: str, *queues: str, kind: str = "rq.Worker", **environment: str
+) -> Iterator["subprocess.Popen[bytes]"]:
     """A worker, once it has said that it is there."""
     client = redis.Redis.from_url(url)
     before = client.scard("rq:workers")
@@ -62,9 +63,11 @@ def worker(url: str, *queues: str, kind: str = "rq.Worker", **environment: str) 
 class Watching:
     """A bridge outside of an RQ, polled when the test says so."""
 
-    def __init__(self, url: str, **options: Any) -> None:
+    def __init__(self, target: Any, **options: Any) -> None:
+        """`target` is a URL, or a queue."""
         self.seen, self.readings = Recorder(), []  # type: tuple[Recorder, list[Reading]]
-        self.bridge: Bridge = made(Source(system="rq", target=url, options=options), "s")
+        source = Source(system="rq", target=target, options=options) if isinstance(target, str) else target
+        self.bridge: Bridge = made(source, "s")
         self.bridge.attach(self.seen.emit)
 
     def poll(self) -> list[Reading]:
@@ -105,10 +108,3 @@ def queue(url: str, name: str = "default") -> Queue:
 def short(fact: Fact) -> tuple[str, str, str]:
     """Job without its module, status, reason."""
     return fact.job.rpartition(".")[2], fact.status, fact.reason
-
-
-def ms(seconds: float) -> int:
-    return round(seconds * 1000)
-
-
-__all__ = ["Watching", "ms", "program", "queue", "short", "time", "until", "worker"]

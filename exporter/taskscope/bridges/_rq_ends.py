@@ -1,7 +1,8 @@
 """Finds the jobs that ended since the last look, in registries that hold up to a year of them.
 
 A member's score says when it goes: its end plus a time to live, of which there are few different ones. So it is read
-while it is young, by the times to live that were seen so far, and, whatever its own is, once more before it goes.
+while it is young, by the times to live that were seen so far. Whatever its own is, it is also read before it goes, and
+when its page comes: every now and then a page of the registry is read, and in turn all of it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +21,7 @@ DEEP = 20.0  # seconds between looks at what does not show while it is young
 LAST_CHANCE = 60.0  # seconds before it goes in which a member is looked at in any case
 PAGE, PAGES = 1_000, 20  # members of an answer, and answers of one registry in one look
 _KINDS = 8  # times to live of one registry that are remembered
-_FOR_EVER = {"finished": "+inf", "failed": -1}
+_ALL = ("-inf", "+inf")
 _REMEMBERED = 100_000
 _LONGEST = 2**40  # seconds; what stays for longer stays for ever
 
@@ -59,7 +60,7 @@ class Registry:
     """The jobs of one queue that ended one way."""
 
     def __init__(self, kind: str, key: str) -> None:
-        self.key, self._kind = key, kind
+        self.key = key
         self._ttls = [TTLS[kind]]
         self._since = self._deep = 0.0
         self._offset = 0
@@ -75,11 +76,9 @@ class Registry:
             Window(self, low, high, offset).ask(batch, take)
 
     def _depths(self, at: float) -> Iterator[tuple[Any, Any, int]]:
-        """What goes soon, what stays for longer than was ever seen, and a page of what stays for ever."""
+        """What goes soon, and a page of all: the next one each time."""
         yield at, at + LAST_CHANCE, 0
-        yield at + max(self._ttls) + SLACK, "(+inf", 0
-        forever = _FOR_EVER[self._kind]
-        yield forever, forever, self._offset
+        yield *_ALL, self._offset
         self._offset += PAGE
 
     def looked(self, at: float) -> None:
@@ -87,7 +86,7 @@ class Registry:
         self._since = at
 
     def begin_again(self) -> None:
-        """The last page of what stays for ever was read."""
+        """The last page of all was read."""
         self._offset = 0
 
     def learn(self, score: float, ended: float) -> None:
@@ -120,9 +119,9 @@ class Window(Struct, frozen=True):
         )
 
     @property
-    def is_for_ever(self) -> bool:
-        """Are these members that never go? Of them each look reads one page."""
-        return bool(self.low == self.high)
+    def is_of_all(self) -> bool:
+        """Is it a page of all members? Of these a look reads one alone."""
+        return (self.low, self.high) == _ALL
 
     def next(self) -> "Window":
         """The page after it."""
@@ -177,7 +176,7 @@ class Ends:
         for member, score in found:
             if self.told.is_new(window.registry.key, member, float(score)):
                 self._fresh.append(Ended(window.registry, text(member), float(score)))
-        if window.is_for_ever:
+        if window.is_of_all:
             if len(found) < PAGE:
                 window.registry.begin_again()
         elif len(found) >= PAGE:
