@@ -6,6 +6,7 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 
+from taskscope import bridges
 from taskscope.api.openapi import markdown as http_api
 from taskscope.configure import name_in_environment
 from taskscope.settings import Settings
@@ -44,6 +45,9 @@ def settings() -> str:
             )
             key = {tuple: "", dict: f"{name}.<name>."}.get(get_origin(bare(hint)), f"{name}.")
             parts += [f"## {name}", f"{description(hint)} {each}".strip(), _table(struct, key)]
+    for system in bridges.systems():
+        if members(options := bridges.by_name(system).Options):
+            parts += [f"## options of {system}", "In `schedulers`, below `options`:", _table(options, "")]
     return "\n\n".join(parts) + "\n"
 
 
@@ -76,7 +80,7 @@ def _line(cells: list[str]) -> str:
 def _default(field: msgspec.structs.FieldInfo, hint: Any) -> str:
     if field.required:
         return "*required*"
-    if field.default is msgspec.NODEFAULT or _struct(hint) or field.default == "":
+    if field.default in (msgspec.NODEFAULT, "", ()) or _struct(hint):
         return ""
     value = written(field.default, hint)
     if isinstance(value, list):

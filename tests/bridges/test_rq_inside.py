@@ -17,7 +17,7 @@ from services.process import until
 from taskscope import BadArgument
 from taskscope.bridges import made
 from taskscope.events import Fact, Jobs, WorkerState
-from taskscope.identity import run_id
+from taskscope.identity import run_id, text
 from taskscope.settings import Settings
 from taskscope.sinks.history.queries import Queries
 from taskscope.sinks.history.records import Filter
@@ -95,6 +95,7 @@ def test_times_are_those_that_the_job_wrote_down(redis_url: str, ledger: Any, tm
         assert 0 <= begin["at"] - row.started / 1000 < 0.1
         assert 0 <= row.duration / 1e6 - (end["at"] - begin["at"]) < 0.1
         assert row.enqueued <= row.started
+        assert begin["run"] == end["run"] == text(row.id)
 
 
 @pytest.fixture

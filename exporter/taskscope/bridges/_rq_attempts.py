@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from contextvars import Token
 from typing import Any
 
 from msgspec import Struct
@@ -10,6 +11,7 @@ from msgspec import Struct
 from taskscope.bridges._rq_layout import Job, error_of, function_in, reason_of
 from taskscope.events import Error, Fact, Status
 from taskscope.failure import describe
+from taskscope.run import Making, Run, enter, leave
 
 
 class Doing(Struct):
@@ -25,6 +27,7 @@ class Doing(Struct):
     error: Error | None = None
     fate: tuple[Status, str] = ("failed", "error")
     """How it ends if it fails, and why."""
+    token: Token[Making | None] | None = None
 
 
 class Attempts:
@@ -43,6 +46,7 @@ class Attempts:
         """Its function is called next; RQ itself has unpickled its name in this process."""
         if doing := self.open.get(job.id):
             doing.job = _job_of(job, job.func_name)
+            doing.token = enter(lambda: self._run(doing))
             doing.began, doing.started = time.monotonic(), time.time()
 
     def before_handle_execution_ended(self, job: Any, *_: Any, **__: Any) -> None:
@@ -50,6 +54,9 @@ class Attempts:
         doing, error = self.open.get(job.id), sys.exc_info()[1]
         if doing and doing.began is not None and doing.duration is None:
             doing.duration = time.monotonic() - doing.began
+        if doing and doing.token is not None:
+            leave(doing.token)
+            doing.token = None
         if doing and error is not None:
             doing.error = describe(error)
             doing.fate = ("failed", reason_of(doing.error.stack))
@@ -85,6 +92,9 @@ class Attempts:
         if doing.duration is None:  # whoever executed it is gone: the worker saw when
             doing.duration = max(0.0, now - started)
         self._tell(self._fact(doing, status, started + doing.duration, reason))
+
+    def _run(self, doing: Doing) -> Run:
+        return Run(self._scheduler, doing.job.name, doing.id, 0, None, doing.anchor)
 
     def _fact(self, doing: Doing, status: Status, at: float, reason: str = "") -> Fact:
         job, started = doing.job, doing.started or doing.anchor
