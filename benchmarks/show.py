@@ -12,12 +12,19 @@ from rich.console import Console
 from rich.table import Table
 
 
-def finish(name: str, measure: Callable[[], Mapping[str, Any]]) -> None:
-    """Measure, print a table, and write JSON to the file that `--json` names."""
-    parser = argparse.ArgumentParser(description=f"The benchmark {name}.")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+def finish(name: str, measure: Callable[..., Mapping[str, Any]], **options: str) -> None:
+    """Measure, print a table, and write JSON to the file that `--json` names.
+
+    `options` are further options of the command, with what they are for; `measure` gets those that are given.
+    """
+    parser = argparse.ArgumentParser(description=f"The benchmark {name}.", argument_default=argparse.SUPPRESS)
+    parser.add_argument("--json", type=Path, help="also write the figures to this file", default=None)
+    for option, what in options.items():
+        parser.add_argument(f"--{option.replace('_', '-')}", help=what)
     arguments = parser.parse_args()
-    figures = dict(measure())
+    figures = dict(
+        measure(**{option: given for option, given in vars(arguments).items() if option != "json"})
+    )
     table = Table("figure", "value", title=name, title_justify="left")
     for figure, value in flat(figures):
         table.add_row(figure, value)
