@@ -3,23 +3,29 @@
     emit ─▶ queue ─▶ admission ─▶ live ─▶ waiting rows ─▶ store (one transaction) ─▶ metrics, sinks
 
 One thread does all but `emit`. While the store is away the gauges go on from `live`, counters stand still, and rows
-wait, bounded; what does not fit is dropped and counted.
+wait, bounded; what does not fit is dropped and counted. What other processes `deliver` goes the same way but does not
+wait here: it is committed with the next batch, or its sender hears that it was not.
 """
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
+from math import inf
 
 from taskscope.admission import Admission
+from taskscope.audience import Audience
+from taskscope.backoff import Backoff
 from taskscope.contracts import Sink
 from taskscope.counts import JobState
+from taskscope.deliveries import Deliveries
 from taskscope.errands import Errands
 from taskscope.errors import NotOwner, TaskscopeError, Unavailable
-from taskscope.events import Fact, JobKey
-from taskscope.facts import Row
+from taskscope.events import Event, Fact, Heartbeat, JobKey
+from taskscope.facts import Row, together
+from taskscope.forwarding import Forwarding
 from taskscope.identity import text
 from taskscope.inlet import Inlet
 from taskscope.live import Live
@@ -30,7 +36,8 @@ from taskscope.waiting import Waiting
 
 logger = logging.getLogger("taskscope")
 
-_FIRST_RETRY, _LAST_RETRY = 0.5, 30.0  # seconds between attempts to reach the store
+_LAST_LOOK = 2.0  # seconds between looks whether the owner of the history is gone
+_FAREWELL = 5.0  # seconds at the end for another process to take what was told here
 _REST = 4.0  # while little waits, the pipeline rests that many times as long as a batch took
 _POUR = 500  # events within a flush interval make a burst
 _HOLD = 1.0  # seconds for which a burst is let through first
@@ -40,7 +47,10 @@ _PAUSE = 0.0001  # seconds after each slice for which other threads have the pro
 
 
 class Pipeline:
-    """Owns the queue, the transaction and the order in which things become visible."""
+    """Owns the queue, the transaction and the order in which things become visible.
+
+    As long as another process owns the history it hands what is told on to that one, and takes it back with it.
+    """
 
     def __init__(
         self,
@@ -52,22 +62,27 @@ class Pipeline:
         sinks: Sequence[Sink] = (),
         upkeep: Sequence[Callable[[float], bool]] = (),
         on_open: Callable[[], None] = lambda: None,
+        relay: Forwarding | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`upkeep` are short steps done between batches while the store is there; True asks to be called again.
 
-        `on_open` is called when the store was opened after another process had owned it.
+        `on_open` is called when the store was opened after another process had owned it; `relay` leads to that one.
         """
         self._store, self._live, self._metrics = store, live, metrics
         self._settings, self._instance, self._clock = settings, instance, clock
-        self._sinks, self._upkeep, self._on_open = list(sinks), list(upkeep), on_open
-        self._inlet = Inlet(settings.queue_size, Admission(settings))
-        self.emit = self._inlet.emit
+        self._audience = Audience(sinks, partial(metrics.add, "sink_errors_total", 1))
+        self._upkeep, self._on_open = list(upkeep), on_open
+        admission = Admission(settings)
+        self._inlet = Inlet(settings.queue_size, admission, relay)
+        self.emit, self.refuse = self._inlet.emit, self._inlet.refuse
+        self._awake = threading.Event()
+        self._deliveries = Deliveries(settings.queue_size, admission, self._awake.set)
+        self.deliver = self._deliveries.deliver
         self._errands = Errands()
         self.do = self._errands.do
-        self._waiting = Waiting(settings.queue_size, self._inlet.refuse)
+        self._waiting = Waiting(settings.queue_size, self._refuse)
         self._states: dict[JobKey, JobState] = {}
-        self._broken: set[str] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="taskscope", daemon=True)
         self.tried = threading.Event()
@@ -75,8 +90,8 @@ class Pipeline:
         self.failure: TaskscopeError | None = None
         """Why the store is away; None while it is there."""
         self.opened = False
-        self._retry_at, self._retry_after = 0.0, _FIRST_RETRY
-        self._beat_at = self._expire_at = 0.0
+        self._retry_at, self._backoff = 0.0, Backoff()
+        self._beat_at = self._expire_at = self._heard_since = 0.0
         self._poured, self._pours_since, self._holding = 0, 0.0, False
         self._sync_at = clock() + _SYNC
 
@@ -87,6 +102,7 @@ class Pipeline:
     def stop(self, timeout: float = 10.0) -> None:
         """Carry what has been emitted, then end. What the store does not take now is lost, counted and logged."""
         self._stop.set()
+        self._awake.set()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout)
 
@@ -94,6 +110,25 @@ class Pipeline:
         """In a forked child: this pipeline's thread lives in the parent, nothing here may be carried twice."""
         self._inlet.abandon()
         self._errands.abandon()
+        self._deliveries.abandon()
+
+    def flush(self, deadline: float) -> bool:
+        """Wait until what was emitted is durable, at most `deadline` seconds; True if it is."""
+        if self._inlet.way is not None:
+            return self._inlet.way.flush(deadline)
+        until = time.monotonic() + deadline
+        with suppress(TaskscopeError, TimeoutError):
+            while (left := until - time.monotonic()) > 0:
+                # Between two batches: what was taken from the queue is stored by then, or waits.
+                self.do(_nothing).result(left)
+                if not self.backlog:
+                    return True
+        return not self.backlog
+
+    @property
+    def trouble(self) -> TaskscopeError | None:
+        """Why what is told becomes durable neither here nor elsewhere now; None if it does."""
+        return self._inlet.trouble if isinstance(self.failure, NotOwner) else self.failure
 
     @property
     def lag(self) -> float:
@@ -113,7 +148,7 @@ class Pipeline:
     def report(self) -> None:
         """Tell the metrics how it goes; called before a scrape, from any thread."""
         self._metrics.set("pipeline_lag_seconds", self.lag)
-        self._metrics.set("store_up", self.opened and self.failure is None)
+        self._metrics.set("store_up", self.tried.is_set() and self.trouble is None)
         for reason, count in self.dropped.items():
             self._metrics.set("events_dropped_total", count, reason)
 
@@ -122,15 +157,20 @@ class Pipeline:
             begin = time.monotonic()
             more = not self._holds() and self._step()
             if not more:
-                self._stop.wait(self._settings.flush_interval)
+                self._rest(self._settings.flush_interval)
             elif self._polite:
-                self._stop.wait(_REST * (time.monotonic() - begin))
+                self._rest(_REST * (time.monotonic() - begin))
         self._finish()
+
+    def _rest(self, seconds: float) -> None:
+        """Let others work; not while a sender waits for its answer."""
+        self._awake.wait(seconds)
+        self._awake.clear()
 
     def _holds(self) -> bool:
         """A burst goes first: the program has the processor, and many events at once cost less than as many few."""
         before, self._poured = self._poured, len(self._inlet)
-        pours = self._poured - before >= _POUR and self._polite
+        pours = self._poured - before >= _POUR and self._polite and not self._deliveries
         self._pours_since = (self._pours_since or self._clock()) if pours else 0.0
         self._holding = pours and self._age(self._pours_since) < _HOLD
         return self._holding
@@ -145,29 +185,34 @@ class Pipeline:
 
     def _finish(self) -> None:
         """The last events: as many as the store takes, which is asked once more, however long it has been away."""
+        self._deliveries.finish()
         self._retry_at = 0.0
+        if self._inlet.way is not None:
+            self._inlet.way.flush(_FAREWELL)
         while (self.backlog or self._states) and self._step(last=True):
             pass
         if unsaved := self.backlog:
             self._inlet.drop("unsaved", unsaved)
             logger.warning("taskscope: %d events were not saved: %s", unsaved, self.failure)
-        self._errands.suspend(Unavailable("taskscope is ending"))
-        for sink in self._sinks:
-            self._call(sink, "close", sink.close)
+        self._errands.finish()
+        self._audience.close()
         self._store.close()
 
     def _step(self, last: bool = False) -> bool:
         """Carry one batch; True when there is more to do at once."""
         now = self._clock()
         try:
+            ready = self._ready(now)
             arrived = self._arrive(now)
             if now >= self._expire_at:
                 self._expire_at = now + 1.0
+                if self.opened:  # somebody may have been about to hand it on when the history became ours
+                    self._inlet.take_back(again=False)
                 self._live.expire(now)
             if now >= self._sync_at:
                 self._sync_at = now + _SYNC
                 self._metrics.sync(self._live, now)
-            stored = self._ready(now) and self._store_batch(now)
+            stored = ready and self._store_batch(now)
             more = stored and not last and self._maintain(now)
         except Exception:  # isolation: a fault of ours must not end the pipeline
             logger.exception("taskscope: a batch failed in an unexpected way; its events are tried again")
@@ -186,14 +231,17 @@ class Pipeline:
     def _carry(self, most: int, now: float) -> bool:
         count, events = self._inlet.take(most, now)
         if events:
-            self._metrics.add("events_total", len(events), "accepted")
-            self._live.fold(events)
+            self._show(events)
             for event in events:
                 if isinstance(event, Fact) and not self._waiting.add(event, now):
                     self._inlet.drop("overflow")
-            for sink in self._sinks:
-                self._call(sink, "arrived", partial(sink.arrived, events))
         return count == most
+
+    def _show(self, events: Sequence[Event]) -> None:
+        """What need not be durable is visible at once."""
+        self._metrics.add("events_total", len(events), "accepted")
+        self._live.fold(events)
+        self._audience.arrived(events)
 
     def _ready(self, now: float) -> bool:
         """Is the store open? Tries to open it when its time has come."""
@@ -217,30 +265,54 @@ class Pipeline:
         self._live.changed("store")
         self._metrics.sync(self._live, self._clock())
         late = self.failure is not None
-        self.opened = self._inlet.accepting = True
+        self.opened = True
+        self._inlet.take_back()
         self._back()
         if late:
             self._on_open()
 
     def _store_batch(self, now: float) -> bool:
-        self._states.update(
-            (key, job.state) for key, job in self._live.changed("store").items() if job is not None
-        )
-        rows = self._waiting.batch(self._settings.batch_size)
-        if not rows and not self._states:
-            return True
-        begin = time.perf_counter()
+        """What waits and what was delivered, in one transaction; False where the store is away."""
         try:
-            applied = self._apply(rows)
+            with self._deliveries.turn(self._settings.batch_size, now, self._inlet.refuse) as delivered:
+                if delivered:
+                    self._show(delivered)
+                self._store_rows(self._rows_of(delivered, now), now)
+                if alive := [event for event in delivered if isinstance(event, Heartbeat)]:
+                    self._hear(alive, now)
         except Unavailable as error:
             self._away(error, now)
             return False
+        return True
+
+    def _hear(self, alive: Sequence[Heartbeat], now: float) -> None:
+        """These processes live, and tell what they had to drop."""
+        self._store.beat({event.instance for event in alive}, now)
+        for event in alive:
+            for reason, count in event.dropped.items():
+                self._inlet.drop(reason, count)
+
+    def _rows_of(self, events: Sequence[Event], now: float) -> list[Row]:
+        waiting = Waiting(len(events) + 1, self._refuse)
+        for event in events:
+            if isinstance(event, Fact):
+                waiting.add(event, now)
+        return waiting.batch(len(events))
+
+    def _store_rows(self, delivered: list[Row], now: float) -> None:
+        self._states.update(
+            (key, job.state) for key, job in self._live.changed("store").items() if job is not None
+        )
+        waiting = self._waiting.batch(self._settings.batch_size)
+        if not waiting and not delivered and not self._states:
+            return
+        begin = time.perf_counter()
+        applied = self._apply(together(waiting, delivered))
         self._metrics.observe("store_write_seconds", time.perf_counter() - begin)
-        self._waiting.done(rows, now)
+        self._waiting.done(waiting, now)
         self._states = {}
         self._back()
         self._publish(applied)
-        return True
 
     def _apply(self, rows: list[Row]) -> Applied:
         """Have the store take the rows; one that it cannot hold is dropped alone."""
@@ -250,8 +322,8 @@ class Pipeline:
             raise
         except Exception as error:  # noqa: BLE001 - isolation: what is wrong with one row must not stop the others
             if len(rows) <= 1:
-                which = text(rows[0].id) if rows else "a job's state"
-                self._inlet.refuse(f"{which}: {type(error).__name__}: {error}")
+                run, which = (rows[0].id, text(rows[0].id)) if rows else (b"", "a job's state")
+                self._refuse(run, f"{which}: {type(error).__name__}: {error}")
                 return Applied(changes=[], totals={})
         half = len(rows) // 2
         first, second = self._apply(rows[:half]), self._apply(rows[half:])
@@ -262,21 +334,26 @@ class Pipeline:
             expired=first.expired + second.expired,
         )
 
+    def _refuse(self, run: bytes, why: str) -> None:
+        """A run that the store cannot hold is dropped, and whoever sent it hears of it."""
+        self._inlet.refuse(why)
+        self._deliveries.refuse(run, why)
+
     def _publish(self, applied: Applied) -> None:
         self._metrics.publish(applied.totals, applied.exemplars)
         if applied.expired:
             self._inlet.drop("expired", applied.expired)
         if applied.changes:
-            for sink in self._sinks:
-                self._call(sink, "committed", partial(sink.committed, applied.changes))
+            self._audience.committed(applied.changes)
 
     def _maintain(self, now: float) -> bool:
         """Heartbeat, lost runs, errands, and short steps of upkeep; True when one of these has more to do."""
         try:
             if now >= self._beat_at:
                 self._beat_at = now + self._settings.heartbeat
-                self._store.beat(self._instance, now)
+                self._store.beat([self._instance], now)
                 self._lose(now)
+                self._inlet.drain()
             more = [step(now) for step in (self._errands.step, *self._upkeep)]
         except Unavailable as error:
             self._away(error, now)
@@ -286,45 +363,34 @@ class Pipeline:
         return any(more)
 
     def _lose(self, now: float) -> None:
-        """Runs whose process is gone end as unknown/lost."""
-        for row in self._store.lost(now, self._settings.lost_after):
+        """Runs whose process is gone end as unknown/lost; silent is nobody whom we could not have heard."""
+        listened = now - self._heard_since >= self._settings.lost_after
+        for row in self._store.lost(now, self._settings.lost_after if listened else now):
             self._waiting.add_row(row, now)
-            if row.job:
-                lost = Fact(  # dated by its start: a success since then is the newer truth
-                    scheduler=row.scheduler,
-                    native=text(row.id),
-                    status="unknown",
-                    at=(row.started or row.enqueued) / 1000 or now,
-                    job=row.job,
-                    reason="lost",
-                )
-                self._live.fold([lost])
+            self._live.lose(row, now)
 
     def _away(self, error: TaskscopeError, now: float) -> None:
         """The store cannot be reached: say so once, try again later and later."""
-        self._inlet.accepting = not isinstance(error, NotOwner)
-        if self.failure is None and (self.opened or not self._settings.strict):
-            logger.warning(
-                "taskscope: %s; it is tried again", error
-            )  # else whoever started it hears an exception
+        elsewhere = isinstance(error, NotOwner) and self._inlet.hand_on(error)
+        heard = self._settings.strict and not self.opened  # by whoever started it, as an exception
+        if self.failure is None and not elsewhere and not heard:
+            logger.warning("taskscope: %s; it is tried again", error)
         self.failure, self._beat_at = error, 0.0  # the heartbeat tells whether it is back when no events come
         self._errands.suspend(error)
-        self._retry_at = now + self._retry_after * random.uniform(0.5, 1.0)
-        self._retry_after = min(self._retry_after * 2, _LAST_RETRY)
+        self._deliveries.suspend(error)
+        self._retry_at = now + min(self._backoff.next(), _LAST_LOOK if elsewhere else inf)
 
     def _back(self) -> None:
+        if self.failure is not None or not self._heard_since:
+            self._heard_since = self._clock()
         if self.failure is not None:
             whose = "is ours now" if isinstance(self.failure, NotOwner) else "is there again"
             logger.info("taskscope: the history %s", whose)
-        self.failure, self._retry_after = None, _FIRST_RETRY
+        self.failure = None
+        self._backoff.reset()
         self._errands.resume()
+        self._deliveries.resume()
 
-    def _call(self, sink: Sink, what: str, call: Callable[[], None]) -> None:
-        try:
-            call()
-        except Exception:  # isolation: a sink must not hurt the pipeline
-            name = f"{type(sink).__name__}.{what}"
-            self._metrics.add("sink_errors_total", 1, type(sink).__name__)
-            if name not in self._broken:
-                self._broken.add(name)
-                logger.exception("taskscope: %s failed (further failures are only counted)", name)
+
+def _nothing() -> None:
+    """An errand whose end alone counts."""

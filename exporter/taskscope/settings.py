@@ -87,7 +87,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     details: Annotated[
         Count, Meta(description="Bytes of a run's details as JSON; of longer ones the beginning is kept.")
     ] = 16_384
-    body: Annotated[Count, Meta(description="Bytes of a request body.")] = 4 * 2**20
+    body: Annotated[Count, Meta(description="Bytes of a request body, packed and unpacked.")] = 4 * 2**20
+    events: Annotated[Count, Meta(description="Events that one request may send.")] = 10_000
+    depth: Annotated[
+        int, Meta(ge=1, le=200, description="Levels of nesting in what an event adds, when it is sent.")
+    ] = 32
     page: Annotated[Count, Meta(description="Rows of one page of the API.")] = 1_000
     connections: Annotated[Count, Meta(description="Connections the HTTP server keeps open.")] = 256
 
@@ -123,6 +127,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         None
     )
     tls_key: Annotated[str | None, Meta(description="PEM file of its key.")] = None
+    forward: Annotated[
+        str | None,
+        Meta(
+            description="Another taskscope that takes the runs, such as `http://collector:9750`. This program then "
+            "keeps no history and opens no port, unless `history` or `port` are set, too."
+        ),
+    ] = None
+    forward_token: Annotated[
+        str | None, Meta(description="A token of that taskscope's with the scope `ingest`.")
+    ] = None
+    forward_certificates: Annotated[
+        str | None, Meta(description="PEM file of who may vouch for it; null: whom the system trusts.")
+    ] = None
+    spool: Annotated[
+        str | None,
+        Meta(
+            description="Folder in which runs wait on disk while the taskscope that they go to is away, also from one "
+            "program to the next; null: they wait in memory."
+        ),
+    ] = None
+    spool_size: Annotated[Count, Meta(description="Bytes that may wait there.")] = 64 * 2**20
     strict: Annotated[bool, Meta(description="Fail at start instead of going on degraded.")] = False
 
     queue_size: Annotated[Count, Meta(description="Events that may wait; more are dropped and counted.")] = (

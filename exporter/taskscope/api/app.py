@@ -13,9 +13,9 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from multidict import MultiDict
 
-from taskscope.api.auth import Gate
+from taskscope.api.auth import Gate, Open
 from taskscope.api.backend import Backend
-from taskscope.api.body import read_body
+from taskscope.api.body import read_body, read_bytes
 from taskscope.api.endpoint import Call, Endpoint, endpoints
 from taskscope.api.errors import ApiError, of_status
 from taskscope.api.params import Reader
@@ -30,12 +30,15 @@ PATIENCE = 60.0
 """Seconds from the head of a request to the last byte of its answer taken."""
 
 
-def application(backend: Backend, pool: Pool, host: str) -> web.Application:
-    """All endpoints, guarded; `host` is the address that they will be served on."""
+def application(backend: Backend, pool: Pool, host: str | None) -> web.Application:
+    """All endpoints, guarded; `host` is the address that they will be served on.
+
+    None: a socket file, which its permissions guard. There are probes there, and what takes events.
+    """
     body = backend.settings.limits.body
     app = web.Application(middlewares=[_delivered, _explained, _bounded(body)], client_max_size=body)
-    gate, known = Gate(backend.settings, host), endpoints()
-    for endpoint in known:
+    gate, known = Gate(backend.settings, host) if host is not None else Open(), endpoints()
+    for endpoint in known if host is not None else filter(_is_for_processes, known):
         route = _Route(endpoint, backend, pool, gate, known)
         add = app.router.add_get if endpoint.method == "GET" else app.router.add_post
         for path in _spellings(endpoint.path):
@@ -47,7 +50,7 @@ class _Route:
     """Checks a request against the declaration of its endpoint and calls it."""
 
     def __init__(
-        self, endpoint: Endpoint, backend: Backend, pool: Pool, gate: Gate, known: tuple[Endpoint, ...]
+        self, endpoint: Endpoint, backend: Backend, pool: Pool, gate: Gate | Open, known: tuple[Endpoint, ...]
     ) -> None:
         self._endpoint, self._gate = endpoint, gate
         self._context = (backend, pool, known)
@@ -55,14 +58,16 @@ class _Route:
         self._path = Reader(hints["path"], limits) if "path" in hints else None
         self._query = Reader(hints.get("query", _Nothing), limits)
         self._wants_query = "query" in hints
-        self._body = hints.get("body")
+        self._body, self._takes, self._limits = hints.get("body"), endpoint.takes, limits
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """What the endpoint says."""
         self._gate.check(request, self._endpoint.scope)
         arguments = self._arguments(request)
-        if self._body is not None:
-            arguments["body"] = await read_body(request, self._body)
+        if self._takes:
+            arguments["body"] = await read_bytes(request, self._takes, self._limits)
+        elif self._body is not None:
+            arguments["body"] = await read_body(request, self._body, self._limits)
         result = await self._endpoint.handler(Call(request, *self._context), **arguments)
         return result if isinstance(result, web.StreamResponse) else json_response(request, result)
 
@@ -85,6 +90,10 @@ def json_response(request: web.Request, value: Any, status: int = 200) -> web.Re
     if len(body) > _WORTH_PACKING and "gzip" in request.headers.get("Accept-Encoding", ""):
         response.enable_compression(web.ContentCoding.gzip)
     return response
+
+
+def _is_for_processes(endpoint: Endpoint) -> bool:
+    return endpoint.path.startswith(("/-/", "/api/ingest/"))
 
 
 def _spellings(path: str) -> tuple[str, ...]:
