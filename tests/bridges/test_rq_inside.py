@@ -14,11 +14,11 @@ from rq.command import send_stop_job_command
 from rq_watching import Watching, queue, short, worker
 
 from services.process import until
-from taskscope import BadArgument
+from taskscope import BadArgument, Exporter
 from taskscope.bridges import made
 from taskscope.events import Fact, Jobs, WorkerState
 from taskscope.identity import run_id, text
-from taskscope.settings import Settings
+from taskscope.settings import Settings, Source
 from taskscope.sinks.history.queries import Queries
 from taskscope.sinks.history.records import Filter
 from taskscope.testing import Recorder
@@ -96,6 +96,40 @@ def test_times_are_those_that_the_job_wrote_down(redis_url: str, ledger: Any, tm
         assert 0 <= row.duration / 1e6 - (end["at"] - begin["at"]) < 0.1
         assert row.enqueued <= row.started
         assert begin["run"] == end["run"] == text(row.id)
+
+
+def test_two_workers_with_one_history_lose_nothing(redis_url: str, ledger: Any, tmp_path: Path):
+    history = f"sqlite:///{tmp_path}/runs.db"
+    jobs, settings = queue(redis_url), {"TASKSCOPE_HISTORY": history, "TASKSCOPE_PORT": "null"}
+    kind = "taskscope.bridges.rq.WatchedWorker"
+    with worker(redis_url, kind=kind, **settings), worker(redis_url, kind=kind, **settings):
+        for _ in range(20):
+            jobs.enqueue(rq_jobs.work, ledger.path, 0.05)
+        until(lambda: jobs.finished_job_registry.count == 20)
+
+    stored = rows(history)
+    assert {row.status for row in stored} == {"success"}
+    assert sorted(text(row.id) for row in stored) == sorted(line["run"] for line in ledger.lines("begin"))
+    assert len({row.worker for row in stored}) == 2
+
+
+def test_a_worker_may_send_what_it_sees_to_a_collector(redis_url: str, ledger: Any, tmp_path: Path):
+    jobs, source = queue(redis_url), Source(system="rq", target=redis_url)
+    history = f"sqlite:///{tmp_path}/runs.db"
+    with Exporter(source, names=["rq"], history=history, port=0, poll_interval=0.2) as collector:
+        settings = {"TASKSCOPE_FORWARD": collector.url, "TASKSCOPE_PORT": "null", "TASKSCOPE_HISTORY": "null"}
+        with worker(redis_url, kind="taskscope.bridges.rq.WatchedWorker", **settings):
+            for _ in range(10):
+                jobs.enqueue(rq_jobs.work, ledger.path)
+            jobs.enqueue(rq_jobs.fail, ledger.path)
+            until(lambda: jobs.finished_job_registry.count == 10 and jobs.failed_job_registry.count == 1)
+        until(lambda: collector.store.totals()[("rq", "rq_jobs.fail")].statuses.get("failed"))
+        counted = collector.store.totals()[("rq", "rq_jobs.work")].statuses["success"]
+
+    assert sorted(text(row.id) for row in rows(history)) == sorted(
+        line["run"] for line in ledger.lines("begin")
+    )
+    assert counted == 10
 
 
 @pytest.fixture
