@@ -1,5 +1,6 @@
 """Workers that are watched from inside: exact, with whole exceptions, and the same runs as from outside."""
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 import rq_jobs
-from rq import Queue, Retry, SimpleWorker
+from rq import Queue, Retry, SimpleWorker, Worker
 from rq.command import send_stop_job_command
 from rq_watching import Watching, queue, short, worker
 
@@ -22,8 +23,6 @@ from taskscope.settings import Settings, Source
 from taskscope.sinks.history.queries import Queries
 from taskscope.sinks.history.records import Filter
 from taskscope.testing import Recorder
-
-KINDS = ("WatchedWorker", "WatchedSimpleWorker", "WatchedSpawnWorker")
 
 
 def rows(history: str) -> list[Any]:
@@ -39,7 +38,10 @@ def same_id(fact: Fact) -> bytes:
     return run_id("rq", fact.native, fact.attempt, round(fact.anchor * 1000))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    ["WatchedWorker", "WatchedSimpleWorker", pytest.param("WatchedSpawnWorker", marks=pytest.mark.slow)],
+)
 def test_every_attempt_is_the_same_run_inside_and_outside(
     redis_url: str, ledger: Any, tmp_path: Path, kind: str
 ):
@@ -182,6 +184,22 @@ def test_a_watched_worker_is_known_from_outside(simple: SimpleWorker, redis_url:
     survey = watching.bridge._way._surveyor.survey(lambda batch, survey: None)
 
     assert survey.workers[simple.name].watched
+
+
+def test_a_system_without_files_in_memory_takes_one_on_disk(
+    simple: SimpleWorker, redis_url: str, ledger: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delattr(os, "memfd_create")
+    seen, connection = Recorder(), redis.Redis.from_url(redis_url)
+    forking = Worker([Queue(connection=connection)], connection=connection)
+    bridge = made(forking, "s")
+    bridge.attach(seen.emit)
+    queue(redis_url).enqueue(rq_jobs.fail, ledger.path)
+    forking.work(burst=True)
+
+    (start, end) = seen.facts
+    assert (start.status, end.status, end.error.data) == ("started", "failed", {})
+    assert end.error.kind == "ValueError"
 
 
 def test_naming_a_watched_worker_is_what_imports_rq():

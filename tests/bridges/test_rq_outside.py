@@ -340,6 +340,18 @@ def test_jobs_are_named_by_the_function_of_their_call(redis_url: str, ledger: An
     assert {fact.job for fact in described.ends} == {"rq_jobs.work", "Invoice 4711 for bob"}
 
 
+def test_keys_with_another_prefix_are_found(redis_url: str):
+    client = redis.Redis.from_url(redis_url)
+    client.sadd("{shop}:queues", "{shop}:queue:mail")
+    client.rpush("{shop}:queue:mail", "1")
+    client.hset("{shop}:job:1", mapping={"description": "many.job(1)", "enqueued_at": "2026-01-01T00:00:00Z"})
+    watching = Watching(redis_url, prefix="{shop}")
+    watching.poll()
+
+    state = watching.reading(QueueState)
+    assert (state.queue, state.ready, state.oldest) == ("mail", 1, 1767225600.0)
+
+
 def test_only_the_queues_that_are_named_are_watched(redis_url: str, ledger: Any):
     with worker(redis_url, "mail", "video"):
         for name in ("mail", "video"):

@@ -42,6 +42,17 @@ class Driver(ABC):
     def hooks(self) -> object:
         """Everything on the scheduler that a bridge could leave behind, to be compared."""
 
+    def noted(self, job: str, does: Callable[[], object]) -> Callable[[], None]:
+        """The same, taking note that it was executed."""
+
+        def work() -> None:
+            try:
+                does()
+            finally:
+                self.executed.append(job)
+
+        return work
+
     def close(self) -> None:  # noqa: B027 - most have nothing to end
         """End the scheduler."""
 
@@ -80,14 +91,10 @@ class APSchedulerDriver(Driver):
         self.target.start()
 
     def run(self, job: str, does: Callable[[], object] = lambda: None) -> None:
-        def work() -> None:
-            try:
-                does()
-            finally:
-                self.executed.append(job)
-
         now = datetime.now(UTC)
-        self.target.add_job(work, "date", run_date=now, id=job, max_instances=100, misfire_grace_time=None)
+        self.target.add_job(
+            self.noted(job, does), "date", run_date=now, id=job, max_instances=100, misfire_grace_time=None
+        )
         until(lambda: self.target.get_job(job) is None, what="the submission")
 
     def define(self, job: str) -> None:
@@ -128,13 +135,7 @@ class RQDriver(Driver):
         self.names: set[str] = set()
 
     def run(self, job: str, does: Callable[[], object] = lambda: None) -> None:
-        def work() -> None:
-            try:
-                does()
-            finally:
-                self.executed.append(job)
-
-        self._name(job, work)
+        self._name(job, self.noted(job, does))
         enqueued = self.queue.enqueue(job)
         self.queue.remove(enqueued)
         self.target.execute_job(enqueued, self.queue)

@@ -25,7 +25,10 @@ class RQOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = "rq"
     catch_up: Annotated[
         Seconds,
-        Meta(description="Runs that ended so long ago while nobody watched are told, if RQ kept them."),
+        Meta(
+            description="Runs that ended so long ago while nobody watched are told, if RQ kept them; keep it "
+            "below `retention.max_age`."
+        ),
     ] = 86_400.0
     descriptions: Annotated[
         bool, Meta(description="Name jobs that have a description of their own by it, else by their queue.")
