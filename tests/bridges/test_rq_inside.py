@@ -15,7 +15,7 @@ from rq.command import send_stop_job_command
 from rq_watching import Watching, queue, short, worker
 
 from services.process import until
-from taskscope import BadArgument, Exporter
+from taskscope import BadArgument, Exporter, current_run
 from taskscope.bridges import made
 from taskscope.events import Fact, Jobs, WorkerState
 from taskscope.identity import run_id, text
@@ -200,6 +200,21 @@ def test_a_system_without_files_in_memory_takes_one_on_disk(
     (start, end) = seen.facts
     assert (start.status, end.status, end.error.data) == ("started", "failed", {})
     assert end.error.kind == "ValueError"
+
+
+def test_a_job_knows_which_run_it_is_and_nothing_after_it_does(
+    simple: SimpleWorker, redis_url: str, ledger: Any
+):
+    seen, bridge = Recorder(), made(simple, "rq")
+    bridge.attach(seen.emit)
+    for function in (rq_jobs.work, rq_jobs.fail):
+        queue(redis_url).enqueue(function, ledger.path)
+    simple.work(burst=True)
+
+    assert [line["run"] for line in ledger.lines("begin")] == [
+        text(run) for run in map(same_id, seen.facts[1::2])
+    ]
+    assert current_run() is None
 
 
 def test_naming_a_watched_worker_is_what_imports_rq():
