@@ -79,6 +79,21 @@ def test_a_definition_of_one_job_says_nothing_of_the_others():
     assert (live.jobs["s", "k"].state.paused, live.jobs["s", "k"].state.next_run) == (True, 0.0)
 
 
+def test_a_job_that_is_missing_from_an_incomplete_reading_stays_without_a_promise():
+    live = Live(job_ttl=60.0)
+    broken = Trigger(key="t", state="ERROR")
+    promised = Job(name="j", key="j", next_run=20.0, interval=5.0, triggers=(broken,))
+    live.fold([fact("success", 9.0), Jobs(scheduler="s", at=10.0, jobs=(promised,), complete=False)])
+
+    live.fold([Jobs(scheduler="s", at=11.0, jobs=(), complete=False)])
+    live.expire(1000.0)
+
+    job = live.jobs[KEY]
+    assert (job.definition, job.abnormal, job.state.removed) == (None, {}, 0.0)
+    assert (job.state.next_run, job.state.interval, job.state.last_success) == (0.0, 0.0, 9.0)
+    assert live.departures == 0
+
+
 def test_a_job_that_is_missing_from_a_reading_leaves_after_its_time_to_live():
     live = Live(job_ttl=60.0)
     live.fold([reading(10.0, Job(name="j", key="j", next_run=20.0))])

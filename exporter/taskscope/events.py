@@ -119,6 +119,8 @@ class Jobs(_Versioned, frozen=True, kw_only=True, tag="jobs"):
     scheduler: str
     at: float
     jobs: tuple[Job, ...]
+    complete: bool = True
+    """False where the scheduler defines some jobs only: the missing ones may be those that programs start."""
 
 
 class Defined(_Versioned, frozen=True, kw_only=True, tag="defined"):
@@ -138,6 +140,8 @@ class SchedulerState(_Versioned, frozen=True, kw_only=True, tag="scheduler"):
     up: bool
     running: bool
     summary: tuple[str, ...] = ()
+    unseen: int | None = None
+    """Runs that it counted, since it is watched, and of which nothing else could be seen."""
 
 
 class QueueState(_Versioned, frozen=True, kw_only=True, tag="queue"):
@@ -150,6 +154,11 @@ class QueueState(_Versioned, frozen=True, kw_only=True, tag="queue"):
     in_flight: int | None = None
     scheduled: int | None = None
     oldest: float | None = None
+    """When the oldest of those that are ready was enqueued."""
+    deferred: int | None = None
+    """Messages that wait for others to be done."""
+    failed: int | None = None
+    """Messages that are kept because they failed."""
     consumers: int | None = None
 
 

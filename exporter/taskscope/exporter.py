@@ -110,13 +110,13 @@ class Exporter:
 
     def start_when_needed(self) -> Self:
         """Begin as soon as there is something to see: at once, unless all schedulers say that they will tell."""
-        deferred = [bridge.defer(self._start_late) for bridge in self._bridges.values()]
+        deferred = [bridge.defer(self._start_late) for bridge in self._roster.bridges]
         return self if deferred and all(deferred) else self.start()
 
     def close(self) -> None:
         """Stop watching, carry what was seen, stop serving. Leaves no thread, listener or hook behind."""
         if self._state == "new":
-            for bridge in self._bridges.values():
+            for bridge in self._roster.bridges:
                 bridge.detach()
         elif self._child is not None:
             self._child.close()

@@ -211,15 +211,24 @@ class Live:
         for key, definitions in known.items():
             self._define(self._job(key, reading.at), definitions, reading.at)
         self.read_at[reading.scheduler] = reading.at
-        self._remove(reading.scheduler, reading.at, known)
+        if reading.complete:
+            self._remove(reading.scheduler, reading.at, known)
+        else:
+            self._leave_undefined(reading.scheduler, known)
 
     def _remove(self, scheduler: str, at: float, but: Container[JobKey] = ()) -> None:
         """Its scheduler has these jobs no more."""
         for key, job in self.jobs.items():
             if key[0] == scheduler and key not in but and not job.state.removed:
-                job.state.removed, job.state.next_run = at, 0.0
-                job.abnormal = {}
+                job.state.removed, job.state.next_run, job.abnormal = at, 0.0, {}
                 self.departures += 1
+                self._touched.add(key)
+
+    def _leave_undefined(self, scheduler: str, but: Container[JobKey]) -> None:
+        """Its scheduler promises nothing of these jobs any more; they go on being its jobs."""
+        for key, job in self.jobs.items():
+            if key[0] == scheduler and key not in but and (job.definition or job.state.next_run):
+                job.definition, job.state.next_run, job.state.interval, job.abnormal = None, 0.0, 0.0, {}
                 self._touched.add(key)
 
     def _fold_defined(self, reading: Defined) -> None:

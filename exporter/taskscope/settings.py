@@ -143,7 +143,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     system: Annotated[str, Meta(description="Its kind: a name that `taskscope bridges` lists.")]
     target: Annotated[str, Meta(description="Where it is: a URL, or `module:attribute`.")] = ""
-    options: Annotated[dict[str, Any], Meta(description="Options of that system.")] = {}
+    options: Annotated[dict[str, Any], Meta(description="Options of that system, as told below.")] = {}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -109,6 +109,8 @@ def test_queues_and_workers_show_their_last_reading(client):
             "scheduled": None,
             "oldest_at": None,
             "consumers": None,
+            "deferred": None,
+            "failed": None,
         }
     ]
     assert (worker[0]["worker"], worker[0]["active"], worker[0]["up"]) == ("w1", 1, True)

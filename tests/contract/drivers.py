@@ -1,22 +1,28 @@
 """How the exam makes each kind of scheduler do something. A new bridge adds its driver here."""
 
+import atexit
+import builtins
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, ClassVar
 
+import redis
 from apscheduler.schedulers.background import BackgroundScheduler
 from celery import Celery, signals
 from celery._state import set_default_app
 from celery.beat import Scheduler, Service
 from celery.utils.dispatch import Signal
 from celery.worker import WorkController, state
+from rq import Queue, SimpleWorker
+from rq.timeouts import TimerDeathPenalty
 
 from services.process import until
+from services.redis import Redis
 from taskscope.testing import FakeRun, FakeScheduler
 
 _numbers = count()
@@ -29,6 +35,8 @@ class Driver(ABC):
     parts: ClassVar[tuple[str, ...]] = ()
     """What follows the scheduler's name in the names of parts that may be down by themselves."""
     target: Any
+    hears_of_jobs: ClassVar[bool] = True
+    """Does the scheduler say when a job is added? Where it does not, polls find it."""
 
     def __init__(self) -> None:
         self.executed: list[str] = []
@@ -44,6 +52,17 @@ class Driver(ABC):
     @abstractmethod
     def hooks(self) -> object:
         """Everything on the scheduler that a bridge could leave behind, to be compared."""
+
+    def noted(self, job: str, does: Callable[[], object]) -> Callable[[], None]:
+        """The same, taking note that it was executed."""
+
+        def work() -> None:
+            try:
+                does()
+            finally:
+                self.executed.append(job)
+
+        return work
 
     def close(self) -> None:  # noqa: B027 - most have nothing to end
         """End the scheduler."""
@@ -83,14 +102,10 @@ class APSchedulerDriver(Driver):
         self.target.start()
 
     def run(self, job: str, does: Callable[[], object] = lambda: None) -> None:
-        def work() -> None:
-            try:
-                does()
-            finally:
-                self.executed.append(job)
-
         now = datetime.now(UTC)
-        self.target.add_job(work, "date", run_date=now, id=job, max_instances=100, misfire_grace_time=None)
+        self.target.add_job(
+            self.noted(job, does), "date", run_date=now, id=job, max_instances=100, misfire_grace_time=None
+        )
         until(lambda: self.target.get_job(job) is None, what="the submission")
 
     def define(self, job: str) -> None:
@@ -206,4 +221,62 @@ class CeleryDriver(Driver):
         state.should_terminate = None
 
 
-DRIVERS: tuple[type[Driver], ...] = (APSchedulerDriver, CeleryDriver, FakeDriver)
+class RQDriver(Driver):
+    """A worker that executes jobs in this process, also several at once, each on a thread of the exam's."""
+
+    system = "rq"
+    hears_of_jobs = False
+    server: ClassVar[Redis | None] = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        if RQDriver.server is None:
+            RQDriver.server = Redis()
+            atexit.register(RQDriver.server.remove)
+            RQDriver.server.start()
+        assert RQDriver.server.ask("FLUSHALL") == b"+OK\r\n"
+        connection = redis.Redis(port=RQDriver.server.port)
+        self.queue = Queue(connection=connection)
+        self.target = OneEach([self.queue], connection=connection)
+        self.names: set[str] = set()
+
+    def run(self, job: str, does: Callable[[], object] = lambda: None) -> None:
+        self._name(job, self.noted(job, does))
+        enqueued = self.queue.enqueue(job)
+        self.queue.remove(enqueued)
+        self.target.execute_job(enqueued, self.queue)
+
+    def define(self, job: str) -> None:
+        self.queue.enqueue_in(timedelta(hours=1), job)
+
+    def hooks(self) -> object:
+        return {name: value for name, value in vars(self.target).items() if callable(value)}
+
+    def close(self) -> None:
+        for name in self.names:
+            delattr(builtins, name)
+        self.queue.connection.close()
+
+    def _name(self, job: str, work: Callable[[], object]) -> None:
+        setattr(builtins, job, work)  # where RQ looks for a function without a module
+        self.names.add(job)
+
+
+class OneEach(SimpleWorker):
+    """Keeps what it executes for each thread: RQ 2 has room for one execution."""
+
+    death_penalty_class = TimerDeathPenalty
+    _here = threading.local()
+
+    if not isinstance(getattr(SimpleWorker, "execution", None), property):
+
+        @property
+        def execution(self) -> Any:
+            return getattr(self._here, "execution", None)
+
+        @execution.setter
+        def execution(self, execution: Any) -> None:
+            self._here.execution = execution
+
+
+DRIVERS: tuple[type[Driver], ...] = (APSchedulerDriver, CeleryDriver, FakeDriver, RQDriver)

@@ -22,6 +22,8 @@ class QueueRow(msgspec.Struct, frozen=True, kw_only=True):
     scheduled: Annotated[int | None, Meta(description="Messages that become ready later.")]
     oldest_at: Annotated[Moment | None, Meta(description="Since when the oldest ready message waits.")]
     consumers: int | None
+    deferred: Annotated[int | None, Meta(description="Messages that wait for others to be done.")]
+    failed: Annotated[int | None, Meta(description="Messages that are kept because they failed.")]
 
 
 class QueuesQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,4 +70,6 @@ def _row(state: QueueState) -> QueueRow:
         scheduled=state.scheduled,
         oldest_at=moment_of(state.oldest),
         consumers=state.consumers,
+        deferred=state.deferred,
+        failed=state.failed,
     )

@@ -89,7 +89,9 @@ class Task(msgspec.Struct, eq=False, gc=False):
                 waiting = attempt
         if waiting is None:
             return self._next()
-        if waiting.number and waiting is self.attempts[0]:  # a repetition: nothing was heard of what it repeats
+        if (
+            waiting.number and waiting is self.attempts[0]
+        ):  # a repetition: nothing was heard of what it repeats
             return self._add(0, waiting.number - 1)
         return waiting
 

@@ -91,6 +91,21 @@ def test_a_queue_tells_what_it_knows_and_nothing_else(scene: Scene) -> None:
     assert scene.value("queue_consumers", scheduler="main", queue="q") == 0
 
 
+def test_what_is_kept_beside_a_queue_and_what_nobody_saw_is_exported_where_it_is_known(scene: Scene) -> None:
+    state = SchedulerState(scheduler="main", system="fake", at=NOW, up=True, running=True)
+    scene.live.fold([state, QueueState(scheduler="main", queue="q", at=NOW, deferred=2, failed=4)])
+    scene.sync()
+    assert scene.value("queue_messages", scheduler="main", queue="q", state="deferred") == 2
+    assert scene.value("queue_messages", scheduler="main", queue="q", state="failed") == 4
+    assert scene.value("runs_unseen_total", scheduler="main") is None
+
+    scene.live.fold(
+        [SchedulerState(scheduler="main", system="fake", at=NOW, up=True, running=True, unseen=7)]
+    )
+    scene.sync()
+    assert scene.value("runs_unseen_total", scheduler="main") == 7
+
+
 def test_workers_are_counted_by_state_and_shown_one_by_one(scene: Scene) -> None:
     up = WorkerState(
         scheduler="main", worker="w1", at=NOW, active=2, memory_bytes=2**20, threads=4, cpu_seconds=1.5

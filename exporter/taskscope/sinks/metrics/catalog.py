@@ -162,7 +162,18 @@ CATALOG: tuple[Metric, ...] = (
     _counter("trigger_events_total", "What triggers did.", "scheduler", split=("event", TRIGGER_EVENTS)),
     _gauge("scheduler_up", "1 when the scheduler answered the latest question.", "scheduler"),
     _gauge("scheduler_running", "1 while the scheduler starts jobs; 0 when stopped or paused.", "scheduler"),
-    _gauge("queue_messages", "Messages by state (ready, in_flight, scheduled).", *_QUEUE, "state"),
+    _counter(
+        "runs_unseen_total",
+        "Runs that workers counted and that left nothing to read, where a scheduler is watched from outside.",
+        "scheduler",
+        stability="experimental",
+    ),
+    _gauge(
+        "queue_messages",
+        "Messages by state (ready, in_flight, scheduled; deferred, failed where the queue keeps them).",
+        *_QUEUE,
+        "state",
+    ),
     _gauge(
         "queue_oldest_message_timestamp_seconds", "When the oldest waiting message was enqueued.", *_QUEUE
     ),

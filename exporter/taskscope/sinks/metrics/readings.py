@@ -76,6 +76,7 @@ class ReadingSeries:
     def _show_schedulers(self, readings: list[SchedulerState]) -> None:
         self._keep("scheduler_up", {(reading.scheduler,): reading.up for reading in readings})
         self._keep("scheduler_running", {(reading.scheduler,): reading.running for reading in readings})
+        self._keep("runs_unseen_total", {(reading.scheduler,): reading.unseen for reading in readings})
 
     def _show_queues(self, readings: list[QueueState]) -> None:
         messages: dict[Labels, float | None] = {}
@@ -130,7 +131,7 @@ def current(job: LiveJob | None) -> Job | None:
     return job.definition if job and not job.state.removed else None
 
 
-_MESSAGES = ("ready", "in_flight", "scheduled")
+_MESSAGES = ("ready", "in_flight", "scheduled", "deferred", "failed")
 _WORKER_FIELDS = {
     "worker_up": "up",
     "worker_active_runs": "active",
