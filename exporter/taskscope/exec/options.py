@@ -1,0 +1,198 @@
+"""What `taskscope exec` is asked for: its flags, the environment, and what the command itself tells."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+
+from taskscope.exec.name import name_of
+
+_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[dhms])")
+_LOCAL = "http://127.0.0.1:9750"
+_USAGE = (
+    "taskscope exec [--job NAME] [--schedule CRON] [--timeout TIME] [--lock] [...] -- COMMAND [ARGUMENT ...]"
+)
+_ABOUT = """\
+Run a command and tell a taskscope how it went: start, end, exit code, CPU, memory, the end of its stderr.
+
+For lines of a crontab, units of systemd, containers. The command gets the same signals, stdin and environment (and
+TRACEPARENT), and taskscope exec ends as the command does: with its exit code, or by its signal. If no taskscope
+answers, what happened waits on disk for the next run that reaches one. Whatever goes wrong with taskscope, the
+command runs."""
+_END = """\
+environment:
+  TASKSCOPE_FORWARD        address of the taskscope; empty: tell nobody (default: http://127.0.0.1:9750)
+  TASKSCOPE_FORWARD_TOKEN  its token, with scope `ingest`
+  TASKSCOPE_SCHEDULER      as --scheduler
+  TASKSCOPE_HOME           folder for the spool and for locks (default: $XDG_STATE_HOME/taskscope)
+
+exit codes: those of the command, and
+  2    there is no command
+  75   an earlier run holds the lock
+  124  the command ended with 0 after its timeout
+  126  the command cannot be executed
+  127  there is no such command
+
+Example: taskscope exec --job nightly-backup --schedule '0 3 * * *' --timeout 2h --lock -- pg_dump -Fc -f shop.dump shop"""
+
+
+class Options(argparse.Namespace):
+    """What was asked for, checked."""
+
+    command: list[str]
+    job: str
+    scheduler: str
+    schedule: str
+    timezone: str
+    timeout: float
+    """Seconds; 0: none."""
+    kill_after: float
+    lock: bool
+    lock_exit_code: int
+    tail: int
+    to: str
+    complaints: list[str]
+    """A sentence for each thing that was asked for and cannot be."""
+
+
+def parse(arguments: list[str]) -> Options:
+    """The options before the first `--`, and the command behind it. What is wrong is left out, with a complaint.
+
+    Exits with 0 after `--help`, with 2 where there is no command.
+    """
+    split = arguments.index("--") if "--" in arguments else len(arguments)
+    parser = _parser()
+    options, unknown, wrong = _parsed(parser, arguments[:split])
+    options.command = arguments[split + 1 :]
+    if not options.command:
+        print(f"taskscope: there is no command; usage: {_USAGE}", file=sys.stderr)  # noqa: T201 - a command line
+        sys.exit(2)
+    options.complaints = [wrong] if wrong else []
+    options.complaints += [f"{flag} is no option of taskscope exec, and is ignored" for flag in unknown]
+    _convert(options)
+    options.job = options.job or _unit() or name_of(options.command)
+    options.scheduler = options.scheduler or _scheduler()
+    options.timezone = options.timezone or os.environ.get("CRON_TZ") or local_timezone()
+    return options
+
+
+def home() -> str:
+    """The folder for what is kept between runs."""
+    if own := os.environ.get("TASKSCOPE_HOME"):
+        return own
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return os.path.join(state, "taskscope")
+
+
+def duration(text: str) -> float:
+    """Seconds, from `90`, `90s`, `1h30m`. Raises ValueError."""
+    parts = _PART.findall(text)
+    if parts and "".join(map("".join, parts)) == text:
+        return sum(float(number) * _UNITS[unit] for number, unit in parts)
+    return float(text)
+
+
+def local_timezone() -> str:
+    """The zone of this host, by which cron goes; UTC where it is not said."""
+    try:
+        return os.readlink("/etc/localtime").partition("zoneinfo/")[2] or "UTC"
+    except OSError:
+        return "UTC"
+
+
+def _parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[Options, list[str], str]:
+    try:
+        options, unknown = parser.parse_known_args(arguments, namespace=Options())
+    except (argparse.ArgumentError, ValueError) as error:
+        return parser.parse_args([], namespace=Options()), [], f"{error}; its options are ignored"
+    return options, unknown, ""
+
+
+def _convert(options: Options) -> None:
+    """Make numbers of texts; one that is none gives way to its default, with a complaint."""
+    for name, convert, default in (
+        ("timeout", duration, 0.0),
+        ("kill_after", duration, 10.0),
+        ("lock_exit_code", _exit_code, 75),
+        ("tail", int, 8192),
+    ):
+        text = getattr(options, name)
+        try:
+            value = default if text is None else convert(text)
+            if not 0 <= value < 1e9:
+                raise ValueError
+        except ValueError:
+            value = default
+            flag = f"--{name.replace('_', '-')}"
+            options.complaints.append(f"{flag} {text!r} is not understood, and is ignored")
+        setattr(options, name, value)
+
+
+def _exit_code(text: str) -> int:
+    code = int(text)
+    if not 0 <= code <= 255:
+        raise ValueError(text)
+    return code
+
+
+def _unit() -> str:
+    """The job's name where a timer of systemd started it: `nightly` of `nightly.timer`."""
+    return os.environ.get("TRIGGER_UNIT", "").removesuffix(".timer")
+
+
+def _scheduler() -> str:
+    """The host, by default: what runs on twenty hosts is twenty jobs. A container's name is one of thousands."""
+    named = os.environ.get("TASKSCOPE_SCHEDULER")
+    contained = os.getpid() == 1 or "KUBERNETES_SERVICE_HOST" in os.environ
+    if named or contained or any(map(os.path.exists, ("/.dockerenv", "/run/.containerenv"))):
+        return named or "exec"
+    return os.uname().nodename
+
+
+class _Parser(argparse.ArgumentParser):
+    """One that does not exit where an option is wrong."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]  # argparse: never returns; nor does this
+        """Raises ValueError."""
+        raise ValueError(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="taskscope exec",
+        usage=_USAGE,
+        description=_ABOUT,
+        epilog=_END,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--job", metavar="NAME", default="", help="its name; default: the timer's, else the command's")
+    add(
+        "--schedule",
+        metavar="CRON",
+        default="",
+        help="when it is due, so that its absence is noticed: '0 3 * * *'",
+    )
+    add("--timezone", metavar="ZONE", default="", help="of the schedule; default: CRON_TZ, else this host's")
+    add("--timeout", metavar="TIME", help="end it after 90s, 1h30m …: SIGTERM, and SIGKILL later")
+    add("--kill-after", metavar="TIME", help="how much later (default: 10s)")
+    add("--lock", action="store_true", help="skip this run while an earlier one of the same job goes on")
+    add("--lock-exit-code", metavar="N", help="the exit code then (default: 75)")
+    add("--tail", metavar="BYTES", help="how much of stderr is kept when it fails (default: 8192); 0: none")
+    add(
+        "--scheduler",
+        metavar="NAME",
+        default="",
+        help="what jobs are told apart by; default: the host's name",
+    )
+    add(
+        "--to",
+        metavar="URL",
+        default=os.environ.get("TASKSCOPE_FORWARD", _LOCAL),
+        help="address of the taskscope",
+    )
+    return parser
