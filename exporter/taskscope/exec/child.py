@@ -7,7 +7,11 @@ import os
 import signal
 import time
 
-from taskscope.exec.family import Family
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from taskscope.exec.family import Family
 
 _NAMES = ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "WINCH", "PWR")
 PASSED = {int(getattr(signal, f"SIG{name}")) for name in _NAMES if hasattr(signal, f"SIG{name}")}
@@ -92,6 +96,8 @@ class Child:
             self._family.signal(signal.SIGKILL)
             self._kill_at = now + 1.0  # for what was born meanwhile
         elif self._deadline and now >= self._deadline and not self._family:
+            from taskscope.exec.family import Family
+
             self._family = Family(self.pid)
             self._family.signal(signal.SIGTERM)
             self._kill_at = now + self._kill_after
@@ -132,8 +138,8 @@ def exit_code_of(error: OSError) -> int:
     return 127 if isinstance(error, FileNotFoundError) else 126
 
 
-def end_as(ended: Ended) -> None:
-    """End this process as the command did. Does not return."""
+def end_as(ended: Ended) -> NoReturn:
+    """End this process as the command did."""
     if ended.signal is not None:
         import resource
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NoReturn
 
 from taskscope.exec.child import Child, Ended, Mask, become, end_as, exit_code_of
 from taskscope.exec.oom import oom_kills
@@ -13,6 +12,10 @@ from taskscope.exec.report import Report
 from taskscope.exec.run import Run
 from taskscope.exec.say import say
 from taskscope.exec.tail import tail_of_stderr
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _OWN = {errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR, errno.E2BIG, errno.ELOOP}
 """What is wrong with the command, not with us."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 
 def oom_kills() -> int:
     """How often so far; 0 where that cannot be read."""
-    for path, word in _counters():
-        with suppress(OSError, ValueError), open(path) as file:
-            return next((int(line.split()[1]) for line in file if line.startswith(word)), 0)
+    for path in _counters():
+        try:
+            with open(path) as file:
+                return next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), 0)
+        except (OSError, ValueError):
+            continue
     return 0
 
 
-def _counters() -> list[tuple[str, str]]:
-    """Files, of cgroups of version 2 and 1, that hold the count in a line with this word."""
+def _counters() -> list[str]:
+    """Files, of cgroups of version 2 and 1, that may hold the count."""
     try:
         with open("/proc/self/cgroup") as file:
             groups = [line.rstrip("\n").split(":", 2) for line in file]
@@ -29,4 +30,4 @@ def _counters() -> list[tuple[str, str]]:
                 f"/sys/fs/cgroup/memory{path}/memory.oom_control",
                 "/sys/fs/cgroup/memory/memory.oom_control",
             ]
-    return [(place, "oom_kill ") for place in places]
+    return places

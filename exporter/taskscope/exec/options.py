@@ -7,8 +7,6 @@ import os
 import re
 import sys
 
-from taskscope.exec.name import name_of
-
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[dhms])")
 _LOCAL = "http://127.0.0.1:9750"
@@ -36,7 +34,7 @@ exit codes: those of the command, and
   126  the command cannot be executed
   127  there is no such command
 
-Example: taskscope exec --job nightly-backup --schedule '0 3 * * *' --timeout 2h --lock -- pg_dump -Fc -f shop.dump shop"""
+Example: taskscope exec --job nightly-backup --schedule '0 3 * * *' --timeout 2h --lock -- pg_dump -f shop.sql shop"""
 
 
 class Options(argparse.Namespace):
@@ -73,10 +71,16 @@ def parse(arguments: list[str]) -> Options:
     options.complaints = [wrong] if wrong else []
     options.complaints += [f"{flag} is no option of taskscope exec, and is ignored" for flag in unknown]
     _convert(options)
-    options.job = options.job or _unit() or name_of(options.command)
+    options.job = options.job or _unit() or _name(options.command)
     options.scheduler = options.scheduler or _scheduler()
     options.timezone = options.timezone or os.environ.get("CRON_TZ") or local_timezone()
     return options
+
+
+def _name(command: list[str]) -> str:
+    from taskscope.exec.name import name_of
+
+    return name_of(command)
 
 
 def home() -> str:
@@ -166,7 +170,9 @@ def _parser() -> argparse.ArgumentParser:
         usage=_USAGE,
         description=_ABOUT,
         epilog=_END,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, 32, width=110
+        ),  # it need not ask
         allow_abbrev=False,
     )
     add = parser.add_argument

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
-from collections.abc import Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from taskscope.exec.options import home
 from taskscope.exec.say import say
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeAlias
+
     from taskscope.sinks.forward.address import Address
     from taskscope.sinks.forward.spool import Spool
+
+    Events: TypeAlias = list[dict[str, Any]]
 
 PATIENCE = 2.0  # seconds that the end of a command waits for the taskscope
 _SAVING = 1.0  # seconds that it waits for the disk after that
@@ -22,8 +24,6 @@ _BEAT = 10.0  # seconds
 _LINGER = 0.1  # seconds; a command that ends sooner is told of in one piece
 _PATH = "/api/ingest/events"
 _TYPE = "application/x-ndjson"
-
-Events = list[dict[str, Any]]
 
 
 class Report:
@@ -93,9 +93,8 @@ class Report:
             certificates = os.environ.get("TASKSCOPE_FORWARD_CERTIFICATES") or None
             self._address = Address(self._url, token, certificates, timeout=PATIENCE)
         answer = self._address.post(_PATH, body, _TYPE)
-        with suppress(ValueError, LookupError, TypeError):
-            for refused in json.loads(answer)["errors"]:
-                self._say(f"{self._url} refuses an event: {refused['error']}")
+        for why in _refusals(answer):
+            self._say(f"{self._url} refuses an event: {why}")
 
     def _save(self) -> None:
         """Have the disk keep what waits."""
@@ -125,7 +124,18 @@ class Report:
             say(sentence)
 
 
+def _refusals(answer: bytes) -> list[str]:
+    import json
+
+    try:
+        return [str(refused["error"]) for refused in json.loads(answer)["errors"]]
+    except (ValueError, LookupError, TypeError):
+        return []
+
+
 def _lines(events: Events) -> bytes:
+    import json
+
     return "\n".join(map(json.dumps, events)).encode()
 
 

@@ -6,10 +6,13 @@ import os
 import re
 import signal
 import time
-from typing import Any
 
-from taskscope.exec.child import Ended
-from taskscope.exec.options import Options
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from taskscope.exec.child import Ended
+    from taskscope.exec.options import Options
 
 _LONGEST = 2048  # characters of a command line that are told
 _DAY = 86400.0
@@ -114,7 +117,7 @@ class Run:
         return fact if self._due is None else fact | {"due": self._due}
 
     def _details(self, **more: Any) -> dict[str, Any]:
-        """Of two texts of details the greater is kept: `cpu_seconds`, the first that differs, is 0 only at the start."""
+        """Of two texts of details the greater is kept: `cpu_seconds`, the first that differs, begins as 0."""
         user = os.environ.get("LOGNAME") or os.environ.get("USER") or f"uid {os.getuid()}"
         details = {
             "command": _bounded(self._options.command),

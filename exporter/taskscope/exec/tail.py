@@ -1,8 +1,8 @@
 """The last bytes that the command wrote to stderr, without anybody noticing that they are looked at.
 
 What stderr is decides how. A terminal is left alone. A file is read afterwards. A pipe, a socket and `/dev/null` get
-another pipe before them, from which a thread passes on every byte at once; if stdout is the same pipe or socket, it goes
-the same way, so that the order of both stays.
+another pipe before them, from which a thread passes on every byte at once; if stdout is the same pipe or socket, it
+goes the same way, so that the order of both stays.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import select
 import stat
 import threading
 from collections import deque
-from contextlib import suppress
 
 _CHUNK = 65536  # bytes; what a pipe holds
 
@@ -34,8 +33,9 @@ def tail_of_stderr(most: int) -> Tail:
 class Tail:
     """Keeps nothing."""
 
-    output: dict[int, int] = {}
-    """Which descriptors of the command are to be which of ours."""
+    def __init__(self) -> None:
+        self.output: dict[int, int] = {}
+        """Which descriptors of the command are to be which of ours."""
 
     def started(self) -> None:
         """The command has been started, or could not be."""
@@ -53,6 +53,7 @@ class FileTail(Tail):
     """Reads the file that stderr is, from where it ended before."""
 
     def __init__(self, most: int, size: int) -> None:
+        super().__init__()
         self._most, self._begin = most, size
 
     def text(self) -> str:
@@ -72,6 +73,7 @@ class PipeTail(Tail):
 
     def __init__(self, most: int, shared: bool) -> None:
         """`shared`: stdout is the same as stderr. Raises `OSError` and `RuntimeError`."""
+        super().__init__()
         self._most, self._held = most, 0
         self._kept: deque[bytes] = deque()
         self._read, self._write = os.pipe()
@@ -145,15 +147,14 @@ def _written(data: bytes) -> bool:
 
 def _pass_on(source: int) -> None:
     """Leave a process behind that copies until the end of the pipe, as the pipe itself would have done."""
-    with suppress(OSError):
-        if os.fork():
-            return
-        try:
-            os.dup2(source, 0)
-            os.close(1)
-            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-            os.chdir("/")
-            while (data := os.read(0, _CHUNK)) and _written(data):
-                pass
-        finally:
-            os._exit(0)
+    if os.fork():
+        return
+    try:
+        os.dup2(source, 0)
+        os.close(1)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        os.chdir("/")
+        while (data := os.read(0, _CHUNK)) and _written(data):
+            pass
+    finally:
+        os._exit(0)
