@@ -166,7 +166,7 @@ def test_errands_are_done_while_events_pour_in(tmp_path) -> None:
 
 def test_what_an_errand_wrote_is_there_once_its_end_is_told(tmp_path) -> None:
     with Exporter(history=f"sqlite:///{tmp_path}/runs.db", port=None) as exporter:
-        exporter.pipeline.do(lambda: exporter.store.beat("host:1:x", 1.0)).result(5)
+        exporter.pipeline.do(lambda: exporter.store.beat(["host:1:x"], 1.0)).result(5)
 
         with exporter.queries._reader.snapshot() as connection:
             beats = connection.exec_driver_sql("SELECT pid, beat FROM instance WHERE pid = 1").all()

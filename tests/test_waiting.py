@@ -55,7 +55,7 @@ def test_beyond_the_limit_new_runs_are_refused_and_waiting_ones_go_on():
 
 def test_a_bad_fact_is_refused_alone():
     refused = []
-    waiting = Waiting(10, refused.append)
+    waiting = Waiting(10, lambda run, why: refused.append(why))
 
     for status, fields in (
         ("queued", {}),

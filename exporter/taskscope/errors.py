@@ -4,7 +4,8 @@ TaskscopeError
 ├── BadArgument      a wrong argument or setting: raised at once, wherever it is given
 ├── BadEvent         an event that cannot be true; refused alone, its batch goes on
 ├── Unavailable      something outside is away; work waits and is tried again
-│   └── NotOwner     another process owns the history file
+│   ├── NotOwner     another process owns the history file
+│   └── Overloaded   more waits than there is room for
 ├── Refused          another taskscope will not take what is sent to it; trying again does not help
 └── TooNew           the history was written by a newer taskscope
 """
@@ -28,6 +29,10 @@ class Unavailable(TaskscopeError):
 
 class NotOwner(Unavailable):
     """Another process owns the history file."""
+
+
+class Overloaded(Unavailable):
+    """More waits than there is room for."""
 
 
 class Refused(TaskscopeError):

@@ -1,7 +1,8 @@
-"""What can happen, as frozen structs: facts about runs, and readings of the present state.
+"""What can happen, as frozen structs: facts about runs, readings of the present state, and signs of life.
 
 Points in time are seconds since the epoch (UTC, float), durations are seconds. Nothing here does anything;
-a bridge makes events, everything else reads them.
+a bridge makes events, everything else reads them. As JSON they are what `POST /api/ingest/events` takes
+(docs/ingest.md): fields are only ever added, with a default.
 """
 
 from typing import Any, Literal, TypeAlias
@@ -15,7 +16,18 @@ JobKey: TypeAlias = tuple[str, str]
 """(scheduler, job name): what a job is called everywhere inside taskscope."""
 
 
-class Error(msgspec.Struct, frozen=True, kw_only=True):
+class _Written(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What may be read from JSON: a field that is not known is an error, not a detail."""
+
+
+class _Versioned(_Written, frozen=True, kw_only=True):
+    """An event."""
+
+    version: Literal[1] = 1
+    """Of the format; another one where what a field means has changed."""
+
+
+class Error(_Written, frozen=True, kw_only=True):
     """What a run failed with."""
 
     kind: str
@@ -27,7 +39,7 @@ class Error(msgspec.Struct, frozen=True, kw_only=True):
     """The exception's own attributes, by repr."""
 
 
-class Fact(msgspec.Struct, frozen=True, kw_only=True, tag="fact", gc=False):
+class Fact(_Versioned, frozen=True, kw_only=True, tag="fact", gc=False):
     """One thing that became true of a run. Facts may come twice, late or in any order."""
 
     scheduler: str
@@ -57,7 +69,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, tag="fact", gc=False):
     details: dict[str, Any] | None = None
 
 
-class Trigger(msgspec.Struct, frozen=True, kw_only=True):
+class Trigger(_Written, frozen=True, kw_only=True):
     """What makes a job due."""
 
     key: str
@@ -76,7 +88,7 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, Any] = {}
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class Job(_Written, frozen=True, kw_only=True):
     """A job as its scheduler defines it now."""
 
     name: str
@@ -98,7 +110,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     triggers: tuple[Trigger, ...] = ()
 
 
-class Jobs(msgspec.Struct, frozen=True, kw_only=True, tag="jobs"):
+class Jobs(_Versioned, frozen=True, kw_only=True, tag="jobs"):
     """A reading: all jobs of a scheduler. A job that is missing from it has been removed."""
 
     scheduler: str
@@ -106,7 +118,15 @@ class Jobs(msgspec.Struct, frozen=True, kw_only=True, tag="jobs"):
     jobs: tuple[Job, ...]
 
 
-class SchedulerState(msgspec.Struct, frozen=True, kw_only=True, tag="scheduler"):
+class Defined(_Versioned, frozen=True, kw_only=True, tag="defined"):
+    """A reading: one job as it is defined now; it says nothing of the others."""
+
+    scheduler: str
+    at: float
+    job: Job
+
+
+class SchedulerState(_Versioned, frozen=True, kw_only=True, tag="scheduler"):
     """A reading: is the scheduler there, and does it start jobs?"""
 
     scheduler: str
@@ -117,7 +137,7 @@ class SchedulerState(msgspec.Struct, frozen=True, kw_only=True, tag="scheduler")
     summary: tuple[str, ...] = ()
 
 
-class QueueState(msgspec.Struct, frozen=True, kw_only=True, tag="queue"):
+class QueueState(_Versioned, frozen=True, kw_only=True, tag="queue"):
     """A reading: what waits in a queue. None where the scheduler cannot say."""
 
     scheduler: str
@@ -130,7 +150,7 @@ class QueueState(msgspec.Struct, frozen=True, kw_only=True, tag="queue"):
     consumers: int | None = None
 
 
-class WorkerState(msgspec.Struct, frozen=True, kw_only=True, tag="worker"):
+class WorkerState(_Versioned, frozen=True, kw_only=True, tag="worker"):
     """A reading: a worker and what it does. None where the scheduler cannot say."""
 
     scheduler: str
@@ -143,5 +163,13 @@ class WorkerState(msgspec.Struct, frozen=True, kw_only=True, tag="worker"):
     cpu_seconds: float | None = None
 
 
-Reading: TypeAlias = Jobs | SchedulerState | QueueState | WorkerState
-Event: TypeAlias = Fact | Reading
+class Heartbeat(_Versioned, frozen=True, kw_only=True, tag="heartbeat"):
+    """A process that executes runs lives. Of one that was heard and falls silent, the runs in progress are lost."""
+
+    instance: str
+    """As its facts name it: `host:pid:uuid`."""
+    at: float
+
+
+Reading: TypeAlias = Jobs | Defined | SchedulerState | QueueState | WorkerState
+Event: TypeAlias = Fact | Reading | Heartbeat

@@ -238,7 +238,7 @@ class Exporter:
             ready=self.ready,
             refresh=self.refresh,
             alerts=self.store.alert_log if isinstance(self.store, MemoryStore) else None,
-            writer=Writer(self.store, self.pipeline.do),
+            writer=Writer(self.store, self.pipeline.do, self.pipeline.deliver, self.pipeline.refuse),
         )
 
 

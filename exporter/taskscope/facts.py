@@ -178,6 +178,22 @@ def merge(old: Row, new: Row) -> Row:
     )
 
 
+def together(some: list[Row], others: list[Row]) -> list[Row]:
+    """One row for each run of both, ascending by id, as each of them is."""
+    if not some or not others:
+        return some or others
+    rows = {row.id: row for row in some}
+    for row in others:
+        rows[row.id] = merge(rows[row.id], row) if row.id in rows else row
+    return [rows[run] for run in sorted(rows)]
+
+
+def lost_row(run: bytes, scheduler: str, job: str, started: int, enqueued: int) -> Row:
+    """What is told of a run in progress whose process is gone."""
+    facts = Bit.LOST | Bit.NAMED if job else Bit.LOST
+    return Row(run, scheduler, facts, RANK["unknown"], job, enqueued=enqueued, started=started)
+
+
 def merge_detail(old: Detail | None, new: Detail | None) -> Detail | None:
     """Both details together, text by text the greater."""
     if old is None or new is None or old == new:

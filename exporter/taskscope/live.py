@@ -12,7 +12,18 @@ from typing import Any, ClassVar
 import msgspec
 
 from taskscope.counts import JobState
-from taskscope.events import Event, Fact, Job, JobKey, Jobs, QueueState, SchedulerState, WorkerState
+from taskscope.events import (
+    Defined,
+    Event,
+    Fact,
+    Heartbeat,
+    Job,
+    JobKey,
+    Jobs,
+    QueueState,
+    SchedulerState,
+    WorkerState,
+)
 
 RunKey = tuple[str, str, int]
 """(scheduler, native id, attempt)"""
@@ -163,6 +174,10 @@ class Live:
                 self.departures += 1
                 self._touch(key)
 
+    def _fold_defined(self, reading: Defined) -> None:
+        key = (reading.scheduler, reading.job.name)
+        self._define(self._job(key, reading.at), [reading.job], reading.at)
+
     def _define(self, job: LiveJob, definitions: list[Job], at: float) -> None:
         """What the scheduler promises of a job; of several that share the name the one that is due first counts."""
         first = min(definitions, key=_due)
@@ -182,9 +197,14 @@ class Live:
     def _fold_worker(self, reading: WorkerState) -> None:
         self.workers[reading.scheduler, reading.worker] = reading
 
+    def _fold_heartbeat(self, event: Heartbeat) -> None:
+        """Whose runs are lost is for the store to say."""
+
     _folds: ClassVar[dict[type, Any]] = {
         Fact: _fold_fact,
         Jobs: _fold_jobs,
+        Defined: _fold_defined,
+        Heartbeat: _fold_heartbeat,
         SchedulerState: _fold_scheduler,
         QueueState: _fold_queue,
         WorkerState: _fold_worker,

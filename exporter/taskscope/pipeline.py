@@ -3,7 +3,8 @@
     emit ─▶ queue ─▶ admission ─▶ live ─▶ waiting rows ─▶ store (one transaction) ─▶ metrics, sinks
 
 One thread does all but `emit`. While the store is away the gauges go on from `live`, counters stand still, and rows
-wait, bounded; what does not fit is dropped and counted.
+wait, bounded; what does not fit is dropped and counted. What other processes `deliver` goes the same way but does not
+wait here: it is committed with the next batch, or its sender hears that it was not.
 """
 
 import logging
@@ -16,10 +17,11 @@ from functools import partial
 from taskscope.admission import Admission
 from taskscope.contracts import Sink
 from taskscope.counts import JobState
+from taskscope.deliveries import Deliveries
 from taskscope.errands import Errands
 from taskscope.errors import NotOwner, TaskscopeError, Unavailable
-from taskscope.events import Fact, JobKey
-from taskscope.facts import Row
+from taskscope.events import Event, Fact, Heartbeat, JobKey
+from taskscope.facts import Row, together
 from taskscope.identity import text
 from taskscope.inlet import Inlet
 from taskscope.live import Live
@@ -61,11 +63,15 @@ class Pipeline:
         self._store, self._live, self._metrics = store, live, metrics
         self._settings, self._instance, self._clock = settings, instance, clock
         self._sinks, self._upkeep, self._on_open = list(sinks), list(upkeep), on_open
-        self._inlet = Inlet(settings.queue_size, Admission(settings))
-        self.emit = self._inlet.emit
+        admission = Admission(settings)
+        self._inlet = Inlet(settings.queue_size, admission)
+        self.emit, self.refuse = self._inlet.emit, self._inlet.refuse
+        self._awake = threading.Event()
+        self._deliveries = Deliveries(settings.queue_size, admission, self._awake.set)
+        self.deliver = self._deliveries.deliver
         self._errands = Errands()
         self.do = self._errands.do
-        self._waiting = Waiting(settings.queue_size, self._inlet.refuse)
+        self._waiting = Waiting(settings.queue_size, self._refuse)
         self._states: dict[JobKey, JobState] = {}
         self._broken: set[str] = set()
         self._stop = threading.Event()
@@ -76,7 +82,7 @@ class Pipeline:
         """Why the store is away; None while it is there."""
         self.opened = False
         self._retry_at, self._retry_after = 0.0, _FIRST_RETRY
-        self._beat_at = self._expire_at = 0.0
+        self._beat_at = self._expire_at = self._heard_since = 0.0
         self._poured, self._pours_since, self._holding = 0, 0.0, False
         self._sync_at = clock() + _SYNC
 
@@ -87,6 +93,7 @@ class Pipeline:
     def stop(self, timeout: float = 10.0) -> None:
         """Carry what has been emitted, then end. What the store does not take now is lost, counted and logged."""
         self._stop.set()
+        self._awake.set()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout)
 
@@ -94,6 +101,7 @@ class Pipeline:
         """In a forked child: this pipeline's thread lives in the parent, nothing here may be carried twice."""
         self._inlet.abandon()
         self._errands.abandon()
+        self._deliveries.abandon()
 
     @property
     def lag(self) -> float:
@@ -122,15 +130,20 @@ class Pipeline:
             begin = time.monotonic()
             more = not self._holds() and self._step()
             if not more:
-                self._stop.wait(self._settings.flush_interval)
+                self._rest(self._settings.flush_interval)
             elif self._polite:
-                self._stop.wait(_REST * (time.monotonic() - begin))
+                self._rest(_REST * (time.monotonic() - begin))
         self._finish()
+
+    def _rest(self, seconds: float) -> None:
+        """Let others work; not while a sender waits for its answer."""
+        self._awake.wait(seconds)
+        self._awake.clear()
 
     def _holds(self) -> bool:
         """A burst goes first: the program has the processor, and many events at once cost less than as many few."""
         before, self._poured = self._poured, len(self._inlet)
-        pours = self._poured - before >= _POUR and self._polite
+        pours = self._poured - before >= _POUR and self._polite and not self._deliveries
         self._pours_since = (self._pours_since or self._clock()) if pours else 0.0
         self._holding = pours and self._age(self._pours_since) < _HOLD
         return self._holding
@@ -145,13 +158,14 @@ class Pipeline:
 
     def _finish(self) -> None:
         """The last events: as many as the store takes, which is asked once more, however long it has been away."""
+        self._deliveries.finish()
         self._retry_at = 0.0
         while (self.backlog or self._states) and self._step(last=True):
             pass
         if unsaved := self.backlog:
             self._inlet.drop("unsaved", unsaved)
             logger.warning("taskscope: %d events were not saved: %s", unsaved, self.failure)
-        self._errands.suspend(Unavailable("taskscope is ending"))
+        self._errands.finish()
         for sink in self._sinks:
             self._call(sink, "close", sink.close)
         self._store.close()
@@ -186,14 +200,18 @@ class Pipeline:
     def _carry(self, most: int, now: float) -> bool:
         count, events = self._inlet.take(most, now)
         if events:
-            self._metrics.add("events_total", len(events), "accepted")
-            self._live.fold(events)
+            self._show(events)
             for event in events:
                 if isinstance(event, Fact) and not self._waiting.add(event, now):
                     self._inlet.drop("overflow")
-            for sink in self._sinks:
-                self._call(sink, "arrived", partial(sink.arrived, events))
         return count == most
+
+    def _show(self, events: Sequence[Event]) -> None:
+        """What need not be durable is visible at once."""
+        self._metrics.add("events_total", len(events), "accepted")
+        self._live.fold(events)
+        for sink in self._sinks:
+            self._call(sink, "arrived", partial(sink.arrived, events))
 
     def _ready(self, now: float) -> bool:
         """Is the store open? Tries to open it when its time has come."""
@@ -223,24 +241,40 @@ class Pipeline:
             self._on_open()
 
     def _store_batch(self, now: float) -> bool:
-        self._states.update(
-            (key, job.state) for key, job in self._live.changed("store").items() if job is not None
-        )
-        rows = self._waiting.batch(self._settings.batch_size)
-        if not rows and not self._states:
-            return True
-        begin = time.perf_counter()
+        """What waits and what was delivered, in one transaction; False where the store is away."""
         try:
-            applied = self._apply(rows)
+            with self._deliveries.turn(self._settings.batch_size, now, self._inlet.refuse) as delivered:
+                if delivered:
+                    self._show(delivered)
+                self._store_rows(self._rows_of(delivered, now), now)
+                if alive := {event.instance for event in delivered if isinstance(event, Heartbeat)}:
+                    self._store.beat(alive, now)
         except Unavailable as error:
             self._away(error, now)
             return False
+        return True
+
+    def _rows_of(self, events: Sequence[Event], now: float) -> list[Row]:
+        waiting = Waiting(len(events) + 1, self._refuse)
+        for event in events:
+            if isinstance(event, Fact):
+                waiting.add(event, now)
+        return waiting.batch(len(events))
+
+    def _store_rows(self, delivered: list[Row], now: float) -> None:
+        self._states.update(
+            (key, job.state) for key, job in self._live.changed("store").items() if job is not None
+        )
+        waiting = self._waiting.batch(self._settings.batch_size)
+        if not waiting and not delivered and not self._states:
+            return
+        begin = time.perf_counter()
+        applied = self._apply(together(waiting, delivered))
         self._metrics.observe("store_write_seconds", time.perf_counter() - begin)
-        self._waiting.done(rows, now)
+        self._waiting.done(waiting, now)
         self._states = {}
         self._back()
         self._publish(applied)
-        return True
 
     def _apply(self, rows: list[Row]) -> Applied:
         """Have the store take the rows; one that it cannot hold is dropped alone."""
@@ -250,8 +284,8 @@ class Pipeline:
             raise
         except Exception as error:  # noqa: BLE001 - isolation: what is wrong with one row must not stop the others
             if len(rows) <= 1:
-                which = text(rows[0].id) if rows else "a job's state"
-                self._inlet.refuse(f"{which}: {type(error).__name__}: {error}")
+                run, which = (rows[0].id, text(rows[0].id)) if rows else (b"", "a job's state")
+                self._refuse(run, f"{which}: {type(error).__name__}: {error}")
                 return Applied(changes=[], totals={})
         half = len(rows) // 2
         first, second = self._apply(rows[:half]), self._apply(rows[half:])
@@ -261,6 +295,11 @@ class Pipeline:
             exemplars=first.exemplars | second.exemplars,
             expired=first.expired + second.expired,
         )
+
+    def _refuse(self, run: bytes, why: str) -> None:
+        """A run that the store cannot hold is dropped, and whoever sent it hears of it."""
+        self._inlet.refuse(why)
+        self._deliveries.refuse(run, why)
 
     def _publish(self, applied: Applied) -> None:
         self._metrics.publish(applied.totals, applied.exemplars)
@@ -275,7 +314,7 @@ class Pipeline:
         try:
             if now >= self._beat_at:
                 self._beat_at = now + self._settings.heartbeat
-                self._store.beat(self._instance, now)
+                self._store.beat([self._instance], now)
                 self._lose(now)
             more = [step(now) for step in (self._errands.step, *self._upkeep)]
         except Unavailable as error:
@@ -286,8 +325,9 @@ class Pipeline:
         return any(more)
 
     def _lose(self, now: float) -> None:
-        """Runs whose process is gone end as unknown/lost."""
-        for row in self._store.lost(now, self._settings.lost_after):
+        """Runs whose process is gone end as unknown/lost; silent is nobody whom we could not have heard."""
+        listened = now - self._heard_since >= self._settings.lost_after
+        for row in self._store.lost(now, self._settings.lost_after if listened else now):
             self._waiting.add_row(row, now)
             if row.job:
                 lost = Fact(  # dated by its start: a success since then is the newer truth
@@ -309,15 +349,19 @@ class Pipeline:
             )  # else whoever started it hears an exception
         self.failure, self._beat_at = error, 0.0  # the heartbeat tells whether it is back when no events come
         self._errands.suspend(error)
+        self._deliveries.suspend(error)
         self._retry_at = now + self._retry_after * random.uniform(0.5, 1.0)
         self._retry_after = min(self._retry_after * 2, _LAST_RETRY)
 
     def _back(self) -> None:
+        if self.failure is not None or not self._heard_since:
+            self._heard_since = self._clock()
         if self.failure is not None:
             whose = "is ours now" if isinstance(self.failure, NotOwner) else "is there again"
             logger.info("taskscope: the history %s", whose)
         self.failure, self._retry_after = None, _FIRST_RETRY
         self._errands.resume()
+        self._deliveries.resume()
 
     def _call(self, sink: Sink, what: str, call: Callable[[], None]) -> None:
         try:

@@ -87,7 +87,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     details: Annotated[
         Count, Meta(description="Bytes of a run's details as JSON; of longer ones the beginning is kept.")
     ] = 16_384
-    body: Annotated[Count, Meta(description="Bytes of a request body.")] = 4 * 2**20
+    body: Annotated[Count, Meta(description="Bytes of a request body, packed and unpacked.")] = 4 * 2**20
+    events: Annotated[Count, Meta(description="Events that one request may send.")] = 10_000
+    depth: Annotated[
+        int, Meta(ge=1, le=200, description="Levels of nesting in what an event adds, when it is sent.")
+    ] = 32
     page: Annotated[Count, Meta(description="Rows of one page of the API.")] = 1_000
     connections: Annotated[Count, Meta(description="Connections the HTTP server keeps open.")] = 256
 

@@ -21,9 +21,9 @@ _TEXT = (
 
 
 class Waiting:
-    """Facts and rows on their way to the store. Used by one thread; `refuse` hears why a fact cannot be."""
+    """Facts and rows on their way to the store. Used by one thread; `refuse` hears of which run a fact cannot be."""
 
-    def __init__(self, limit: int, refuse: Callable[[str], None]) -> None:
+    def __init__(self, limit: int, refuse: Callable[[bytes, str], None]) -> None:
         self._limit, self._refuse = limit, refuse
         self._facts: dict[RunKey, list[Fact]] = {}
         self._rows: dict[bytes, Row] = {}
@@ -104,7 +104,7 @@ class Waiting:
             try:
                 self._put(row_of(fact, run))
             except Exception as error:  # noqa: BLE001
-                self._refuse(f"{fact.job or fact.native}: {error}")
+                self._refuse(run, f"{fact.job or fact.native}: {error}")
 
     def _put(self, row: Row) -> None:
         old = self._rows.get(row.id)

@@ -1,5 +1,6 @@
 """What schemathesis finds when it asks what the OpenAPI document allows, and what it forbids."""
 
+import json
 from hashlib import sha256
 
 import pytest
@@ -16,6 +17,12 @@ TOKEN = Token(name="t", sha256=sha256(b"secret").hexdigest(), scopes=("metrics",
 
 open_to_all = schemathesis.openapi.from_dict(document(endpoints(), Settings()))
 guarded = schemathesis.openapi.from_dict(document(endpoints(), Settings(tokens=(TOKEN,))))
+
+
+@schemathesis.serializer("application/x-ndjson")
+def lines(context, value):
+    """Text goes as it is; other things, which the document forbids, as what they are."""
+    return value.encode(errors="replace") if isinstance(value, str) else json.dumps(value).encode()
 
 
 @pytest.fixture

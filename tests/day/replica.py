@@ -63,7 +63,7 @@ class Replica:
             queries=self.queries,
             ready=self._ready,
             refresh=self._refresh,
-            writer=Writer(self.store, self.pipeline.do),
+            writer=Writer(self.store, self.pipeline.do, self.pipeline.deliver, self.pipeline.refuse),
             clock=self.clock,
         )
         self._server = Server(backend)

@@ -15,7 +15,7 @@ from multidict import MultiDict
 
 from taskscope.api.auth import Gate
 from taskscope.api.backend import Backend
-from taskscope.api.body import read_body
+from taskscope.api.body import read_body, read_bytes
 from taskscope.api.endpoint import Call, Endpoint, endpoints
 from taskscope.api.errors import ApiError, of_status
 from taskscope.api.params import Reader
@@ -55,14 +55,16 @@ class _Route:
         self._path = Reader(hints["path"], limits) if "path" in hints else None
         self._query = Reader(hints.get("query", _Nothing), limits)
         self._wants_query = "query" in hints
-        self._body = hints.get("body")
+        self._body, self._takes, self._limits = hints.get("body"), endpoint.takes, limits
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """What the endpoint says."""
         self._gate.check(request, self._endpoint.scope)
         arguments = self._arguments(request)
-        if self._body is not None:
-            arguments["body"] = await read_body(request, self._body)
+        if self._takes:
+            arguments["body"] = await read_bytes(request, self._takes, self._limits)
+        elif self._body is not None:
+            arguments["body"] = await read_body(request, self._body, self._limits)
         result = await self._endpoint.handler(Call(request, *self._context), **arguments)
         return result if isinstance(result, web.StreamResponse) else json_response(request, result)
 

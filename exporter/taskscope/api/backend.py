@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import msgspec
 
+from taskscope.events import Event
 from taskscope.live import Live
 from taskscope.settings import Settings
 from taskscope.sinks.history.records import AlertFilter, AlertPage
@@ -75,6 +76,10 @@ class Writer(msgspec.Struct, frozen=True):
     store: Store
     do: Do
     """`store` is only used by what this does."""
+    deliver: Callable[[Sequence[Event]], Future[dict[int, str]]]
+    """Carries events: `Pipeline.deliver`."""
+    refuse: Callable[[str], None]
+    """Counts an event that was refused before it could be delivered: `Pipeline.refuse`."""
 
 
 class Backend(msgspec.Struct, frozen=True, kw_only=True):

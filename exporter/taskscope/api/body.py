@@ -1,26 +1,61 @@
 """Reads what a request sends: JSON of a declared type, with every refusal explained."""
 
 import json
+import zlib
+from collections.abc import Collection
 from typing import TypeVar
 
 import msgspec
 from aiohttp import web
 
+from taskscope.api.endpoint import JSON
 from taskscope.api.errors import ApiError, refused
+from taskscope.settings import Limits
 
 T = TypeVar("T")
 
-_JSON = "application/json"
 
-
-async def read_body(request: web.Request, kind: type[T]) -> T:
+async def read_body(request: web.Request, kind: type[T], limits: Limits) -> T:
     """The body as this type. Raises 400 that names the field, 413 and 415."""
-    if request.content_type != _JSON:
-        raise ApiError(415, f"The body must be JSON (Content-Type: {_JSON}), not {request.content_type}.")
+    return decode(await read_bytes(request, (JSON,), limits), kind)
+
+
+async def read_bytes(request: web.Request, types: Collection[str], limits: Limits) -> bytes:
+    """The body of one of these types, inflated. Raises 400, 413 and 415."""
+    if request.content_type not in types:
+        wanted = " or ".join(types)
+        raise ApiError(415, f"The body must have the Content-Type {wanted}, not {request.content_type}.")
+    encoding = request.headers.get("Content-Encoding", "").strip().lower() or "identity"
+    if encoding not in ("identity", "gzip"):
+        raise ApiError(
+            415, f"The body must be packed by gzip (Content-Encoding: gzip) or not at all, not by {encoding}."
+        )
     try:
-        return decode(await request.read(), kind)
+        body = await request.read()
     except web.RequestPayloadError:
         raise ApiError(400, "The body ended early, or is not encoded as its headers say.") from None
+    return _inflated(body, limits.body) if encoding == "gzip" else body
+
+
+def _inflated(packed: bytes, most: int) -> bytes:
+    """What was packed by gzip. Raises 400, and 413 as soon as it is larger than `most` bytes."""
+    parts: list[bytes] = []
+    room = most
+    while packed:  # members follow each other
+        member = zlib.decompressobj(wbits=31)
+        while not member.eof:
+            try:
+                parts.append(member.decompress(packed, room + 1))
+            except zlib.error:
+                raise ApiError(400, "The body is not packed by gzip as its Content-Encoding says.") from None
+            room -= len(parts[-1])
+            if room < 0:
+                raise ApiError(413, f"The request body, unpacked, is larger than {most} bytes.")
+            if not parts[-1] and not member.eof and not member.unconsumed_tail:
+                raise ApiError(400, "The body ends in the middle of what was packed by gzip.")
+            packed = member.unconsumed_tail
+        packed = member.unused_data
+    return b"".join(parts)
 
 
 def decode(body: bytes | msgspec.Raw, kind: type[T], place: str = "") -> T:

@@ -8,7 +8,8 @@ read off these.
 import asyncio
 import importlib
 import pkgutil
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
 from functools import partial
 from inspect import getdoc
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, get_type_hints
@@ -17,10 +18,10 @@ import msgspec
 from aiohttp import web
 
 import taskscope.api
-from taskscope.api.backend import AlertReader, Backend
+from taskscope.api.backend import AlertReader, Backend, Writer
 from taskscope.api.errors import ApiError, busy
 from taskscope.api.pool import Pool
-from taskscope.errors import Unavailable
+from taskscope.errors import Overloaded, Unavailable
 from taskscope.sinks.history.store import Store
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ Scope = Literal["", "metrics", "monitoring", "manage", "ingest"]
 Method = Literal["GET", "POST"]
 Handler = Callable[..., Coroutine[Any, Any, Any]]
 
+JSON = "application/json"
 _PATIENCE = 12.0  # seconds for a write to be durable
 
 
@@ -61,15 +63,27 @@ class Call(msgspec.Struct, frozen=True):
         """Where alerts are read. Raises 404 where none are kept."""
         return self.backend.alerts or self.queries
 
-    async def write(self, work: Callable[[Store], T]) -> T:
-        """What the work returns once it is durable. Raises 503; it may be durable then all the same."""
+    @property
+    def writer(self) -> Writer:
+        """What takes what is sent. Raises 503 where nothing does."""
         if self.backend.writer is None:
             raise busy("This server only reads its history.", after=60)
-        done = self.backend.writer.do(partial(work, self.backend.writer.store))
+        return self.backend.writer
+
+    async def write(self, work: Callable[[Store], T]) -> T:
+        """What the work returns once it is durable. Raises as `durable` does."""
+        return await self.durable(self.writer.do(partial(work, self.writer.store)))
+
+    async def durable(self, done: Future[T]) -> T:
+        """The result of what is written, once it is. Raises 429 or 503; it may be durable then all the same."""
         try:
             return await asyncio.wait_for(asyncio.wrap_future(done), _PATIENCE)
         except TimeoutError:
             raise busy(f"The history did not take it within {_PATIENCE:g} s.", after=5) from None
+        except Overloaded as error:
+            raise ApiError(
+                429, f"{error}; send less at once, or later.", headers={"Retry-After": "1"}
+            ) from error
         except Unavailable as error:
             raise busy(str(error), after=5) from error
 
@@ -92,6 +106,13 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Statuses it answers with beyond those that its declaration implies."""
     also: tuple[int, ...]
     """Statuses beyond 200 that carry its usual answer."""
+    takes: Mapping[str, Any] = {}
+    """By Content-Type, the type of what is sent, where the function reads the body by itself, as bytes."""
+
+    @property
+    def bodies(self) -> Mapping[str, Any]:
+        """By Content-Type, the type of what is sent; empty for nothing."""
+        return self.takes or ({JSON: self.hints["body"]} if "body" in self.hints else {})
 
     @property
     def name(self) -> str:
@@ -125,7 +146,7 @@ def get(
     *,
     tag: str,
     scope: Scope = "monitoring",
-    media: str = "application/json",
+    media: str = JSON,
     errors: tuple[int, ...] = (),
     also: tuple[int, ...] = (),
 ) -> Callable[[Handler], Endpoint]:
@@ -146,7 +167,9 @@ def get(
     return declare
 
 
-def post(path: str, *, tag: str, scope: Scope) -> Callable[[Handler], Endpoint]:
+def post(
+    path: str, *, tag: str, scope: Scope, errors: tuple[int, ...] = (), takes: Mapping[str, Any] | None = None
+) -> Callable[[Handler], Endpoint]:
     """Declare the function below as what answers POST on this path; what it writes, it does by `Call.write`."""
 
     def declare(handler: Handler) -> Endpoint:
@@ -156,9 +179,10 @@ def post(path: str, *, tag: str, scope: Scope) -> Callable[[Handler], Endpoint]:
             handler=handler,
             scope=scope,
             tag=tag,
-            media="application/json",
-            errors=(503,),
+            media=JSON,
+            errors=(503, *errors),
             also=(),
+            takes=takes or {},
         )
 
     return declare
@@ -167,9 +191,11 @@ def post(path: str, *, tag: str, scope: Scope) -> Callable[[Handler], Endpoint]:
 def endpoints() -> tuple[Endpoint, ...]:
     """Every endpoint of this package, by path; those without a variable part first, because they win."""
     found = {
-        thing
+        thing.handler: thing
         for module in pkgutil.iter_modules(taskscope.api.__path__, f"{taskscope.api.__name__}.")
         for thing in vars(importlib.import_module(module.name)).values()
         if isinstance(thing, Endpoint)
     }
-    return tuple(sorted(found, key=lambda endpoint: ("{" in endpoint.path, endpoint.path, endpoint.method)))
+    return tuple(
+        sorted(found.values(), key=lambda endpoint: ("{" in endpoint.path, endpoint.path, endpoint.method))
+    )

@@ -11,8 +11,10 @@ MEANINGS: Mapping[int, str] = {
     403: "The token lacks the scope, or the Host header names another machine.",
     404: "There is no such thing, or this taskscope keeps no history.",
     405: "The path does not take this method; the Allow header lists those it takes.",
-    413: "The request body is larger than `limits.body`.",
-    415: "The request body is not JSON by its Content-Type.",
+    413: "The request body is larger than `limits.body`, packed or unpacked, or holds more than `limits.events`.",
+    415: "The Content-Type, or the Content-Encoding, of the request body is none that is taken.",
+    422: "None of the events could be taken; `errors` says why, by `[index]`. Sending them again does not help.",
+    429: "More waits to be written than there is room for; try again after the seconds in Retry-After.",
     500: "A fault of taskscope; its log has the details under the id given.",
     503: "The history is away or busy, or another process writes it; try again after the seconds in Retry-After.",
 }

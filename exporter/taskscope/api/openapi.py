@@ -25,12 +25,15 @@ async def openapi(call: Call) -> Json:
 
 def document(known: Sequence[Endpoint], settings: Settings) -> Json:
     """The OpenAPI document of these endpoints, with the bounds and the guards that settings give them."""
-    told = [part for endpoint in known for part in (answer(endpoint), endpoint.hints.get("body", Problem))]
+    told = [kind for endpoint in known for kind in (answer(endpoint), *endpoint.bodies.values())]
     schemas, components = msgspec.json.schema_components([Problem, *told], ref_template=_REF)
     problem, *rest = schemas
     paths: dict[str, Json] = {}
-    for endpoint, good, body in zip(known, rest[::2], rest[1::2], strict=True):
-        operation = _operation(endpoint, settings, good, problem, body)
+    described = iter(rest)
+    for endpoint in known:
+        good = next(described)
+        bodies = {media: {"schema": next(described)} for media in endpoint.bodies}
+        operation = _operation(endpoint, settings, good, problem, bodies)
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
     return {
         "openapi": "3.1.0",
@@ -58,12 +61,11 @@ def of_endpoint(endpoint: Endpoint, place: str, limits: Limits) -> Iterable[Para
     return parameters(hints[place], limits) if place in hints else ()
 
 
-def _operation(endpoint: Endpoint, settings: Settings, schema: Json, problem: Json, body: Json) -> Json:
+def _operation(endpoint: Endpoint, settings: Settings, schema: Json, problem: Json, bodies: Json) -> Json:
     good = {"description": "The answer.", "content": {endpoint.media: {"schema": schema}}}
     bad = {"application/json": {"schema": problem}}
-    sent = {"required": True, "content": {"application/json": {"schema": body}}}
     return {
-        **({"requestBody": sent} if "body" in endpoint.hints else {}),
+        **({"requestBody": {"required": True, "content": bodies}} if bodies else {}),
         "operationId": endpoint.name,
         "tags": [endpoint.tag],
         "summary": endpoint.summary,
@@ -120,8 +122,9 @@ def _section(endpoint: Endpoint, limits: Limits) -> str:
     ]
     if rows:
         says.append(_table(("parameter", "value", "meaning"), rows))
-    if body := endpoint.hints.get("body"):
-        says.append(f"Takes {_shown(body)} as JSON.\n")
+    if endpoint.bodies:
+        takes = " or ".join(f"{_shown(kind)} as `{media}`" for media, kind in endpoint.bodies.items())
+        says.append(f"Takes {takes}.\n")
     scope = f"the scope `{endpoint.scope}`" if endpoint.scope else "no token"
     fails = ", ".join(map(str, endpoint.statuses))
     says.append(f"Needs {scope}. Answers with {_kind(endpoint)}; errors: {fails}.\n")

@@ -58,6 +58,7 @@ class Listener:
             keepalive_timeout=_KEEP_ALIVE,
             shutdown_timeout=_FAREWELL,
             handle_signals=False,
+            auto_decompress=False,  # bodies are inflated by us, within their bound
         )
         self._socket = bound(host, port)
         await self._runner.setup()

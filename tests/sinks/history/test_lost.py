@@ -27,8 +27,8 @@ def the_run(number: int) -> bytes:
 
 
 def test_runs_of_a_process_that_is_silent_are_lost_and_those_of_its_sibling_are_not(store: SqlStore):
-    store.beat(ELSEWHERE, NOW)
-    store.beat("another-host:8:0191", NOW + 25)
+    store.beat([ELSEWHERE], NOW)
+    store.beat(["another-host:8:0191"], NOW + 25)
     store.apply(batch([started(1, ELSEWHERE), started(2, "another-host:8:0191")]))
 
     assert lost(store, NOW + 30) == []
@@ -36,9 +36,9 @@ def test_runs_of_a_process_that_is_silent_are_lost_and_those_of_its_sibling_are_
 
 
 def test_a_process_that_speaks_again_is_not_silent(store: SqlStore):
-    store.beat(ELSEWHERE, NOW)
+    store.beat([ELSEWHERE], NOW)
     store.apply([started(1, ELSEWHERE)])
-    store.beat(ELSEWHERE, NOW + 60)
+    store.beat([ELSEWHERE], NOW + 60)
 
     assert lost(store, NOW + 80) == []
 
@@ -55,7 +55,7 @@ def test_runs_of_a_pid_that_is_gone_from_this_host_are_lost_at_once(store: SqlSt
         other.wait()
     gone, alive = f"{HERE}:{other.pid}:0190", f"{HERE}:{os.getppid()}:0191"
     for instance in (gone, alive):
-        store.beat(instance, NOW)
+        store.beat([instance], NOW)
     store.apply(batch([started(1, gone), started(2, alive)]))
 
     assert lost(store, NOW) == [the_run(1)]
@@ -91,8 +91,8 @@ def test_what_is_lost_can_be_applied_and_is_lost_once(store: SqlStore, history_u
 
 def test_processes_silent_for_a_day_are_forgotten(history_url: str):
     with opened(history_url) as store:
-        store.beat(ELSEWHERE, NOW - 90_000)
-        store.beat("another-host:8:0191", NOW)
+        store.beat([ELSEWHERE], NOW - 90_000)
+        store.beat(["another-host:8:0191"], NOW)
 
         Retention(store).prune(NOW)
 

@@ -44,9 +44,21 @@ def test_heavy_texts_are_told_once_and_not_kept():
 def test_nothing_outlives_the_process():
     store = MemoryStore(Settings())
     store.open()
-    store.beat("host:1:uuid", NOW)
-    store.apply(batch([row(1, "started", instance="host:1:uuid")]), {("s", "job"): JobState(first_seen=NOW)})
+    store.apply([row(1, "started")], {("s", "job"): JobState(first_seen=NOW)})
 
-    assert list(store.lost(NOW + 100, 30)) == []
     assert store.states() == {}
     store.close()
+
+
+def test_runs_of_a_process_that_falls_silent_are_lost_and_others_are_not():
+    store = MemoryStore(Settings())
+    runs = [row(1, "started", instance="a:1:u"), row(2, "started", instance="b:2:u"), row(3, "started")]
+    store.apply(batch(runs))
+    store.beat(["a:1:u", "b:2:u"], NOW)
+    store.beat(["b:2:u"], NOW + 20)
+
+    assert store.lost(NOW + 30, 30) == []
+    (lost,) = store.lost(NOW + 31, 30)
+    assert lost.id == runs[0].id
+    assert store.apply([lost]).changes[0].row.status == "unknown"
+    assert [silent.id for silent in store.lost(NOW + 60, 30)] == [runs[1].id]

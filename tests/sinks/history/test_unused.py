@@ -50,7 +50,7 @@ def test_names_of_runs_that_were_removed_go_and_all_others_stay(store: SqlStore,
     used = {"reason": "misfire", "queue": "q", "worker": "w", "instance": "h:1:x", "entity": "shop"}
     store.apply(batch([row(1, "skipped", **used), done(2, entity="gone", worker="gone too", queue="q")]))
     store.apply(batch([done(number, entity=f"old-{number}") for number in range(10, 17)]))
-    store.beat("h:2:y", NOW)
+    store.beat(["h:2:y"], NOW)
     for number in (2, *range(10, 17)):
         forget_run(store, number)
 

@@ -2,10 +2,11 @@
 
 import os
 import socket
+from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from taskscope.facts import RANK, Bit, Row
+from taskscope.facts import RANK, Row, lost_row
 from taskscope.sinks.history.schema import UNSUCCESSFUL, instance, job, name, run
 
 _AT_ONCE = 5_000
@@ -13,14 +14,13 @@ _OPEN = sa.and_(run.c.rank.in_([RANK["queued"], RANK["started"]]), sa.text(UNSUC
 """Also those that wait: a fact names an instance only where the queue is inside of it."""
 
 
-def beat(connection: sa.Connection, number: int, text: str, now: float) -> None:
-    """Note that the process `host:pid:uuid`, interned as `number`, lives."""
-    host, pid = place(text)
+def beat(connection: sa.Connection, instances: Mapping[int, str], now: float) -> None:
+    """Note that the processes `host:pid:uuid`, interned as these numbers, live."""
     mark = "?" if connection.dialect.name == "sqlite" else "%s"
     connection.exec_driver_sql(
         f"INSERT INTO instance (name, host, pid, beat) VALUES ({mark}, {mark}, {mark}, {mark})"
         " ON CONFLICT (name) DO UPDATE SET beat = excluded.beat",
-        (number, host, pid, int(now * 1000)),
+        [(number, *place(text), int(now * 1000)) for number, text in sorted(instances.items())],
     )
 
 
@@ -38,7 +38,7 @@ def lost(connection: sa.Connection, now: float, after: float) -> list[Row]:
         .order_by(run.c.rank, run.c.id)  # by id alone SQLite would walk through all runs
         .limit(_AT_ONCE)
     )
-    return [_row(bytes(run_id), *known) for run_id, *known in connection.execute(query)]
+    return [lost_row(bytes(run_id), *known) for run_id, *known in connection.execute(query)]
 
 
 def _gone(connection: sa.Connection) -> list[int]:
@@ -66,19 +66,6 @@ def place(text: str) -> tuple[str, int]:
     host, _, rest = text.partition(":") if text.count(":") == 2 else ("", "", "")
     pid = rest.partition(":")[0]
     return (host, int(pid)) if pid.isdecimal() and len(pid) < 10 else (text, 0)
-
-
-def _row(run_id: bytes, scheduler: str, name: str, started: int, enqueued: int) -> Row:
-    facts = Bit.LOST | (Bit.NAMED if name else 0)
-    return Row(
-        id=run_id,
-        scheduler=scheduler,
-        facts=facts,
-        rank=RANK["unknown"],
-        job=name,
-        started=started,
-        enqueued=enqueued,
-    )
 
 
 def sweep(connection: sa.Connection, before: float) -> None:

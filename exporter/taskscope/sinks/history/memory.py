@@ -1,13 +1,13 @@
 """Runs and alerts in memory, for `history=None`: the same merging and counting, nothing on disk."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
 from taskscope.counts import Counts, JobState, fold
 from taskscope.events import JobKey
-from taskscope.facts import ENDED, Change, Row, merge
+from taskscope.facts import ENDED, Change, Row, lost_row, merge
 from taskscope.identity import key
 from taskscope.settings import Settings
 from taskscope.sinks.history.alert_log import AlertLog
@@ -31,6 +31,7 @@ class MemoryStore(Store):
         self._ended: OrderedDict[bytes, Row] = OrderedDict()
         self._ids: dict[bytes, bytes] = {}
         """Of the runs without an anchor among them."""
+        self._beats: dict[str, float] = {}
         self._totals: dict[JobKey, Counts] = {}
         self.alert_log = AlertLog()
 
@@ -61,12 +62,21 @@ class MemoryStore(Store):
         """None: the memories of a process that ended are gone with it."""
         return {}
 
-    def beat(self, instance: str, now: float) -> None:
-        """Nothing to do: nobody else looks."""
+    def beat(self, instances: Collection[str], now: float) -> None:
+        """Remember that these processes live."""
+        self._beats.update(dict.fromkeys(instances, now))
 
     def lost(self, now: float, after: float) -> Iterable[Row]:
-        """None: runs of a process that ended are forgotten with it."""
-        return ()
+        """Runs in progress whose process is silent; those of this one are forgotten with it."""
+        before = now - after
+        self._beats = {text: at for text, at in self._beats.items() if at >= before}
+        return [
+            lost_row(row.id, row.scheduler, row.job, row.started, row.enqueued)
+            for row in self._open.values()
+            if row.instance not in self._beats
+            and row.instance
+            and max(row.started, row.enqueued) < before * 1000
+        ]
 
     def record(self, alerts: Sequence[Alert]) -> None:
         """Keep what was told of alerts."""

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -115,11 +115,11 @@ class SqlStore(Store):
         with self.transaction() as connection:
             return int(connection.execute(sa.select(sa.func.count()).select_from(schema.run)).scalar_one())
 
-    def beat(self, instance: str, now: float) -> None:
-        """Say that this process lives."""
+    def beat(self, instances: Collection[str], now: float) -> None:
+        """Say that these processes live."""
         with self.transaction() as connection:
-            self.names.learn(connection, [instance])
-            lost.beat(connection, self.names.ids[instance], instance, now)
+            self.names.learn(connection, instances)
+            lost.beat(connection, {self.names.ids[text]: text for text in instances}, now)
 
     def lost(self, now: float, after: float) -> Iterable[Row]:
         """Runs in progress whose process is gone or silent, oldest first."""

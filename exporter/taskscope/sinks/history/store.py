@@ -1,7 +1,7 @@
 """What every store of runs does, whether a database is behind it or not."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -53,8 +53,8 @@ class Store(ABC):
         """The saved memories of all jobs."""
 
     @abstractmethod
-    def beat(self, instance: str, now: float) -> None:
-        """Say that this process lives; `instance` is `host:pid:uuid`."""
+    def beat(self, instances: Collection[str], now: float) -> None:
+        """Say that these processes live, each `host:pid:uuid`."""
 
     @abstractmethod
     def lost(self, now: float, after: float) -> Iterable[Row]:
