@@ -8,10 +8,11 @@ from typing import Any, cast
 import msgspec
 
 from taskscope.errors import BadEvent
-from taskscope.events import Error, Event, Fact, Job, Jobs, Trigger
+from taskscope.events import Defined, Error, Event, Fact, Job, Jobs, Trigger
 from taskscope.failure import cut, plain, repr_of
 from taskscope.redaction import Redaction
 from taskscope.rules import rule_for
+from taskscope.schedule import promised
 from taskscope.settings import Limits, Settings
 
 _FUTURE = 86_400.0  # a clock may be wrong by a day, not more
@@ -40,6 +41,8 @@ class Admission:
             return self._fact(event, now)
         if isinstance(event, Jobs):
             return msgspec.structs.replace(event, jobs=self._jobs(event))
+        if isinstance(event, Defined):
+            event = promised(event)
         return event
 
     def _fact(self, fact: Fact, now: float) -> Fact | None:

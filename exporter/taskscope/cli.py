@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from taskscope import __version__, show
+from taskscope.crontab_command import crontab
 from taskscope.errors import TaskscopeError
 from taskscope.history_commands import history, runs, show_one
 from taskscope.options import (
@@ -82,7 +83,7 @@ def commands(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (runs, show_one, history):
+for command in (runs, show_one, history, crontab):
     commands.add_command(command)
 
 

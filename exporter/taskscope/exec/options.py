@@ -24,8 +24,10 @@ _END = """\
 environment:
   TASKSCOPE_FORWARD        address of the taskscope; empty: tell nobody (default: http://127.0.0.1:9750)
   TASKSCOPE_FORWARD_TOKEN  its token, with scope `ingest`
+  TASKSCOPE_FORWARD_CERTIFICATES  PEM file of who may vouch for it
   TASKSCOPE_SCHEDULER      as --scheduler
-  TASKSCOPE_HOME           folder for the spool and for locks (default: $XDG_STATE_HOME/taskscope)
+  TASKSCOPE_SPOOL          folder for what waits while it is away (default: $TASKSCOPE_HOME/spool)
+  TASKSCOPE_HOME           folder for that and for locks (default: $XDG_STATE_HOME/taskscope)
 
 exit codes: those of the command, and
   2    there is no command

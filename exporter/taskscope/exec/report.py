@@ -31,7 +31,7 @@ class Report:
 
     def __init__(self, url: str, heartbeat: Callable[[], dict[str, Any]]) -> None:
         """`heartbeat` makes the event that says that the run goes on."""
-        self._url, self._heartbeat = url, heartbeat
+        self._url, self._heartbeat = ("" if url == "null" else url), heartbeat
         self._pending: Events = []
         self._ended, self._done, self._lock = threading.Event(), threading.Event(), threading.Lock()
         self._address: Address | None = None
@@ -112,7 +112,7 @@ class Report:
 
         from taskscope.sinks.forward.spool import Spool
 
-        return Spool(Path(home(), "spool"))
+        return Spool(Path(os.environ.get("TASKSCOPE_SPOOL") or os.path.join(home(), "spool")))
 
     def _forget(self, events: Events) -> None:
         with self._lock:
