@@ -87,6 +87,21 @@ for command in (runs, show_one, history, crontab):
     commands.add_command(command)
 
 
+@commands.command("exec", context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def execute(arguments: tuple[str, ...]) -> None:
+    """Run any command and tell a taskscope how it went.
+
+    For crontabs, units of systemd, containers; `taskscope exec --help` in a shell tells all of it.
+
+    \b
+    Example: taskscope exec --job nightly-backup --schedule '0 3 * * *' -- pg_dump -f shop.sql shop
+    """
+    from taskscope.exec.command import main as run_command
+
+    run_command(sys.argv[sys.argv.index("exec") + 1 :])  # in `arguments` the first -- is missing
+
+
 @commands.command()
 @config_option
 def serve(config: Path | None) -> None:

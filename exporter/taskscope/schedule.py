@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
-from heapq import merge
 from itertools import islice
 from zoneinfo import ZoneInfo
 
@@ -10,7 +9,7 @@ from cronsim import CronSim, CronSimError
 from msgspec.structs import replace
 
 from taskscope.errors import BadArgument, BadEvent
-from taskscope.events import Defined, Trigger
+from taskscope.events import Defined, Job, Trigger
 
 _WORDS = {
     "@yearly": "0 0 1 1 *",
@@ -50,30 +49,32 @@ def in_words(expression: str) -> str:
 def promised(reading: Defined) -> Defined:
     """The reading with the next time at which its triggers are due, where nobody said. Raises `BadEvent`."""
     job = reading.job
-    triggers = [trigger for trigger in job.triggers if _fires(trigger)]
-    if not triggers or job.paused or job.next_run is not None:
+    if job.paused or job.next_run is not None or not any(map(_fires, job.triggers)):
         return reading
-    after = reading.at + _EARLY
+    due = {
+        trigger.key: _next_two(job, trigger, reading.at + _EARLY)
+        for trigger in job.triggers
+        if _fires(trigger)
+    }
+    triggers = [replace(one, next_run=due[one.key][0]) if one.key in due else one for one in job.triggers]
+    first, *then = sorted(set().union(*due.values()))
+    interval = then[0] - first if then else None
+    return replace(reading, job=replace(job, triggers=tuple(triggers), next_run=first, interval=interval))
+
+
+def _next_two(job: Job, trigger: Trigger, after: float) -> list[float]:
+    """When a trigger is due next, and after that. Raises `BadEvent`."""
     try:
-        due = [due_times(trigger.schedule, trigger.timezone, after) for trigger in triggers]
-        first, *then = islice(_distinct(merge(*due)), 2)
+        times = list(islice(due_times(trigger.schedule, trigger.timezone, after), 2))
     except (BadArgument, OverflowError, ValueError) as error:
-        why = str(error) if isinstance(error, BadArgument) else "its schedule is never due"
-        raise BadEvent(f"job {job.name!r}: {why}") from None
-    return replace(reading, job=replace(job, next_run=first, interval=then[0] - first if then else None))
+        raise BadEvent(f"job {job.name!r}: {error}") from None
+    if not times:
+        raise BadEvent(f"job {job.name!r}: schedule={trigger.schedule!r} is never due")
+    return times
 
 
 def _fires(trigger: Trigger) -> bool:
     return bool(trigger.schedule) and trigger.state not in ("PAUSED", "COMPLETE")
-
-
-def _distinct(times: Iterator[float]) -> Iterator[float]:
-    """In order; what several triggers say once."""
-    last = None
-    for at in times:
-        if at != last:
-            yield at
-        last = at
 
 
 def _fields(expression: str) -> str:

@@ -9,6 +9,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import resource
     from typing import NoReturn
 
     from taskscope.exec.family import Family
@@ -45,6 +46,8 @@ class Mask:
 
     def close(self) -> None:
         """Signals wait, also for threads that are begun from now on."""
+        if not hasattr(signal, "sigtimedwait"):
+            raise OSError(errno.ENOSYS, "this system cannot wait for signals; Linux and FreeBSD can")
         if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # else nobody could wait for the command
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_BLOCK, self.waited)
@@ -81,6 +84,11 @@ class Child:
             elif ended := self._reaped():
                 return self._gone(ended)
 
+    def wait_plainly(self) -> Ended:
+        """Wait for its end, and do nothing else."""
+        _, status, usage = os.wait4(self.pid, 0)
+        return self._ended(status, usage)
+
     def _patience(self) -> float:
         at = self._kill_at or self._deadline
         return min(_LONG, max(0.0, at - time.monotonic())) if at else _LONG
@@ -107,10 +115,13 @@ class Child:
         while True:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
             if pid == self.pid:
-                took = time.monotonic() - self.began
-                return Ended(status, took, usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024)
+                return self._ended(status, usage)
             if pid == 0:
                 return None
+
+    def _ended(self, status: int, usage: resource.struct_rusage) -> Ended:
+        took = time.monotonic() - self.began
+        return Ended(status, took, usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024)
 
     def _gone(self, ended: Ended) -> Ended:
         """It has ended. Descendants that were asked to end with it may take the rest of their time."""

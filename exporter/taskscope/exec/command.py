@@ -41,7 +41,7 @@ class Watch:
         """Start it. Exits where it is not to be started, or cannot be."""
         self._options, self._mask = options, mask
         self._run = Run(options)
-        self._report = Report(options.to, self._run.heartbeat)
+        self._report = Report(options.to, self._run.heartbeat, options.heartbeat)
         if options.lock and not _locked(options):
             self._exit(options.lock_exit_code, self._run.skipped())
         mask.close()
@@ -55,7 +55,11 @@ class Watch:
 
     def ended(self) -> Ended:
         """Wait for its end, and tell of it."""
-        ended = self._child.wait(self._options.timeout, self._options.kill_after)
+        try:
+            ended = self._child.wait(self._options.timeout, self._options.kill_after)
+        except Exception as error:  # noqa: BLE001 - isolation: it runs, and somebody waits for us
+            say(f"{type(error).__name__}: {error}; signals do not reach the command any more")
+            ended = self._child.wait_plainly()
         try:
             if not self._tail.ended(patience=1.0):
                 self._mask.restore()

@@ -7,6 +7,10 @@ import os
 import re
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[dhms])")
 _LOCAL = "http://127.0.0.1:9750"
@@ -22,12 +26,13 @@ answers, what happened waits on disk for the next run that reaches one. Whatever
 command runs."""
 _END = """\
 environment:
-  TASKSCOPE_FORWARD        address of the taskscope; empty: tell nobody (default: http://127.0.0.1:9750)
-  TASKSCOPE_FORWARD_TOKEN  its token, with scope `ingest`
+  TASKSCOPE_FORWARD               as --to (default: http://127.0.0.1:9750)
+  TASKSCOPE_FORWARD_TOKEN         token of the taskscope, with the scope `ingest`
   TASKSCOPE_FORWARD_CERTIFICATES  PEM file of who may vouch for it
-  TASKSCOPE_SCHEDULER      as --scheduler
-  TASKSCOPE_SPOOL          folder for what waits while it is away (default: $TASKSCOPE_HOME/spool)
-  TASKSCOPE_HOME           folder for that and for locks (default: $XDG_STATE_HOME/taskscope)
+  TASKSCOPE_SCHEDULER             as --scheduler
+  TASKSCOPE_HEARTBEAT             as --heartbeat
+  TASKSCOPE_SPOOL                 folder for what waits while it is away (default: $TASKSCOPE_HOME/spool)
+  TASKSCOPE_HOME                  folder for that and for locks (default: $XDG_STATE_HOME/taskscope)
 
 exit codes: those of the command, and
   2    there is no command
@@ -37,6 +42,30 @@ exit codes: those of the command, and
   127  there is no such command
 
 Example: taskscope exec --job nightly-backup --schedule '0 3 * * *' --timeout 2h --lock -- pg_dump -f shop.sql shop"""
+
+_FLAGS: dict[str, tuple[str, str, str, str]] = {
+    "job": ("NAME", "", "", "its name; default: that of the timer, else of the command"),
+    "schedule": ("CRON", "", "", "when it is due, so that its absence is noticed: '0 3 * * *'"),
+    "timezone": ("ZONE", "", "", "of the schedule; default: CRON_TZ, else that of this host"),
+    "timeout": ("TIME", "", "0", "end it after 90s, 1h30m …: SIGTERM, and SIGKILL later"),
+    "kill-after": ("TIME", "", "10s", "how much later (default: 10s)"),
+    "lock-exit-code": ("N", "", "75", "the exit code where the lock is held (default: 75)"),
+    "tail": ("BYTES", "", "8192", "how much of stderr is kept when it fails (default: 8192); 0: none"),
+    "heartbeat": (
+        "TIME",
+        "TASKSCOPE_HEARTBEAT",
+        "10s",
+        "how often it says that the run goes on (default: 10s)",
+    ),
+    "scheduler": (
+        "NAME",
+        "TASKSCOPE_SCHEDULER",
+        "",
+        "what jobs are told apart by; default: the name of the host",
+    ),
+    "to": ("URL", "TASKSCOPE_FORWARD", _LOCAL, "address of the taskscope; empty: tell nobody"),
+}
+"""By flag: its value, the environment variable that gives it, its default, what it is for."""
 
 
 class Options(argparse.Namespace):
@@ -54,6 +83,7 @@ class Options(argparse.Namespace):
     lock_exit_code: int
     tail: int
     to: str
+    heartbeat: float
     complaints: list[str]
     """A sentence for each thing that was asked for and cannot be."""
 
@@ -71,7 +101,8 @@ def parse(arguments: list[str]) -> Options:
         print(f"taskscope: there is no command; usage: {_USAGE}", file=sys.stderr)  # noqa: T201 - a command line
         sys.exit(2)
     options.complaints = [wrong] if wrong else []
-    options.complaints += [f"{flag} is no option of taskscope exec, and is ignored" for flag in unknown]
+    if unknown:
+        options.complaints.append(f"{' '.join(unknown)} is no option of taskscope exec, and is ignored")
     _convert(options)
     options.job = options.job or _unit() or _name(options.command)
     options.scheduler = options.scheduler or _scheduler()
@@ -98,7 +129,10 @@ def duration(text: str) -> float:
     parts = _PART.findall(text)
     if parts and "".join(map("".join, parts)) == text:
         return sum(float(number) * _UNITS[unit] for number, unit in parts)
-    return float(text)
+    seconds = float(text)
+    if not 0 <= seconds < 1e9:
+        raise ValueError(text)
+    return seconds
 
 
 def local_timezone() -> str:
@@ -119,22 +153,21 @@ def _parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[Opti
 
 def _convert(options: Options) -> None:
     """Make numbers of texts; one that is none gives way to its default, with a complaint."""
-    for name, convert, default in (
-        ("timeout", duration, 0.0),
-        ("kill_after", duration, 10.0),
-        ("lock_exit_code", _exit_code, 75),
-        ("tail", int, 8192),
-    ):
-        text = getattr(options, name)
+    for name, convert in _NUMBERS.items():
+        text, default = getattr(options, name.replace("-", "_")), _FLAGS[name][2]
         try:
-            value = default if text is None else convert(text)
-            if not 0 <= value < 1e9:
-                raise ValueError
+            value = convert(text)
         except ValueError:
-            value = default
-            flag = f"--{name.replace('_', '-')}"
-            options.complaints.append(f"{flag} {text!r} is not understood, and is ignored")
-        setattr(options, name, value)
+            value = convert(default)
+            options.complaints.append(f"--{name} {text!r} is not understood; it is {default}")
+        setattr(options, name.replace("-", "_"), value)
+
+
+def _every(text: str) -> float:
+    seconds = duration(text)
+    if not seconds:
+        raise ValueError(text)
+    return seconds
 
 
 def _exit_code(text: str) -> int:
@@ -151,11 +184,19 @@ def _unit() -> str:
 
 def _scheduler() -> str:
     """The host, by default: what runs on twenty hosts is twenty jobs. A container's name is one of thousands."""
-    named = os.environ.get("TASKSCOPE_SCHEDULER")
     contained = os.getpid() == 1 or "KUBERNETES_SERVICE_HOST" in os.environ
-    if named or contained or any(map(os.path.exists, ("/.dockerenv", "/run/.containerenv"))):
-        return named or "exec"
+    if contained or any(map(os.path.exists, ("/.dockerenv", "/run/.containerenv"))):
+        return "exec"
     return os.uname().nodename
+
+
+_NUMBERS: dict[str, Callable[[str], float]] = {
+    "timeout": duration,
+    "kill-after": duration,
+    "lock-exit-code": _exit_code,
+    "tail": lambda text: int(duration(text)),
+    "heartbeat": _every,
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -172,35 +213,18 @@ def _parser() -> argparse.ArgumentParser:
         usage=_USAGE,
         description=_ABOUT,
         epilog=_END,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-            prog, 32, width=110
-        ),  # it need not ask
+        formatter_class=_formatter,
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    add("--job", metavar="NAME", default="", help="its name; default: the timer's, else the command's")
-    add(
-        "--schedule",
-        metavar="CRON",
-        default="",
-        help="when it is due, so that its absence is noticed: '0 3 * * *'",
-    )
-    add("--timezone", metavar="ZONE", default="", help="of the schedule; default: CRON_TZ, else this host's")
-    add("--timeout", metavar="TIME", help="end it after 90s, 1h30m …: SIGTERM, and SIGKILL later")
-    add("--kill-after", metavar="TIME", help="how much later (default: 10s)")
-    add("--lock", action="store_true", help="skip this run while an earlier one of the same job goes on")
-    add("--lock-exit-code", metavar="N", help="the exit code then (default: 75)")
-    add("--tail", metavar="BYTES", help="how much of stderr is kept when it fails (default: 8192); 0: none")
-    add(
-        "--scheduler",
-        metavar="NAME",
-        default="",
-        help="what jobs are told apart by; default: the host's name",
-    )
-    add(
-        "--to",
-        metavar="URL",
-        default=os.environ.get("TASKSCOPE_FORWARD", _LOCAL),
-        help="address of the taskscope",
+    for name, (metavar, variable, default, text) in _FLAGS.items():
+        value = os.environ.get(variable, default) if variable else default
+        parser.add_argument(f"--{name}", metavar=metavar, default=value, help=text)
+    parser.add_argument(
+        "--lock", action="store_true", help="skip this run while an earlier one of its job goes on"
     )
     return parser
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """One that need not ask how wide the terminal is: that would take time at every start."""
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=110)

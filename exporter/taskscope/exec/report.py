@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 2.0  # seconds that the end of a command waits for the taskscope
 _SAVING = 1.0  # seconds that it waits for the disk after that
-_BEAT = 10.0  # seconds
 _LINGER = 0.1  # seconds; a command that ends sooner is told of in one piece
 _PATH = "/api/ingest/events"
 _TYPE = "application/x-ndjson"
@@ -29,9 +28,9 @@ _TYPE = "application/x-ndjson"
 class Report:
     """Never raises, and never keeps the command waiting but for its bounded end."""
 
-    def __init__(self, url: str, heartbeat: Callable[[], dict[str, Any]]) -> None:
-        """`heartbeat` makes the event that says that the run goes on."""
-        self._url, self._heartbeat = ("" if url == "null" else url), heartbeat
+    def __init__(self, url: str, heartbeat: Callable[[], dict[str, Any]], every: float) -> None:
+        """`heartbeat` makes the event that says that the run goes on; it is sent `every` so many seconds."""
+        self._url, self._heartbeat, self._every = ("" if url == "null" else url), heartbeat, every
         self._pending: Events = []
         self._ended, self._done, self._lock = threading.Event(), threading.Event(), threading.Lock()
         self._address: Address | None = None
@@ -41,7 +40,7 @@ class Report:
         """Tell these soon, and that the run goes on until `end`."""
         self._pending += events
         if self._url:
-            _on_a_thread(self._run, self._done)
+            self._on_a_thread(self._run, self._done)
 
     def end(self, events: Events) -> None:
         """Tell these as well; when this returns they are taken, on disk, or given up after a moment."""
@@ -52,7 +51,7 @@ class Report:
         self._ended.set()
         if not self._done.wait(PATIENCE) or self._pending:
             saved = threading.Event()
-            _on_a_thread(self._save, saved)
+            self._on_a_thread(self._save, saved)
             saved.wait(_SAVING)
         if self._pending and not self._said:
             self._say(f"{self._url} and the disk do not answer; nobody hears how this run ended")
@@ -60,7 +59,7 @@ class Report:
     def _run(self) -> None:
         self._ended.wait(_LINGER)
         self._send()
-        while not self._ended.wait(_BEAT):
+        while not self._ended.wait(self._every):
             self._send(self._heartbeat())
         self._send()
 
@@ -118,6 +117,22 @@ class Report:
         with self._lock:
             self._pending = [event for event in self._pending if not any(event is one for one in events)]
 
+    def _on_a_thread(self, work: Callable[[], None], done: threading.Event) -> None:
+        """Have it done; whatever goes wrong with it is one sentence."""
+
+        def run() -> None:
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001 - isolation: the command must not notice
+                self._say(f"{type(error).__name__}: {error}; not all that happened here arrives")
+            done.set()
+
+        try:
+            threading.Thread(target=run, daemon=True).start()
+        except RuntimeError as error:  # the system has no thread left
+            self._say(f"{error}; nobody hears of this run")
+            done.set()
+
     def _say(self, sentence: str) -> None:
         if sentence not in self._said:
             self._said.add(sentence)
@@ -137,24 +152,3 @@ def _lines(events: Events) -> bytes:
     import json
 
     return "\n".join(map(json.dumps, events)).encode()
-
-
-def _on_a_thread(work: Callable[[], None], done: threading.Event) -> None:
-    """Have it done; whatever goes wrong with it is one sentence."""
-
-    def run() -> None:
-        try:
-            work()
-        except Exception as error:  # noqa: BLE001 - isolation: the command must not notice
-            say(
-                f"{error}"
-                if type(error).__module__.startswith("taskscope")
-                else f"{type(error).__name__}: {error}"
-            )
-        done.set()
-
-    try:
-        threading.Thread(target=run, daemon=True).start()
-    except RuntimeError as error:  # the system has no thread left
-        say(str(error))
-        done.set()

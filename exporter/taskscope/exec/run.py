@@ -37,19 +37,19 @@ class Run:
     def begun(self) -> list[dict[str, Any]]:
         """It has started, and what its job is."""
         return [
-            *self._defined(),
+            self._defined(),
             self._fact("started", self.at, started=self.at, details=self._details(cpu_seconds=0)),
         ]
 
     def skipped(self) -> list[dict[str, Any]]:
         """An earlier run of the job goes on."""
-        return [*self._defined(), self._fact("skipped", self.at, reason="overlap", details=self._details())]
+        return [self._defined(), self._fact("skipped", self.at, reason="overlap", details=self._details())]
 
     def unstarted(self, error: OSError) -> list[dict[str, Any]]:
         """The system cannot execute it."""
         what = {"kind": type(error).__name__, "message": f"{self._options.command[0]}: {error.strerror}"}
         return [
-            *self._defined(),
+            self._defined(),
             self._fact("failed", self.at, reason="error", error=what, details=self._details()),
         ]
 
@@ -82,23 +82,18 @@ class Run:
         """It goes on."""
         return {"type": "heartbeat", "instance": self.instance, "at": time.time()}
 
-    def _defined(self) -> list[dict[str, Any]]:
-        options = self._options
-        if not options.schedule:
-            return []
-        trigger = {
-            "key": "cron",
-            "state": "WAITING",
-            "schedule": options.schedule,
-            "timezone": options.timezone,
-        }
+    def _defined(self) -> dict[str, Any]:
+        options, triggers = self._options, []
+        if options.schedule:
+            trigger = {"key": "cron", "state": "WAITING", "schedule": options.schedule}
+            triggers.append({**trigger, "timezone": options.timezone})
         job = {
             "name": options.job,
             "key": options.job,
             "description": _line(options.command),
-            "triggers": [trigger],
+            "triggers": triggers,
         }
-        return [{"type": "defined", "scheduler": options.scheduler, "at": self.at, "job": job}]
+        return {"type": "defined", "scheduler": options.scheduler, "at": self.at, "job": job}
 
     def _fact(self, status: str, at: float, **more: Any) -> dict[str, Any]:
         fact = {
