@@ -8,7 +8,7 @@ from typing import Any, cast
 import msgspec
 
 from taskscope.errors import BadEvent
-from taskscope.events import Defined, Error, Event, Fact, Job, Jobs, Trigger
+from taskscope.events import Defined, Error, Event, Fact, Job, Jobs
 from taskscope.failure import cut, plain, repr_of
 from taskscope.redaction import Redaction
 from taskscope.rules import rule_for
@@ -19,7 +19,8 @@ _FUTURE = 86_400.0  # a clock may be wrong by a day, not more
 _LATEST = 32_503_680_000.0  # the year 3000, in seconds
 _ATTEMPTS = 2**31
 _TIMES = ("at", "due", "enqueued", "started", "duration")
-_NAMES = ("native", "job", "queue", "worker", "instance", "entity", "reason", "trace_id")
+_NAMES = ("scheduler", "native", "job", "queue", "worker", "instance", "entity", "reason", "trace_id")
+_LARGEST = 2.0**63  # of other numbers
 
 
 class Admission:
@@ -39,14 +40,19 @@ class Admission:
         """The event as it goes on; None for a job that the user ignores. Raises `BadEvent`."""
         if isinstance(event, Fact):
             return self._fact(event, now)
+        if not 0 <= event.at <= now + _FUTURE:
+            raise BadEvent(f"at={event.at!r} is no time that is past; check the clock of who tells it")
         if isinstance(event, Jobs):
             return msgspec.structs.replace(event, jobs=self._jobs(event))
         if isinstance(event, Defined):
-            event = promised(event)
-        return event
+            job = self._job(event.scheduler, event.job)
+            return promised(msgspec.structs.replace(event, job=job)) if job else None
+        return cast(Event, self._tidy(event))
 
     def _fact(self, fact: Fact, now: float) -> Fact | None:
         _check_numbers(fact)
+        if not fact.native or not fact.scheduler:
+            raise BadEvent("native and scheduler must not be empty: they say which run it is")
         anchor = fact.at if fact.anchor is None else fact.anchor
         if not now - self._max_age <= anchor <= now + _FUTURE:
             raise BadEvent(
@@ -68,8 +74,9 @@ class Admission:
 
     def _texts(self, fact: Fact) -> dict[str, Any]:
         """The names that must change to be printable and bounded: mostly none, and that is remembered."""
-        names = (fact.job, fact.queue, fact.worker, fact.instance, fact.entity, fact.reason, fact.trace_id)
-        if names in self._known and fact.native.isascii() and len(fact.native) <= self._limits.name:
+        names = (fact.scheduler, fact.job, fact.queue, fact.worker, fact.instance, fact.entity, fact.reason)
+        free = fact.native + fact.trace_id  # of these there is one for each run
+        if names in self._known and free.isascii() and "\0" not in free and len(free) <= self._limits.name:
             return {}
         changed: dict[str, Any] = {}
         for field in _NAMES:
@@ -89,25 +96,29 @@ class Admission:
         self._read[reading.scheduler] = now
         return tuple(job for _, job in now.values() if job)
 
-    def _job(self, scheduler: str, job: Job) -> Job | None:
-        cleaned = clean(job.name, self._limits.name)
-        name = self._name_of(scheduler, cleaned) if self._renames else cleaned
+    def _job(self, scheduler: str, told: Job) -> Job | None:
+        job: Job = self._tidy(told)
+        name = self._name_of(scheduler, job.name) if self._renames else job.name
         if name is None:
             return None
-        hide = self._redaction
-        return msgspec.structs.replace(
-            job,
-            name=name,
-            description=hide.text(job.description),
-            properties=hide.value(sanitised(job.properties)),
-            data=hide.value(sanitised(job.data)),
-            triggers=tuple(self._trigger(trigger) for trigger in job.triggers),
-        )
+        return job if name == job.name else msgspec.structs.replace(job, name=name)
 
-    def _trigger(self, trigger: Trigger) -> Trigger:
-        data = self._redaction.value(sanitised(trigger.data))
-        description = self._redaction.text(trigger.description)
-        return msgspec.structs.replace(trigger, description=description, data=data)
+    def _tidy(self, value: Any, field: str = "") -> Any:
+        """What is part of a reading, within its bounds and without secrets. Raises `BadEvent`."""
+        if isinstance(value, str):
+            return clean(self._redaction.text(value) if field == "description" else value, self._limits.name)
+        if isinstance(value, int | float):
+            if not -_LARGEST < value < _LARGEST:
+                raise BadEvent(f"{field}={value!r} is no number that can be kept")
+            return value
+        if isinstance(value, tuple):
+            return tuple(self._tidy(part, field) for part in value)
+        if isinstance(value, dict):
+            return self._redaction.value(sanitised(value))
+        if isinstance(value, msgspec.Struct):
+            names = value.__struct_fields__
+            return type(value)(**{name: self._tidy(getattr(value, name), name) for name in names})
+        return value
 
 
 def _renamed(settings: Settings, scheduler: str, job: str) -> str | None:

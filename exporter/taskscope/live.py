@@ -65,6 +65,7 @@ class Live:
         self.departures = 0
         """Rises whenever jobs left, were removed, or were only remembered."""
         self._dirty: dict[str, set[JobKey]] = {"metrics": set(), "store": set()}
+        self._touched: set[JobKey] = set()
         self._ended: set[RunKey] = set()
         self._ended_before: set[RunKey] = set()
         self._job_ttl = job_ttl
@@ -86,6 +87,7 @@ class Live:
     def changed(self, reader: str = "metrics") -> dict[JobKey, LiveJob | None]:
         """The jobs that changed since this reader's last call; None for one that has left."""
         with self.lock:
+            self._share()
             dirty, self._dirty[reader] = self._dirty[reader], set()
             return {key: self.jobs.get(key) for key in dirty}
 
@@ -107,7 +109,8 @@ class Live:
                 if job.state.removed and now - job.state.removed > self._job_ttl and not job.running:
                     del self.jobs[key]
                     self.departures += 1
-                    self._touch(key)
+                    self._touched.add(key)
+            self._share()
             for dirty in self._dirty.values():
                 if len(dirty) > len(self.jobs) + _MEMORY:  # a reader that does not ask
                     dirty.intersection_update(self.jobs)
@@ -118,12 +121,14 @@ class Live:
         job = self.jobs.get(key)
         if job is None:
             job = self.jobs[key] = LiveJob(JobState(first_seen=now))
-        self._touch(key)
+        self._touched.add(key)
         return job
 
-    def _touch(self, key: JobKey) -> None:
-        self._dirty["metrics"].add(key)
-        self._dirty["store"].add(key)
+    def _share(self) -> None:
+        """What was touched is news to every reader."""
+        for dirty in self._dirty.values():
+            dirty |= self._touched
+        self._touched.clear()
 
     def _fold_fact(self, fact: Fact) -> None:
         if not fact.job:
@@ -185,7 +190,7 @@ class Live:
         job.state.removed, job.state.next_run = at, 0.0
         job.abnormal = {}
         self.departures += 1
-        self._touch(key)
+        self._touched.add(key)
 
     def _fold_defined(self, reading: Defined) -> None:
         """Told by each run: one that comes late, from a spool, says nothing new."""

@@ -38,7 +38,8 @@ def at_once(body: bytes, in_lines: bool, limits: Limits) -> Batch | None:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     _check_count(events, limits)
-    if any(_depth_of(event, limits.depth) for event in events):
+    telling = [event for event in events if type(event) is not Fact or event.details]  # mostly none
+    if any(_depth_of(event, limits.depth) for event in telling):
         return None
     return Batch(events, range(len(events)))
 

@@ -7,6 +7,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import sqlalchemy as sa
 
+from taskscope.sinks.history.merge import slices
+
 V = TypeVar("V")
 Key = tuple[int, ...]
 
@@ -37,9 +39,9 @@ class Ledger(Generic[V]):
         if not values:
             return
         in_order = sorted(values)
-        connection.exec_driver_sql(
-            self._upsert(connection.dialect.name), [(*key, self._encode(values[key])) for key in in_order]
-        )
+        for some in slices([(*key, self._encode(values[key])) for key in in_order]):
+            upsert = self._upsert(connection.dialect.name, len(some))
+            connection.exec_driver_sql(upsert, tuple(chain.from_iterable(some)))
         for key in in_order:
             self._known.pop(key, None)
             self._known[key] = values[key]
@@ -60,10 +62,10 @@ class Ledger(Generic[V]):
         )
         return connection.exec_driver_sql(query, tuple(chain.from_iterable(keys)))
 
-    def _upsert(self, dialect: str) -> str:
+    def _upsert(self, dialect: str, rows: int) -> str:
         keys, value = [column.name for column in self._keys], self._value.name
         marks = ", ".join(["?" if dialect == "sqlite" else "%s"] * (len(keys) + 1))
         return (
-            f"INSERT INTO {self._table.name} ({', '.join(keys)}, {value}) VALUES ({marks})"
+            f"INSERT INTO {self._table.name} ({', '.join(keys)}, {value}) VALUES {', '.join([f'({marks})'] * rows)}"
             f" ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {value} = excluded.{value}"
         )
