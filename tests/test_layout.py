@@ -127,6 +127,40 @@ def test_the_command_line_does_not_load_what_a_command_does_not_use() -> None:
     assert {"sqlalchemy", "aiohttp", "yaml"} & loaded == set()
 
 
+def test_what_wraps_commands_imports_the_standard_library_alone() -> None:
+    graph = grimp.build_graph("taskscope", include_external_packages=True, cache_dir=None)
+    own = {*graph.find_descendants("taskscope.exec"), *graph.find_descendants("taskscope.sinks.forward")}
+    allowed = (
+        own | {"taskscope.exec", "taskscope.sinks.forward", "taskscope.errors"} | sys.stdlib_module_names
+    )
+
+    for importer in own:
+        foreign = graph.find_modules_directly_imported_by(importer) - allowed
+        assert {name for name in foreign if name.split(".")[0] not in sys.stdlib_module_names} == set(), (
+            importer
+        )
+
+
+def test_before_a_command_starts_nothing_is_loaded_that_it_need_not_wait_for() -> None:
+    loaded, _ = imported("taskscope.exec.command")
+
+    late = {
+        "asyncio",
+        "click",
+        "email",
+        "http",
+        "json",
+        "logging",
+        "msgspec",
+        "pathlib",
+        "socket",
+        "ssl",
+        "subprocess",
+        "typing",
+    }
+    assert late & loaded == set()
+
+
 def imported(module: str) -> tuple[set[str], int]:
     """The modules that are loaded and the threads that run after an import."""
     code = f"import sys, threading, {module}; print(threading.active_count(), *sys.modules)"

@@ -34,10 +34,11 @@ def crontab(
     """Show a crontab, or print it so that `taskscope exec` runs each job.
 
     FILE is a crontab, or - for standard input; default: that of `crontab -l`, with --system /etc/crontab. Wrapping
-    twice changes nothing but schedules that were edited meanwhile; names of jobs stay.
+    twice changes nothing but schedules that were edited meanwhile; names of jobs stay. To put it in force, write it
+    into a file, look at that, and give it to `crontab FILE`.
 
     \b
-    Example: taskscope crontab --wrap > new && crontab new
+    Example: taskscope crontab --wrap
     """
     from taskscope import crontab as text
 
