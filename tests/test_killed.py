@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
 from services.process import free_port, until
+from services.sender import Sender
 from taskscope.facts import Bit
 from taskscope.identity import parse
 from taskscope.settings import Settings
@@ -21,6 +23,7 @@ from taskscope.sinks.history.records import Filter
 
 PROGRAM = Path(__file__).parent / "programs" / "recording.py"
 KILLS = 25
+COLLECTOR_KILLS = 6
 ENDINGS = {"success": Bit.SUCCESS, "failed": Bit.FAILED, "unknown": Bit.LOST}
 
 
@@ -122,6 +125,66 @@ def per_bit(committed):
         for bit in ENDINGS.values()
         if bits & bit
     )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_after_any_kill_of_a_collector_whatever_it_acknowledged_is_there_once_and_counted(history, recording):
+    senders = [Sender(f"sender-{number}", [recording.port]) for number in range(3)]
+    for sender in senders:
+        sender.start()
+
+    for _ in range(COLLECTOR_KILLS):
+        recording.start("idle")
+        enough = acknowledged(senders) + random.randint(5, 40)
+        until(lambda enough=enough: acknowledged(senders) >= enough, what="answers under load")
+        recording.kill()
+    recording.start("idle")
+    for sender in senders:
+        sender.stop()
+
+    expected = sum((sender.statuses for sender in senders), Counter())
+    assert Counter(run.status for run in stored(history)) == expected
+    assert len({run.id for run in stored(history)}) == expected.total() > 100 * COLLECTOR_KILLS
+    assert exported(recording.port) == expected
+    recording.end()
+
+
+@pytest.mark.slow
+def test_two_collectors_of_one_history_count_once_what_both_are_told_in_any_order(postgres_url, tmp_path):
+    collectors = [Recording(postgres_url, free_port(), tmp_path / "truth") for _ in range(2)]
+    with ExitStack() as stack:
+        for collector in collectors:
+            stack.callback(collector.close)
+            collector.start("idle")
+        ports = [collector.port for collector in collectors]
+        senders = [Sender(f"sender-{number}", ports, everybody=number % 2 == 0) for number in range(4)]
+        for sender in senders:
+            sender.start()
+        until(lambda: acknowledged(senders) > 120, what="answers under load")
+        for sender in senders:
+            sender.stop()
+
+        expected = sum((sender.statuses for sender in senders), Counter())
+        each = [exported(port) for port in ports]
+        assert each[0] + each[1] == expected
+        assert all(each), "both have counted"
+        assert Counter(run.status for run in stored(postgres_url)) == expected
+
+
+def acknowledged(senders):
+    return sum(sender.acknowledged for sender in senders)
+
+
+def exported(port):
+    """Runs by status, as one process exports them."""
+    found = Counter()
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        for line in answer.read().decode().splitlines():
+            if line.startswith("taskscope_runs_total{"):
+                labels, _, value = line.rpartition(" ")
+                found[labels.partition('status="')[2].partition('"')[0]] += int(float(value))
+    return +found
 
 
 def in_progress(history):

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from taskscope import identity
 from taskscope.counts import JobState
 from taskscope.events import (
     Defined,
@@ -90,6 +91,12 @@ class Live:
             self._share()
             dirty, self._dirty[reader] = self._dirty[reader], set()
             return {key: self.jobs.get(key) for key in dirty}
+
+    def in_progress(self, jobs: Iterable[JobKey]) -> dict[bytes, RunKey]:
+        """The runs in progress of these jobs, by what every id of a run has in common."""
+        with self.lock:
+            known = [self.jobs[job] for job in jobs if job in self.jobs]
+            return {identity.key(identity.run_id(*run, 0)): run for job in known for run in job.running}
 
     def alive(self, key: JobKey) -> bool:
         """Was this job heard of, and does its scheduler still have it? Needs no lock."""

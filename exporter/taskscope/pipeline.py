@@ -22,7 +22,7 @@ from taskscope.errands import Errands
 from taskscope.errors import NotOwner, TaskscopeError, Unavailable
 from taskscope.events import Event, Fact, Heartbeat, JobKey
 from taskscope.facts import Row, together
-from taskscope.identity import text
+from taskscope.identity import key, text
 from taskscope.inlet import Inlet
 from taskscope.live import Live
 from taskscope.settings import Settings
@@ -327,12 +327,16 @@ class Pipeline:
     def _lose(self, now: float) -> None:
         """Runs whose process is gone end as unknown/lost; silent is nobody whom we could not have heard."""
         listened = now - self._heard_since >= self._settings.lost_after
-        for row in self._store.lost(now, self._settings.lost_after if listened else now):
+        rows = list(self._store.lost(now, self._settings.lost_after if listened else now))
+        told_here = self._live.in_progress({row.key for row in rows})
+        for row in rows:
             self._waiting.add_row(row, now)
+            _, native, attempt = told_here.get(key(row.id), ("", text(row.id), 0))
             if row.job:
                 lost = Fact(  # dated by its start: a success since then is the newer truth
                     scheduler=row.scheduler,
-                    native=text(row.id),
+                    native=native,
+                    attempt=attempt,
                     status="unknown",
                     at=(row.started or row.enqueued) / 1000 or now,
                     job=row.job,
