@@ -212,28 +212,6 @@ def test_with_strict_whatever_does_not_work_is_raised(scheduler, history, thread
     assert not threads()
 
 
-def test_a_second_process_warns_once_counts_what_it_drops_and_takes_over(history, caplog):
-    first_scheduler, second_scheduler = FakeScheduler(), FakeScheduler()
-    first = taskscope.watch(first_scheduler, history=history, port=0)
-    port = int(first.url.rpartition(":")[2])
-    second = taskscope.watch(second_scheduler, history=history, port=port)
-    second_scheduler.job("dropped").run()
-
-    until(lambda: second.pipeline.dropped.get("member"))
-    assert "owned by process" in second.degraded["member"]
-    assert second.url is None
-    assert len([record for record in caplog.records if "owned by process" in record.getMessage()]) == 1
-
-    first_scheduler.job("j").run()
-    until(lambda: count(first, "j") == 1)
-    first.close()
-    until(lambda: second.url, timeout=40, what="taking over")
-    second_scheduler.job("j").run()
-    until(lambda: count(second, "j") == 2)
-    assert second.degraded == {}
-    second.close()
-
-
 def in_a_child(exporter, scheduler, answer):
     scheduler.job("j").run()
     answer.put(
@@ -260,28 +238,6 @@ def test_a_forked_child_is_no_second_owner(history):
         until(lambda: count(exporter, "j") == 2)
         assert get(f"{exporter.url}/-/healthy")
     assert len(seen.runs("j")) == 2
-
-
-def watches_again(exporter, scheduler, answer):
-    own = taskscope.watch(scheduler, history=exporter.settings.history, port=None)
-    scheduler.start()
-    scheduler.add_job(nothing, id="in-the-child")
-    scheduler.remove_all_jobs()
-    answer.put(list(own.degraded))
-    scheduler.shutdown()
-    own.close()
-
-
-def test_a_forked_child_may_watch_the_scheduler_it_inherited(scheduler, history):
-    fork = multiprocessing.get_context("fork")
-    answer = fork.Queue()
-    with taskscope.Exporter(scheduler, history=history, port=None) as exporter:
-        child = fork.Process(target=watches_again, args=(exporter, scheduler, answer))
-        child.start()
-
-        assert answer.get(timeout=20) == ["member"]
-        child.join(20)
-        assert child.exitcode == 0
 
 
 def collects(registry, answer):

@@ -21,6 +21,7 @@ from taskscope.bridges.fake import FakeScheduler
 from taskscope.configure import FILE, load
 from taskscope.errors import TaskscopeError, Unavailable
 from taskscope.exporter import Exporter
+from taskscope.forwarding import ask
 from taskscope.identity import anchor_ms
 from taskscope.settings import Settings
 from taskscope.sinks.history import url_for
@@ -55,6 +56,7 @@ def findings(config: Path | None = None, **arguments: Any) -> Iterator[Finding]:
         return
     yield Finding("settings", True, f"{_source(config)} can be used.")
     yield from _schedulers(settings)
+    yield from _forward(settings)
     yield _port(settings)
     yield from _history(settings)
     yield from made_up_run()
@@ -85,6 +87,17 @@ def _schedulers(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 f"schedulers.{name}", True, f"{source.target} is there, and so is the {source.system} bridge."
             )
+
+
+def _forward(settings: Settings) -> Iterator[Finding]:
+    """Does the other taskscope take what this one would send?"""
+    if settings.forward is not None:
+        try:
+            ask(settings.forward, settings)
+        except TaskscopeError as error:
+            yield _bad("forward", error)
+        else:
+            yield Finding("forward", True, f"{settings.forward} takes what is sent to it.")
 
 
 def _port(settings: Settings) -> Finding:

@@ -48,6 +48,8 @@ def load(
     merged: dict[str, Any] = {}
     for source in [*sources, read(arguments, Settings, "")]:
         merged = _merge(merged, source)
+    if merged.get("forward"):  # neither is kept here, unless somebody says so
+        merged = {"history": None, "port": None} | merged
     return check(msgspec.convert(read(merged, Settings, ""), Settings))
 
 
@@ -161,6 +163,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     """What is wrong with the whole, each in a sentence."""
     yield from _history(settings.history)
     yield from _server(settings)
+    yield from _forward(settings)
     yield from _tokens(settings)
     yield from _times(settings)
     yield from _buckets(settings)
@@ -195,6 +198,20 @@ def _server(settings: Settings) -> Iterator[str]:
         file = getattr(settings, name)
         if file and not Path(file).is_file():
             yield f"{name} names {file}, which is no file; give the path of a PEM file"
+
+
+def _forward(settings: Settings) -> Iterator[str]:
+    forward = settings.forward
+    if forward is not None and not re.match(r"(https?://[^/@]+|unix:///[^/].*)(/|$)", forward):
+        yield (
+            f"forward must be http://HOST:PORT or https://HOST:PORT of a taskscope, or null, not {masked(forward)!r}; "
+            "a token belongs into forward_token"
+        )
+    for name in ("forward_token", "forward_certificates"):
+        if forward is None and getattr(settings, name):
+            yield f"{name} is set without forward; say where to send to, or leave it out"
+    if settings.forward_certificates and not Path(settings.forward_certificates).is_file():
+        yield f"forward_certificates names {settings.forward_certificates}, which is no file; give a PEM file"
 
 
 def _is_loopback(host: str) -> bool:

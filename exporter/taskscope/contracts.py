@@ -21,6 +21,11 @@ Emit: TypeAlias = Callable[[Told], None]
 once `detach` has returned."""
 
 
+def not_attached(*_: object) -> bool:
+    """What `Bridge.resume` and `Bridge.flush` do as long as nobody has attached the bridge: nothing, in vain."""
+    return False
+
+
 def made(told: Told) -> Event | None:
     """The event that was told."""
     return told() if callable(told) else told
@@ -79,6 +84,23 @@ class Bridge(ABC):
     instance: str = ""
     """The process that executes runs, as facts name it; set by whoever attaches. Empty: `instance.instance()`."""
 
+    forks: ClassVar[bool] = False
+    """Its runs are executed in forked children of the process that is watched, where it calls `resume`."""
+
+    resume: Callable[[], bool] = staticmethod(not_attached)
+    """Set by whoever attaches. Called by the bridge in a forked child, after `abandon`, when the child begins to
+    execute runs: sets `instance` to the child's own, calls `attach` with an `emit` of the child's own, and returns
+    True; False where there is nobody to send to, and the bridge stays abandoned. It never raises and waits for nobody.
+    In a child that is attached already, and in the parent, it changes nothing. What the child emits is sent to the
+    process that owns the history or to the collector, with bounded memory and by a thread of the child's own, which
+    also tells every `heartbeat` seconds that the child lives. `poll` is not called in a child: the parent goes on with
+    that."""
+
+    flush: Callable[[float], bool] = staticmethod(not_attached)
+    """Set by whoever attaches. Waits until what was emitted in this process is durable, at most for so many seconds,
+    and says whether it is. For where a process ends without exit handlers (`os._exit`); it never raises. In any other
+    process the end of the program does it."""
+
     @abstractmethod
     def __init__(self, target: Any, name: str) -> None:
         """`target` is what the user gave; `name` is the value of the `scheduler` label. Nothing is hooked yet."""
@@ -99,7 +121,10 @@ class Bridge(ABC):
         """Stop watching and take every hook out. May be called twice, and without `attach`."""
 
     def abandon(self) -> None:  # noqa: B027 - a bridge without locks and threads has nothing to do
-        """In a forked child: let go without touching locks or threads of the parent; hooks that remain do nothing."""
+        """In a forked child: let go without touching locks or threads of the parent; hooks that remain do nothing.
+
+        A bridge that `forks` keeps what tells it that the child begins to execute runs, and calls `resume` then.
+        """
 
 
 class Sink:

@@ -5,12 +5,15 @@ a bridge makes events, everything else reads them. As JSON they are what `POST /
 (docs/ingest.md): fields are only ever added, with a default.
 """
 
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
 Status = Literal["queued", "started", "success", "failed", "retried", "skipped", "unknown"]
 TriggerState = Literal["WAITING", "EXECUTING", "PAUSED", "BLOCKED", "ERROR", "ACQUIRED", "COMPLETE"]
+
+DropReason = Literal["overflow", "bad", "refused", "expired", "member", "unsaved"]
+"""Why an event is counted nowhere else."""
 
 JobKey: TypeAlias = tuple[str, str]
 """(scheduler, job name): what a job is called everywhere inside taskscope."""
@@ -181,6 +184,8 @@ class Heartbeat(_Versioned, frozen=True, kw_only=True, tag="heartbeat"):
     instance: str
     """As its facts name it: `host:pid:uuid`."""
     at: float
+    dropped: dict[DropReason, Annotated[int, msgspec.Meta(ge=0, le=10**9)]] = {}
+    """Events that it had to drop since the last sign of life that was taken, by reason."""
 
 
 Reading: TypeAlias = Jobs | Defined | SchedulerState | QueueState | WorkerState

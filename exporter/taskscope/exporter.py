@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Self, cast
 from weakref import WeakMethod
@@ -16,11 +17,14 @@ from prometheus_client.registry import Collector
 from taskscope import bridges
 from taskscope.api.backend import Backend, Component, Writer
 from taskscope.api.server import Listener, Server
+from taskscope.child import Child
 from taskscope.configure import load
 from taskscope.contracts import Bridge, Sink
 from taskscope.errors import BadArgument, NotOwner, TaskscopeError
+from taskscope.forwarding import Copy, Forwarding
 from taskscope.instance import new_instance
 from taskscope.live import Live
+from taskscope.members import Members
 from taskscope.pipeline import Pipeline
 from taskscope.poller import Poller
 from taskscope.settings import Settings
@@ -64,21 +68,26 @@ class Exporter:
         self.store = store_for(self.settings)
         self.queries = queries_for(self.settings)
         upkeep = _upkeep(self.store, self.metrics, self.settings)
+        self._bridges = _named(schedulers, names, self.settings.service)
+        self._members = Members(self.settings, any(bridge.forks for bridge in self._bridges.values()))
+        self._copy = self._forwarding(self.settings.forward)
+        keeps = self._copy is None or (self.settings.history, self.settings.port) != (None, None)
         self.pipeline = Pipeline(
             self.store,
             self.live,
             self.metrics,
             self.settings,
             self._instance,
-            sinks=[*sinks, *upkeep],
+            sinks=[*sinks, *upkeep, *([Copy(self._copy)] if self._copy and keeps else [])],
             upkeep=[one.step for one in upkeep],
             on_open=self._serve,
+            relay=self._forwarding(self._members.url) if self._members.shared else None,
         )
+        self._carrier: Pipeline | Forwarding = self.pipeline if keeps or self._copy is None else self._copy
         self.url: str | None = None
         """Where it serves; None before the start, after the end, and without a port."""
-        self._bridges = _named(schedulers, names, self.settings.service)
         self._pollers = [
-            Poller(bridge, name, self.pipeline.emit, self.settings.poll_interval)
+            Poller(bridge, name, self._carrier.emit, self.settings.poll_interval)
             for name, bridge in self._bridges.items()
         ]
         self._failures: dict[str, str] = {}
@@ -87,6 +96,8 @@ class Exporter:
         self._server: Server | None = None
         self._listener: Listener | None = None
         self._state = "new"
+        self._child: Child | None = None
+        """In a forked child that watches on."""
 
     def start(self) -> Self:
         """Begin to watch and to serve. Raises only with `strict=True`, and when it was started before."""
@@ -96,19 +107,24 @@ class Exporter:
 
     def close(self) -> None:
         """Stop watching, carry what was seen, stop serving. Leaves no thread, listener or hook behind."""
-        if self._end() and self._server is not None:
+        if self._child is not None:
+            self._child.close()
+        elif self._end() and self._server is not None:
             self._server.stop()
 
     @property
     def degraded(self) -> dict[str, str]:
         """What does not work, by reason, each with a sentence."""
-        away = self.pipeline.failure
-        store = {} if away is None else {"member" if isinstance(away, NotOwner) else "store": str(away)}
-        return self._failures | store
+        found = dict(self._failures)
+        if self._carrier is self.pipeline and (away := self.pipeline.trouble) is not None:
+            found["member" if isinstance(away, NotOwner) else "store"] = str(away)
+        if self._copy is not None and self._copy.failure is not None:
+            found["forward"] = str(self._copy.failure)
+        return found
 
     def refresh(self) -> None:
         """Bring the metrics up to what is true now. No I/O, and no waiting for the store."""
-        self.pipeline.report()
+        self._carrier.report()
         degraded = self.degraded
         for reason in self._told | degraded.keys():
             self.metrics.set("degraded", reason in degraded, reason)
@@ -123,12 +139,31 @@ class Exporter:
 
     def ready(self) -> list[Component]:
         """Each part and whether it does its work."""
-        away = self.pipeline.failure
-        store = Component(name="history", kind="store", ready=away is None, message=str(away or ""))
+        away = self._carrier.trouble
+        what = "history" if self._carrier is self.pipeline else "forward"
+        store = Component(name=what, kind="store", ready=away is None, message=str(away or ""))
         return [store, *(_component(poller, self.settings) for poller in self._pollers)]
 
+    def flush(self, deadline: float = 2.0) -> bool:
+        """Wait until what was told in this process is durable, at most `deadline` seconds; True if it is.
+
+        For a process that ends without exit handlers; any other does it at its end. Never raises.
+        """
+        return self._carrier.flush(deadline)
+
+    def resume_in_child(self) -> bool:
+        """In a forked child: watch on here, and hand what is seen to the owner of the history, or the collector.
+
+        For a child that executes runs of the schedulers that its parent watches, and polls; one that has schedulers of
+        its own calls `watch`. False where there is nobody to send to. Never raises; in the parent it changes nothing.
+        """
+        resumed = [
+            self._resume(bridge) for bridge in self._bridges.values()
+        ]  # all of them, also after one that cannot
+        return all(resumed)
+
     def __repr__(self) -> str:
-        where = self.url or "no port"
+        where = self.url or (f"to {self.settings.forward}" if self._copy else "no port")
         return f"<taskscope.Exporter of {', '.join(self._bridges) or 'nothing'}, {self._state}, {where}>"
 
     def __enter__(self) -> Self:
@@ -163,17 +198,22 @@ class Exporter:
         self._state = "running"
         atexit.register(self.close)
         os.register_at_fork(after_in_child=_Forked(self))
-        self.pipeline.start()
+        self._carrier.start()
         for poller, bridge in zip(self._pollers, self._bridges.values(), strict=True):
             bridge.on_change, bridge.instance = poller.wake, self._instance
+            bridge.resume, bridge.flush = partial(self._resume, bridge), self.flush
             self._attach(bridge)
             poller.start()
-        self.pipeline.tried.wait(_PATIENCE)
-        if self.pipeline.failure is not None and self.settings.strict:
-            self._fail("store", self.pipeline.failure)
+        self._carrier.tried.wait(_PATIENCE)
+        if self._carrier.failure is not None and self.settings.strict:
+            self._fail("store", self._carrier.failure)
+        self._meet()
 
     def _serve(self) -> None:
         """Open the port. Also called when the history becomes ours later."""
+        if self._state != "running":
+            return
+        self._meet()
         if not self._serves or self.url is not None:
             return
         self._server = Server(self._backend())
@@ -181,6 +221,11 @@ class Exporter:
             self._serving(self._server.start(self.settings.host, self.settings.port or 0))
         except TaskscopeError as error:
             self._fail("port", error)
+
+    def _meet(self) -> None:
+        """Where this process owns the history, take what others tell."""
+        if self._carrier is self.pipeline and (self.pipeline.opened or not self._members.shared):
+            self._members.open(self._backend())
 
     def _serving(self, port: int) -> None:
         scheme = "https" if self.settings.tls_certificate else "http"
@@ -192,7 +237,7 @@ class Exporter:
 
     def _attach(self, bridge: Bridge) -> None:
         try:
-            bridge.attach(self.pipeline.emit)
+            bridge.attach(self._carrier.emit)
         except TaskscopeError as error:
             self._fail(bridge.system, error)
 
@@ -213,7 +258,8 @@ class Exporter:
             bridge.detach()
         for poller in self._pollers:
             poller.stop()
-        self.pipeline.stop()
+        self._members.close()
+        self._carrier.stop()
         if self.queries is not None:
             self.queries.close()
         self.url = None
@@ -223,11 +269,26 @@ class Exporter:
         """In a forked child: the parent watches and serves, nothing of it may happen twice."""
         self._state, self.url = "forked", None
         atexit.unregister(self.close)
-        self.pipeline.abandon()
+        self._child = None
+        self._carrier.abandon()
+        self._members.abandon()
         for bridge in self._bridges.values():
             bridge.abandon()
         if self._server is not None:
             self._server.abandon()
+
+    def _resume(self, bridge: Bridge) -> bool:
+        """In a forked child: attach the bridge again, to a way of the child's own."""
+        url = self.settings.forward or self._members.url
+        if self._state == "forked" and self._child is None and url is not None:
+            self._child = Child(url, self.settings)
+            self._carrier = self._child.carrier
+            atexit.register(self.close)
+        return self._child.attach(bridge) if self._child is not None else self._state == "running"
+
+    def _forwarding(self, url: str | None) -> Forwarding | None:
+        """The way to another taskscope."""
+        return Forwarding(url, self.settings, self._instance, self.metrics) if url else None
 
     def _backend(self) -> Backend:
         return Backend(

@@ -1,13 +1,17 @@
-"""Where events come in: a bounded queue that never keeps anybody waiting, and the door behind it."""
+"""Where events come in: a bounded queue that never keeps anybody waiting, and the door behind it.
+
+As long as another process owns the history they are handed on to that one.
+"""
 
 import logging
 import threading
-from collections import deque
+from collections import Counter, deque
 
 from taskscope.admission import Admission
-from taskscope.contracts import Told, made
-from taskscope.errors import BadEvent
+from taskscope.contracts import Emit, Told, made
+from taskscope.errors import BadEvent, NotOwner, TaskscopeError
 from taskscope.events import Event
+from taskscope.forwarding import Forwarding
 
 logger = logging.getLogger("taskscope")
 
@@ -15,26 +19,67 @@ logger = logging.getLogger("taskscope")
 class Inlet:
     """Takes events from any thread and hands them to one, admitted and in order; counts what it had to drop."""
 
-    def __init__(self, limit: int, admission: Admission) -> None:
+    def __init__(self, limit: int, admission: Admission, relay: Forwarding | None = None) -> None:
+        """At most `limit` events wait; `relay` leads to the process that owns the history."""
+        self._relay = relay
         self._queue: deque[Told] = deque()
         self._limit, self._admission = limit, admission
         self._lock = threading.Lock()
         self._dropped: dict[str, int] = {}
         self._warned = False
-        self.accepting = True
-        """False while this process is not the owner of its history: events are dropped and counted."""
+        self._elsewhere: Emit | None = None
+        self._why: NotOwner | None = None
 
     def __len__(self) -> int:
-        return len(self._queue)
+        """Events that wait, also for another process to take them."""
+        return len(self._queue) + (self._relay.backlog if self._relay else 0)
 
     def emit(self, event: Told) -> None:
         """Take one event. Never blocks, never raises, never grows beyond its bound."""
-        if not self.accepting:
-            self.drop("member")
+        if self._elsewhere is not None:
+            self._elsewhere(event)
         elif len(self._queue) < self._limit:
             self._queue.append(event)
         else:
             self.drop("overflow")
+
+    @property
+    def lag(self) -> float:
+        """Seconds for which something has waited for another process to take it."""
+        return self._relay.lag if self._relay else 0.0
+
+    def hand_on(self, why: NotOwner) -> bool:
+        """Another process owns the history: what waits, and what comes, goes there; False: it is lost, and counted."""
+        if self._elsewhere is None and self._relay is not None:
+            logger.info("taskscope: %s, which takes what happens here", _owned(why))
+        self._elsewhere, self._why = self._relay.emit if self._relay else lambda _: self.drop("member"), why
+        for _ in range(len(self._queue)):
+            self._elsewhere(self._queue.popleft())
+        return self._relay is not None
+
+    def take_back(self, again: bool = True) -> None:
+        """The history is ours, perhaps again: what comes stays here, and so does what nobody has taken."""
+        self._elsewhere = self._why = None
+        if self._relay is not None and (self._relay.used if again else self._relay.backlog):
+            for event in self._relay.withdraw():
+                self.emit(event)
+
+    def drain(self) -> None:
+        """What others left on disk when nobody owned the history comes in by the way of all others."""
+        if self._relay is not None and self._elsewhere is None:
+            self._relay.drain()
+
+    @property
+    def trouble(self) -> TaskscopeError | None:
+        """Why what happens here is not taken elsewhere."""
+        if self._why is None or self._relay is None:
+            return self._why
+        return self._relay.failure and NotOwner(f"{_owned(self._why)}, and {self._relay.failure}")
+
+    @property
+    def way(self) -> Forwarding | None:
+        """By which events are handed on; None while they are not."""
+        return self._relay if self._elsewhere is not None else None
 
     def take(self, most: int, now: float) -> tuple[int, list[Event]]:
         """How many events were taken from the queue, at most `most`, and those of them that are admitted."""
@@ -70,9 +115,20 @@ class Inlet:
     def dropped(self) -> dict[str, int]:
         """Events that were dropped, by reason."""
         with self._lock:
-            return dict(self._dropped)
+            dropped = Counter(self._dropped)
+        return dict(dropped + Counter(self._relay.dropped) if self._relay else dropped)
+
+    def close(self) -> None:
+        """The last call: what waits is lost, or comes from elsewhere another time."""
+        if self._relay is not None and self._relay.used:
+            self._relay.withdraw()
 
     def abandon(self) -> None:
         """In a forked child: what waits belongs to the parent, and a lock may be held by a thread that is not here."""
-        self.accepting = False
         self._queue, self._lock = deque(), threading.Lock()
+        self._elsewhere = lambda _: None
+
+
+def _owned(why: NotOwner) -> str:
+    """Whose a history is, without what one could do about it."""
+    return str(why).partition(";")[0]

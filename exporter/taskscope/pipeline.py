@@ -8,13 +8,16 @@ wait here: it is committed with the next batch, or its sender hears that it was 
 """
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 
 from taskscope.admission import Admission
+from taskscope.audience import Audience
+from taskscope.backoff import Backoff
+from taskscope.burst import HOLD, Burst
 from taskscope.contracts import Sink
 from taskscope.counts import JobState
 from taskscope.deliveries import Deliveries
@@ -22,7 +25,8 @@ from taskscope.errands import Errands
 from taskscope.errors import NotOwner, TaskscopeError, Unavailable
 from taskscope.events import Event, Fact, Heartbeat, JobKey
 from taskscope.facts import Row, together
-from taskscope.identity import key, text
+from taskscope.forwarding import Forwarding
+from taskscope.identity import text
 from taskscope.inlet import Inlet
 from taskscope.live import Live
 from taskscope.settings import Settings
@@ -32,17 +36,20 @@ from taskscope.waiting import Waiting
 
 logger = logging.getLogger("taskscope")
 
-_FIRST_RETRY, _LAST_RETRY = 0.5, 30.0  # seconds between attempts to reach the store
+_LAST_LOOK = 2.0  # seconds between looks whether the owner of the history is gone
+_AGAIN = 0.02  # seconds between looks whether what was emitted is durable
+_FAREWELL = 5.0  # seconds at the end for another process to take what was told here
 _REST = 4.0  # while little waits, the pipeline rests that many times as long as a batch took
-_POUR = 500  # events within a flush interval make a burst
-_HOLD = 1.0  # seconds for which a burst is let through first
 _SYNC = 60.0  # seconds; without a scrape, too, jobs that left must leave the metrics
 _SLICE = 250  # events, carried in about a ms
 _PAUSE = 0.0001  # seconds after each slice for which other threads have the program
 
 
 class Pipeline:
-    """Owns the queue, the transaction and the order in which things become visible."""
+    """Owns the queue, the transaction and the order in which things become visible.
+
+    As long as another process owns the history it hands what is told on to that one, and takes it back with it.
+    """
 
     def __init__(
         self,
@@ -54,17 +61,19 @@ class Pipeline:
         sinks: Sequence[Sink] = (),
         upkeep: Sequence[Callable[[float], bool]] = (),
         on_open: Callable[[], None] = lambda: None,
+        relay: Forwarding | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`upkeep` are short steps done between batches while the store is there; True asks to be called again.
 
-        `on_open` is called when the store was opened after another process had owned it.
+        `on_open` is called when the store was opened after another process had owned it; `relay` leads to that one.
         """
         self._store, self._live, self._metrics = store, live, metrics
         self._settings, self._instance, self._clock = settings, instance, clock
-        self._sinks, self._upkeep, self._on_open = list(sinks), list(upkeep), on_open
+        self._audience = Audience(sinks, partial(metrics.add, "sink_errors_total", 1))
+        self._upkeep, self._on_open = list(upkeep), on_open
         admission = Admission(settings)
-        self._inlet = Inlet(settings.queue_size, admission)
+        self._inlet = Inlet(settings.queue_size, admission, relay)
         self.emit, self.refuse = self._inlet.emit, self._inlet.refuse
         self._awake = threading.Event()
         self._deliveries = Deliveries(settings.queue_size, admission, self._awake.set)
@@ -73,7 +82,6 @@ class Pipeline:
         self.do = self._errands.do
         self._waiting = Waiting(settings.queue_size, self._refuse)
         self._states: dict[JobKey, JobState] = {}
-        self._broken: set[str] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="taskscope", daemon=True)
         self.tried = threading.Event()
@@ -81,9 +89,9 @@ class Pipeline:
         self.failure: TaskscopeError | None = None
         """Why the store is away; None while it is there."""
         self.opened = False
-        self._retry_at, self._retry_after = 0.0, _FIRST_RETRY
+        self._retry_at, self._backoff = 0.0, Backoff()
         self._beat_at = self._expire_at = self._heard_since = 0.0
-        self._poured, self._pours_since, self._holding = 0, 0.0, False
+        self._burst = Burst()
         self._sync_at = clock() + _SYNC
 
     def start(self) -> None:
@@ -103,10 +111,31 @@ class Pipeline:
         self._errands.abandon()
         self._deliveries.abandon()
 
+    def flush(self, deadline: float) -> bool:
+        """Wait until what was emitted is durable, at most `deadline` seconds; True if it is."""
+        until = time.monotonic() + deadline
+        while not (durable := self._flushed(max(0.0, until - time.monotonic()))) and time.monotonic() < until:
+            time.sleep(_AGAIN)  # the store may come back, or the history become ours
+        return durable
+
+    def _flushed(self, within: float) -> bool:
+        if self._inlet.way is not None:
+            return self._inlet.way.flush(within)
+        try:
+            self.do(_nothing).result(within)  # between two batches: what was taken is stored, or waits
+        except (TaskscopeError, TimeoutError):
+            return False
+        return not self.backlog
+
+    @property
+    def trouble(self) -> TaskscopeError | None:
+        """Why what is told becomes durable neither here nor elsewhere now; None if it does."""
+        return self._inlet.trouble if isinstance(self.failure, NotOwner) else self.failure
+
     @property
     def lag(self) -> float:
         """Age of the oldest event that is not durable yet, in seconds."""
-        return max(self._age(self._waiting.since), self._age(self._pours_since) if self._holding else 0.0)
+        return max(self._age(self._waiting.since), self._age(self._burst.since), self._inlet.lag)
 
     @property
     def backlog(self) -> int:
@@ -121,7 +150,7 @@ class Pipeline:
     def report(self) -> None:
         """Tell the metrics how it goes; called before a scrape, from any thread."""
         self._metrics.set("pipeline_lag_seconds", self.lag)
-        self._metrics.set("store_up", self.opened and self.failure is None)
+        self._metrics.set("store_up", self.tried.is_set() and self.trouble is None)
         for reason, count in self.dropped.items():
             self._metrics.set("events_dropped_total", count, reason)
 
@@ -142,16 +171,12 @@ class Pipeline:
 
     def _holds(self) -> bool:
         """A burst goes first: the program has the processor, and many events at once cost less than as many few."""
-        before, self._poured = self._poured, len(self._inlet)
-        pours = self._poured - before >= _POUR and self._polite and not self._deliveries
-        self._pours_since = (self._pours_since or self._clock()) if pours else 0.0
-        self._holding = pours and self._age(self._pours_since) < _HOLD
-        return self._holding
+        return self._burst.look(len(self._inlet), self._polite and not self._deliveries, self._clock())
 
     @property
     def _polite(self) -> bool:
         """While little waits, and none of it for long, the program that is watched comes first, with rests for it."""
-        return self.backlog < self._settings.queue_size // 20 and self._age(self._waiting.since) < _HOLD
+        return self.backlog < self._settings.queue_size // 20 and self._age(self._waiting.since) < HOLD
 
     def _age(self, since: float) -> float:
         return max(0.0, self._clock() - since) if since else 0.0
@@ -160,28 +185,33 @@ class Pipeline:
         """The last events: as many as the store takes, which is asked once more, however long it has been away."""
         self._deliveries.finish()
         self._retry_at = 0.0
+        if self._inlet.way is not None:
+            self._inlet.way.flush(_FAREWELL)
         while (self.backlog or self._states) and self._step(last=True):
             pass
         if unsaved := self.backlog:
             self._inlet.drop("unsaved", unsaved)
             logger.warning("taskscope: %d events were not saved: %s", unsaved, self.failure)
+        self._inlet.close()
         self._errands.finish()
-        for sink in self._sinks:
-            self._call(sink, "close", sink.close)
+        self._audience.close()
         self._store.close()
 
     def _step(self, last: bool = False) -> bool:
         """Carry one batch; True when there is more to do at once."""
         now = self._clock()
         try:
+            ready = self._ready(now)
             arrived = self._arrive(now)
             if now >= self._expire_at:
                 self._expire_at = now + 1.0
+                if self.opened:  # somebody may have been about to hand it on when the history became ours
+                    self._inlet.take_back(again=False)
                 self._live.expire(now)
             if now >= self._sync_at:
                 self._sync_at = now + _SYNC
                 self._metrics.sync(self._live, now)
-            stored = self._ready(now) and self._store_batch(now)
+            stored = ready and self._store_batch(now)
             more = stored and not last and self._maintain(now)
         except Exception:  # isolation: a fault of ours must not end the pipeline
             logger.exception("taskscope: a batch failed in an unexpected way; its events are tried again")
@@ -210,8 +240,7 @@ class Pipeline:
         """What need not be durable is visible at once."""
         self._metrics.add("events_total", len(events), "accepted")
         self._live.fold(events)
-        for sink in self._sinks:
-            self._call(sink, "arrived", partial(sink.arrived, events))
+        self._audience.arrived(events)
 
     def _ready(self, now: float) -> bool:
         """Is the store open? Tries to open it when its time has come."""
@@ -235,7 +264,8 @@ class Pipeline:
         self._live.changed("store")
         self._metrics.sync(self._live, self._clock())
         late = self.failure is not None
-        self.opened = self._inlet.accepting = True
+        self.opened = True
+        self._inlet.take_back()
         self._back()
         if late:
             self._on_open()
@@ -247,12 +277,19 @@ class Pipeline:
                 if delivered:
                     self._show(delivered)
                 self._store_rows(self._rows_of(delivered, now), now)
-                if alive := {event.instance for event in delivered if isinstance(event, Heartbeat)}:
-                    self._store.beat(alive, now)
+                if alive := [event for event in delivered if isinstance(event, Heartbeat)]:
+                    self._hear(alive, now)
         except Unavailable as error:
             self._away(error, now)
             return False
         return True
+
+    def _hear(self, alive: Sequence[Heartbeat], now: float) -> None:
+        """These processes live, and tell what they had to drop."""
+        self._store.beat({event.instance for event in alive}, now)
+        for event in alive:
+            for reason, count in event.dropped.items():
+                self._inlet.drop(reason, count)
 
     def _rows_of(self, events: Sequence[Event], now: float) -> list[Row]:
         waiting = Waiting(len(events) + 1, self._refuse)
@@ -306,8 +343,7 @@ class Pipeline:
         if applied.expired:
             self._inlet.drop("expired", applied.expired)
         if applied.changes:
-            for sink in self._sinks:
-                self._call(sink, "committed", partial(sink.committed, applied.changes))
+            self._audience.committed(applied.changes)
 
     def _maintain(self, now: float) -> bool:
         """Heartbeat, lost runs, errands, and short steps of upkeep; True when one of these has more to do."""
@@ -316,6 +352,7 @@ class Pipeline:
                 self._beat_at = now + self._settings.heartbeat
                 self._store.beat([self._instance], now)
                 self._lose(now)
+                self._inlet.drain()
             more = [step(now) for step in (self._errands.step, *self._upkeep)]
         except Unavailable as error:
             self._away(error, now)
@@ -328,34 +365,20 @@ class Pipeline:
         """Runs whose process is gone end as unknown/lost; silent is nobody whom we could not have heard."""
         listened = now - self._heard_since >= self._settings.lost_after
         rows = list(self._store.lost(now, self._settings.lost_after if listened else now))
-        told_here = self._live.in_progress({row.key for row in rows})
         for row in rows:
             self._waiting.add_row(row, now)
-            _, native, attempt = told_here.get(key(row.id), ("", text(row.id), 0))
-            if row.job:
-                lost = Fact(  # dated by its start: a success since then is the newer truth
-                    scheduler=row.scheduler,
-                    native=native,
-                    attempt=attempt,
-                    status="unknown",
-                    at=(row.started or row.enqueued) / 1000 or now,
-                    job=row.job,
-                    reason="lost",
-                )
-                self._live.fold([lost])
+        self._live.lose(rows, now)
 
     def _away(self, error: TaskscopeError, now: float) -> None:
         """The store cannot be reached: say so once, try again later and later."""
-        self._inlet.accepting = not isinstance(error, NotOwner)
-        if self.failure is None and (self.opened or not self._settings.strict):
-            logger.warning(
-                "taskscope: %s; it is tried again", error
-            )  # else whoever started it hears an exception
+        elsewhere = isinstance(error, NotOwner) and self._inlet.hand_on(error)
+        heard = self._settings.strict and not self.opened  # by whoever started it, as an exception
+        if self.failure is None and not elsewhere and not heard:
+            logger.warning("taskscope: %s; it is tried again", error)
         self.failure, self._beat_at = error, 0.0  # the heartbeat tells whether it is back when no events come
         self._errands.suspend(error)
         self._deliveries.suspend(error)
-        self._retry_at = now + self._retry_after * random.uniform(0.5, 1.0)
-        self._retry_after = min(self._retry_after * 2, _LAST_RETRY)
+        self._retry_at = now + min(self._backoff.next(), _LAST_LOOK if elsewhere else inf)
 
     def _back(self) -> None:
         if self.failure is not None or not self._heard_since:
@@ -363,16 +386,11 @@ class Pipeline:
         if self.failure is not None:
             whose = "is ours now" if isinstance(self.failure, NotOwner) else "is there again"
             logger.info("taskscope: the history %s", whose)
-        self.failure, self._retry_after = None, _FIRST_RETRY
+        self.failure = None
+        self._backoff.reset()
         self._errands.resume()
         self._deliveries.resume()
 
-    def _call(self, sink: Sink, what: str, call: Callable[[], None]) -> None:
-        try:
-            call()
-        except Exception:  # isolation: a sink must not hurt the pipeline
-            name = f"{type(sink).__name__}.{what}"
-            self._metrics.add("sink_errors_total", 1, type(sink).__name__)
-            if name not in self._broken:
-                self._broken.add(name)
-                logger.exception("taskscope: %s failed (further failures are only counted)", name)
+
+def _nothing() -> None:
+    """An errand whose end alone counts."""

@@ -129,6 +129,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         None
     )
     tls_key: Annotated[str | None, Meta(description="PEM file of its key.")] = None
+    forward: Annotated[
+        str | None,
+        Meta(
+            description="Another taskscope that takes the runs, such as `http://collector:9750`. This program then "
+            "keeps no history and opens no port, unless `history` or `port` are set, too."
+        ),
+    ] = None
+    forward_token: Annotated[
+        str | None, Meta(description="A token of that taskscope's with the scope `ingest`.")
+    ] = None
+    forward_certificates: Annotated[
+        str | None, Meta(description="PEM file of who may vouch for it; null: whom the system trusts.")
+    ] = None
+    spool: Annotated[
+        str | None,
+        Meta(
+            description="Folder in which runs wait on disk while the taskscope that they go to is away, also from one "
+            "program to the next; null: they wait in memory."
+        ),
+    ] = None
+    spool_size: Annotated[Count, Meta(description="Bytes that may wait there.")] = 64 * 2**20
     strict: Annotated[bool, Meta(description="Fail at start instead of going on degraded.")] = False
 
     queue_size: Annotated[Count, Meta(description="Events that may wait; more are dropped and counted.")] = (

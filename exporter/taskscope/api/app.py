@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from multidict import MultiDict
 
-from taskscope.api.auth import Gate
+from taskscope.api.auth import Gate, Open
 from taskscope.api.backend import Backend
 from taskscope.api.body import read_body, read_bytes
 from taskscope.api.endpoint import Call, Endpoint, endpoints
@@ -30,12 +30,15 @@ PATIENCE = 60.0
 """Seconds from the head of a request to the last byte of its answer taken."""
 
 
-def application(backend: Backend, pool: Pool, host: str) -> web.Application:
-    """All endpoints, guarded; `host` is the address that they will be served on."""
+def application(backend: Backend, pool: Pool, host: str | None) -> web.Application:
+    """All endpoints, guarded; `host` is the address that they will be served on.
+
+    None: a socket file, which its permissions guard. There are probes there, and what takes events.
+    """
     body = backend.settings.limits.body
     app = web.Application(middlewares=[_delivered, _explained, _bounded(body)], client_max_size=body)
-    gate, known = Gate(backend.settings, host), endpoints()
-    for endpoint in known:
+    gate, known = Gate(backend.settings, host) if host is not None else Open(), endpoints()
+    for endpoint in known if host is not None else filter(_is_for_processes, known):
         route = _Route(endpoint, backend, pool, gate, known)
         for path in _spellings(endpoint.path):
             if endpoint.method == "GET":
@@ -49,7 +52,7 @@ class _Route:
     """Checks a request against the declaration of its endpoint and calls it."""
 
     def __init__(
-        self, endpoint: Endpoint, backend: Backend, pool: Pool, gate: Gate, known: tuple[Endpoint, ...]
+        self, endpoint: Endpoint, backend: Backend, pool: Pool, gate: Gate | Open, known: tuple[Endpoint, ...]
     ) -> None:
         self._endpoint, self._gate = endpoint, gate
         self._context = (backend, pool, known)
@@ -89,6 +92,10 @@ def json_response(request: web.Request, value: Any, status: int = 200) -> web.Re
     if len(body) > _WORTH_PACKING and "gzip" in request.headers.get("Accept-Encoding", ""):
         response.enable_compression(web.ContentCoding.gzip)
     return response
+
+
+def _is_for_processes(endpoint: Endpoint) -> bool:
+    return endpoint.path.startswith(("/-/", "/api/ingest/"))
 
 
 def _spellings(path: str) -> tuple[str, ...]:

@@ -60,6 +60,13 @@ class Gate:
             raise ApiError(403, why)
 
 
+class Open:
+    """Lets everybody in who could come so far: on a socket file, whom its permissions admit."""
+
+    def check(self, request: web.Request, scope: Scope) -> None:
+        """Raises nothing."""
+
+
 def guarded(settings: Settings, scope: Scope) -> bool:
     """Does what a scope covers need a token?"""
     return bool(scope and settings.tokens) and not (scope == "metrics" and settings.metrics_open)

@@ -1,4 +1,4 @@
-"""Serves the API: inside a running loop (`Listener`), or in a thread of ours (`Server`)."""
+"""Serves the API: inside a running loop (`Listener`), or in a thread of ours (`Server`); on a port or a socket file."""
 
 import asyncio
 import contextlib
@@ -7,8 +7,11 @@ import os
 import socket
 import ssl
 import threading
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from typing import Any, cast
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -20,9 +23,12 @@ from taskscope.api.pool import Pool
 from taskscope.errors import BadArgument, Unavailable
 from taskscope.settings import Settings
 
+T = TypeVar("T")
+
 _log = logging.getLogger(__name__)
 
 _KEEP_ALIVE = 75.0  # seconds; longer than the usual scrape interval. Also the time to send a request's head
+_PATH_MAX = 107  # bytes of the path of a socket file: what the system has room for
 _FAREWELL = 2.0  # seconds that answers under way get when the server stops
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n"
@@ -39,6 +45,8 @@ class Listener:
         self._pool = Pool()
         self._runner: web.AppRunner | None = None
         self._socket: socket.socket | None = None
+        self._file: Path | None = None
+        self._inode = 0
         self._server: asyncio.Server | None = None
 
     async def open(self, host: str, port: int) -> int:
@@ -50,7 +58,22 @@ class Listener:
         settings = self._backend.settings
         refuse_open(settings, host)
         secure = tls(settings)
-        app = application(self._backend, self._pool, host)
+        listening = bound(host, port)
+        await self._listen(application(self._backend, self._pool, host), listening)
+        self._server = await asyncio.get_running_loop().create_server(
+            self._connection, sock=listening, ssl=secure
+        )
+        return cast(int, listening.getsockname()[1])
+
+    async def open_file(self, path: Path) -> None:
+        """Listen on a socket file, for processes of this user; raises `Unavailable` where there can be none."""
+        self._file, listening = path, bound_file(path)
+        self._inode = path.stat().st_ino
+        await self._listen(application(self._backend, self._pool, None), listening)
+        self._server = await asyncio.get_running_loop().create_unix_server(self._connection, sock=listening)
+
+    async def _listen(self, app: web.Application, listening: socket.socket) -> None:
+        self._socket = listening
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -60,15 +83,12 @@ class Listener:
             handle_signals=False,
             auto_decompress=False,  # bodies are inflated by us, within their bound
         )
-        self._socket = bound(host, port)
         await self._runner.setup()
-        self._server = await asyncio.get_running_loop().create_server(
-            self._connection, sock=self._socket, ssl=secure
-        )
-        return cast(int, self._socket.getsockname()[1])
 
     async def close(self) -> None:
         """Take no more connections, finish answers under way, close all. May be called twice."""
+        if self._file is not None:
+            remove_file(self._file, self._inode)
         if self._server is not None:
             await self._close_port(self._server)
         if self._runner is not None:
@@ -106,9 +126,16 @@ class Server:
 
     def start(self, host: str, port: int) -> int:
         """Listen; returns the port. Raises as `Listener.open` does."""
-        started: Future[int] = Future()
+        return self._run(partial(self._listener.open, host, port), "taskscope-http")
+
+    def start_file(self, path: Path) -> None:
+        """Listen on a socket file. Raises as `Listener.open_file` does."""
+        self._run(partial(self._listener.open_file, path), "taskscope-socket")
+
+    def _run(self, listen: Callable[[], Awaitable[T]], name: str) -> T:
+        started: Future[T] = Future()
         self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._serve(host, port, started)), name="taskscope-http", daemon=True
+            target=lambda: asyncio.run(self._serve(listen, started)), name=name, daemon=True
         )
         self._thread.start()
         try:
@@ -130,15 +157,15 @@ class Server:
         self._listener.abandon()
         self._thread = self._loop = None
 
-    async def _serve(self, host: str, port: int, started: Future[int]) -> None:
+    async def _serve(self, listen: Callable[[], Awaitable[T]], started: Future[T]) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         try:
-            actual = await self._listener.open(host, port)
+            done = await listen()
         except BaseException as error:  # noqa: BLE001 - it is raised by `start`
             await self._listener.close()
             started.set_exception(error)
             return
-        started.set_result(actual)
+        started.set_result(done)
         await self._stop.wait()
         await self._listener.close()
 
@@ -181,6 +208,37 @@ def bound(host: str, port: int) -> socket.socket:
         raise Unavailable(
             f"cannot listen on {host}:{port}: {why}; set another port (0 takes a free one) or host"
         ) from error
+
+
+def bound_file(path: Path) -> socket.socket:
+    """A socket at this path, for this user alone, in place of one that was left there. Raises `Unavailable`.
+
+    Only who owns what it is about may call this: two would take the path from each other.
+    """
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        listening.bind(str(path))
+        path.chmod(0o600)  # before anybody is listened to
+    except OSError as error:
+        listening.close()
+        why = f"its path has more than {_PATH_MAX} bytes" if _is_too_long(path) else error.strerror or error
+        raise Unavailable(
+            f"cannot listen on {path}: {why}; other processes cannot hand on their runs; have a shorter one"
+        ) from error
+    return listening
+
+
+def remove_file(path: Path, inode: int) -> None:
+    """Remove a socket file, unless another process has put its own there meanwhile."""
+    with contextlib.suppress(OSError):
+        if path.stat().st_ino == inode:
+            path.unlink()
+
+
+def _is_too_long(path: Path) -> bool:
+    return len(os.fsencode(path)) > _PATH_MAX
 
 
 def tls(settings: Settings) -> ssl.SSLContext | None:

@@ -3,12 +3,13 @@
 import socket
 import ssl
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from taskscope.errors import BadArgument, Refused, Unavailable
 
-_LATER = (429, 502, 503, 504)
-"""What a taskscope, or a proxy before it, answers when the same may be taken later."""
+_LATER = (*range(300, 400), 401, 403, 404, 405, 408, 421, 429, 502, 503, 504)
+"""What a taskscope, or a proxy before it, answers when the same may be taken later; some of it only after somebody has
+corrected a token or an address, and what waits is worth to be kept until then."""
 _SHOWN = 300  # characters of a refusal
 
 
@@ -22,14 +23,8 @@ class Address:
 
         Raises `BadArgument`.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https", "unix") or not (
-            parts.path if parts.scheme == "unix" else parts.hostname
-        ):
-            raise BadArgument(
-                f"forward={url!r} is no address of a taskscope; give http://HOST:PORT or https://HOST:PORT"
-            )
-        self.url, self._parts, self._token, self._timeout = url, parts, token, timeout
+        self._parts = _parts(url)
+        self.url, self._token, self._timeout = url, token.strip(), timeout
         self._certificates = certificates
         self._connection: HTTPConnection | None = None
 
@@ -44,7 +39,7 @@ class Address:
             fresh = self._connection is None
             try:
                 return self._exchange(path, body, headers)
-            except (OSError, HTTPException) as error:
+            except (OSError, HTTPException, ValueError) as error:  # ValueError: no host can have such a name
                 self.close()
                 if fresh or isinstance(error, TimeoutError):  # else: the kept connection was closed meanwhile
                     raise Unavailable(
@@ -61,7 +56,7 @@ class Address:
         if self._connection is None:
             self._connection = self._connected()
         self._connection.request(
-            "POST", self._parts.path.rstrip("/") + path if self._tcp else path, body, headers
+            "POST", path if self.local else self._parts.path.rstrip("/") + path, body, headers
         )
         answer = self._connection.getresponse()
         said = answer.read()
@@ -74,17 +69,33 @@ class Address:
         return said
 
     @property
-    def _tcp(self) -> bool:
-        return self._parts.scheme != "unix"
+    def local(self) -> bool:
+        """Is it a socket file of this host?"""
+        return self._parts.scheme == "unix"
 
     def _connected(self) -> HTTPConnection:
         host, port = self._parts.hostname or "localhost", self._parts.port
-        if not self._tcp:
+        if self.local:
             return _UnixConnection(self._parts.path, self._timeout)
         if self._parts.scheme == "http":
             return HTTPConnection(host, port, timeout=self._timeout)
         context = ssl.create_default_context(cafile=self._certificates)
         return HTTPSConnection(host, port, timeout=self._timeout, context=context)
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        place = parts.path if parts.scheme == "unix" else parts.hostname and str(parts.port or 80)
+    except ValueError:  # a port that is no number, half a pair of brackets
+        parts, place = SplitResult("", "", "", "", ""), ""
+    if parts.scheme not in ("http", "https", "unix") or not place:
+        raise BadArgument(
+            f"forward={url!r} is no address of a taskscope; give http://HOST:PORT or https://HOST:PORT"
+        )
+    if "@" in parts.netloc:
+        raise BadArgument("forward must hold no password: give the token in forward_token")
+    return parts
 
 
 class _UnixConnection(HTTPConnection):
