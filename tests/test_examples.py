@@ -28,6 +28,7 @@ PROGRAMS = {  # file, a job of it, and which variable names the port of its metr
     "collector": ("invoice_reminders", "TASKSCOPE_PORT"),
     "celery": ("shop.check_stock", "TASKSCOPE_PORT"),
     "rq": ("shop.send_receipt", "TASKSCOPE_PORT"),
+    "cron": ("beat", "TASKSCOPE_PORT"),
 }
 
 
@@ -62,7 +63,9 @@ def test_every_example_is_tried():
         "systemd",
         "__pycache__",
     )  # which are no programs: tests/test_stack.py
-    assert set(PROGRAMS) == {path.name for path in EXAMPLES.iterdir() if path.name not in elsewhere}
+    assert {name.partition("/")[0] for name in PROGRAMS} == {
+        path.name for path in EXAMPLES.iterdir() if path.name not in elsewhere
+    }
 
 
 def test_the_settings_of_the_collector_are_right_also_with_all_that_may_be_switched_on(tmp_path: Path):

@@ -127,6 +127,35 @@ def test_the_command_line_does_not_load_what_a_command_does_not_use() -> None:
     assert {"sqlalchemy", "aiohttp", "yaml"} & loaded == set()
 
 
+@pytest.mark.parametrize("package", ["taskscope.exec", "taskscope.sinks.forward"])
+def test_what_wraps_commands_and_forwards_needs_the_standard_library_alone(package: str) -> None:
+    graph = grimp.build_graph("taskscope", include_external_packages=True, cache_dir=None)
+
+    needed = {name.split(".")[0] for name in graph.find_upstream_modules(package, as_package=True)}
+
+    assert needed - sys.stdlib_module_names == {"taskscope"}
+
+
+def test_before_a_command_starts_nothing_is_loaded_that_it_need_not_wait_for() -> None:
+    loaded, _ = imported("taskscope.exec.command")
+
+    late = {
+        "asyncio",
+        "click",
+        "email",
+        "http",
+        "json",
+        "logging",
+        "msgspec",
+        "pathlib",
+        "socket",
+        "ssl",
+        "subprocess",
+        "typing",
+    }
+    assert late & loaded == set()
+
+
 def imported(module: str) -> tuple[set[str], int]:
     """The modules that are loaded and the threads that run after an import."""
     code = f"import sys, threading, {module}; print(threading.active_count(), *sys.modules)"

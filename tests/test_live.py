@@ -12,6 +12,7 @@ from taskscope.events import (
     Job,
     Jobs,
     QueueState,
+    Removed,
     SchedulerState,
     Trigger,
     WorkerState,
@@ -302,4 +303,48 @@ def test_a_job_that_is_ignored_from_now_on_leaves_although_its_run_never_ends():
 
     live.expire(90.0)
 
+
+def defined(at, next_run):
+    return Defined(scheduler="s", at=at, job=Job(name="j", key="j", next_run=next_run))
+
+
+def test_a_definition_of_one_job_says_nothing_of_others():
+    live = Live()
+
+    live.fold([defined(10.0, 20.0), fact("success", 12.0), fact("success", 12.0, native="o")])
+    live.fold([Defined(scheduler="s", at=15.0, job=Job(name="other", key="o"))])
+
+    assert live.jobs[KEY].state.next_run == 20.0
+    assert live.jobs[KEY].state.removed == 0
+
+
+def test_a_definition_that_comes_late_changes_nothing():
+    live = Live()
+
+    live.fold([defined(30.0, 40.0), defined(10.0, 20.0)])
+    assert live.jobs[KEY].state.next_run == 40.0
+
+    live.fold([defined(50.0, 45.0)])
+    assert live.jobs[KEY].state.next_run == 45.0, "a newer one may promise less"
+
+
+def test_a_definition_older_than_a_run_that_is_remembered_changes_nothing():
+    live = Live()
+    live.restore({KEY: JobState(first_seen=1.0, last_run=30.0, next_run=40.0)})
+
+    live.fold([defined(10.0, 20.0)])
+
+    assert live.jobs[KEY].state.next_run == 40.0
+
+
+def test_a_job_that_is_removed_by_hand_leaves_and_comes_back_with_its_next_run():
+    live = Live(job_ttl=60.0)
+    removed = Removed(scheduler="s", at=15.0, job="j")
+    live.fold([defined(10.0, 20.0), removed, removed, defined(12.0, 20.0)])
+
+    assert (live.jobs[KEY].state.removed, live.jobs[KEY].state.next_run) == (15.0, 0.0)
+    live.fold([defined(30.0, 40.0), removed])
+    assert (live.jobs[KEY].state.removed, live.jobs[KEY].state.next_run) == (0.0, 40.0)
+    live.fold([Removed(scheduler="s", at=50.0, job="j"), Removed(scheduler="s", at=50.0, job="unknown")])
+    live.expire(111.0)
     assert live.jobs == {}

@@ -1,9 +1,11 @@
 """taskscope: metrics, history and API for everything that runs jobs."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+TYPE_CHECKING = False  # as type checkers take it; `taskscope exec` must not wait for `typing`
 if TYPE_CHECKING:
+    from typing import Any
+
     from taskscope.contracts import Bridge, Sink
     from taskscope.errors import BadArgument, TaskscopeError, Unavailable
     from taskscope.exporter import Exporter, watch
@@ -38,6 +40,8 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     # Names are imported when they are asked for: the children of a process pool import this package with every
     # spawn, and must not wait for a database library and an HTTP server.
+    from importlib import import_module
+
     for module, names in _HOME.items():
         if name in names:
             return getattr(import_module(f"taskscope.{module}"), name)

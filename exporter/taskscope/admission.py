@@ -12,6 +12,7 @@ from taskscope.events import Defined, Error, Event, Fact, Job, Jobs
 from taskscope.failure import cut, plain, repr_of
 from taskscope.redaction import Redaction
 from taskscope.rules import rule_for
+from taskscope.schedule import promised
 from taskscope.settings import Limits, Settings
 
 _FUTURE = 86_400.0  # a clock may be wrong by a day, not more
@@ -45,7 +46,7 @@ class Admission:
             return msgspec.structs.replace(event, jobs=self._jobs(event))
         if isinstance(event, Defined):
             job = self._job(event.scheduler, event.job)
-            return msgspec.structs.replace(event, job=job) if job else None
+            return promised(msgspec.structs.replace(event, job=job)) if job else None
         return cast(Event, self._tidy(event))
 
     def _fact(self, fact: Fact, now: float) -> Fact | None:

@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from taskscope import __version__, show
+from taskscope.crontab_command import crontab
 from taskscope.errors import TaskscopeError
 from taskscope.health_command import health
 from taskscope.history_commands import history, runs, show_one
@@ -87,8 +88,23 @@ def commands(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (runs, show_one, history, health):
+for command in (runs, show_one, history, crontab, health):
     commands.add_command(command)
+
+
+@commands.command("exec", context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def execute(arguments: tuple[str, ...]) -> None:
+    """Run any command and tell a taskscope how it went.
+
+    For crontabs, units of systemd, containers; `taskscope exec --help` in a shell tells all of it.
+
+    \b
+    Example: taskscope exec --job nightly-backup --schedule '0 3 * * *' -- pg_dump -f shop.sql shop
+    """
+    from taskscope.exec.command import main as run_command
+
+    run_command(sys.argv[sys.argv.index("exec") + 1 :])  # in `arguments` the first -- is missing
 
 
 @commands.command()

@@ -124,11 +124,23 @@ class Jobs(_Versioned, frozen=True, kw_only=True, tag="jobs"):
 
 
 class Defined(_Versioned, frozen=True, kw_only=True, tag="defined"):
-    """A reading: one job as it is defined now; it says nothing of the others."""
+    """A reading: one job as it is defined now; it says nothing of the others.
+
+    Where it says no `next_run`, schedules are cron expressions, and what they promise next is found by them.
+    """
 
     scheduler: str
     at: float
     job: Job
+
+
+class Removed(_Versioned, frozen=True, kw_only=True, tag="removed"):
+    """A job is no more: its promises end, and an hour later so does what is shown of it. Its runs stay."""
+
+    scheduler: str
+    at: float
+    job: str
+    """Its name."""
 
 
 class SchedulerState(_Versioned, frozen=True, kw_only=True, tag="scheduler"):
@@ -197,6 +209,6 @@ class Heartbeat(_Versioned, frozen=True, kw_only=True, tag="heartbeat"):
 
 
 Reading: TypeAlias = Jobs | Defined | SchedulerState | QueueState | WorkerState
-Sendable: TypeAlias = Fact | Reading | Heartbeat
+Sendable: TypeAlias = Fact | Reading | Removed | Heartbeat
 """What other processes may send."""
 Event: TypeAlias = Sendable | Departure

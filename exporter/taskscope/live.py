@@ -23,6 +23,7 @@ from taskscope.events import (
     JobKey,
     Jobs,
     QueueState,
+    Removed,
     SchedulerState,
     WorkerState,
 )
@@ -47,6 +48,8 @@ class LiveJob(msgspec.Struct):
     """The latest failures since the last success, oldest first: each counts once, also when it is told again."""
     abnormal: dict[str, float] = {}
     """States (ERROR, BLOCKED) that a trigger of the job is in, and the first reading that said so."""
+    defined: float = 0.0
+    """When the latest `Defined` was told."""
     heard: bool = False
     """Heard of since this process began; one that is only remembered gives way where there is no room."""
 
@@ -128,6 +131,12 @@ class Live:
         """Was this job heard of, and does its scheduler still have it? Needs no lock."""
         job = self.jobs.get(key)
         return job is not None and job.heard and not job.state.removed
+
+    def lists(self, key: JobKey, now: float) -> bool:
+        """Has its scheduler said just now that it has this job? The caller holds the lock."""
+        read_at = self.read_at.get(key[0], 0.0)
+        job = self.jobs[key]
+        return now - read_at <= self._reading_ttl and job.defined < read_at and not job.state.removed
 
     def expire(self, now: float) -> None:
         """Let go of jobs which their scheduler removed long ago, and of readings past their time to live."""
@@ -220,9 +229,13 @@ class Live:
         """Its scheduler has these jobs no more."""
         for key, job in self.jobs.items():
             if key[0] == scheduler and key not in but and not job.state.removed:
-                job.state.removed, job.state.next_run, job.abnormal = at, 0.0, {}
-                self.departures += 1
-                self._touched.add(key)
+                self._let_go(key, job, at)
+
+    def _let_go(self, key: JobKey, job: LiveJob, at: float) -> None:
+        """Its scheduler no longer has it."""
+        job.state.removed, job.state.next_run, job.abnormal = at, 0.0, {}
+        self.departures += 1
+        self._touched.add(key)
 
     def _leave_undefined(self, scheduler: str, but: Container[JobKey]) -> None:
         """Its scheduler promises nothing of these jobs any more; they go on being its jobs."""
@@ -232,8 +245,16 @@ class Live:
                 self._touched.add(key)
 
     def _fold_defined(self, reading: Defined) -> None:
-        key = (reading.scheduler, reading.job.name)
-        self._define(self._job(key, reading.at), [reading.job], reading.at)
+        """Told by each run: one that comes late, from a spool, says nothing new."""
+        job = self._job((reading.scheduler, reading.job.name), reading.at)
+        if reading.at >= max(job.defined, job.state.last_run, job.state.removed):
+            job.defined = reading.at
+            self._define(job, [reading.job], reading.at)
+
+    def _fold_removed(self, event: Removed) -> None:
+        job = self.jobs.get((event.scheduler, event.job))
+        if job is not None and not job.state.removed and event.at >= job.defined:
+            self._let_go((event.scheduler, event.job), job, event.at)
 
     def _define(self, job: LiveJob, definitions: list[Job], at: float) -> None:
         """What the scheduler promises of a job; of several that share the name the one that is due first counts."""
@@ -272,6 +293,7 @@ class Live:
         Fact: _fold_fact,
         Jobs: _fold_jobs,
         Defined: _fold_defined,
+        Removed: _fold_removed,
         Heartbeat: _fold_heartbeat,
         SchedulerState: _fold_scheduler,
         QueueState: _fold_queue,

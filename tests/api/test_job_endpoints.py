@@ -1,9 +1,12 @@
 """Jobs, queues, workers and scheduler info, from what is live."""
 
+from hashlib import sha256
+
 import pytest
 from asking import NOW, job_path
 
 from taskscope.events import Fact, Job, Jobs
+from taskscope.settings import Settings, Token
 
 
 def test_jobs_are_listed_with_triggers_and_times_in_utc(client):
@@ -115,3 +118,29 @@ def test_queues_and_workers_show_their_last_reading(client):
     ]
     assert (worker[0]["worker"], worker[0]["active"], worker[0]["up"]) == ("w1", 1, True)
     assert client.ask("/api/queue/", {"queue": "none"}).json["total"] == 0
+
+
+def test_a_job_that_its_scheduler_lists_is_not_removed_here(client):
+    answer = client.ask(job_path("main", "nightly"), method="DELETE")
+
+    assert answer.status == 409
+    assert answer.json["error"] == "Scheduler 'main' lists 'nightly'; remove it there."
+
+
+def test_a_job_whose_scheduler_is_silent_can_be_removed(serve):
+    client = serve(clock=lambda: NOW + 61)
+
+    assert client.ask(job_path("main", "nightly"), method="DELETE").status == 200
+
+
+def test_removing_needs_the_scope_manage(serve):
+    def token(scope):
+        return Token(name=scope, sha256=sha256(scope.encode()).hexdigest(), scopes=(scope,))
+
+    settings = Settings(history=None, tokens=(token("ingest"), token("monitoring"), token("manage")))
+    statuses = {
+        scope: serve(settings, token=scope).ask(job_path("main", "gone"), method="DELETE").status
+        for scope in ("ingest", "monitoring", "manage", "")
+    }
+
+    assert statuses == {"ingest": 403, "monitoring": 403, "manage": 404, "": 401}

@@ -40,9 +40,11 @@ def application(backend: Backend, pool: Pool, host: str | None) -> web.Applicati
     gate, known = Gate(backend, host) if host is not None else Open(), endpoints()
     for endpoint in known if host is not None else filter(_is_for_processes, known):
         route = _Route(endpoint, backend, pool, gate, known)
-        add = app.router.add_get if endpoint.method == "GET" else app.router.add_post
         for path in _spellings(endpoint.path):
-            add(path, route.answer)
+            if endpoint.method == "GET":
+                app.router.add_get(path, route.answer)  # and HEAD
+            else:
+                app.router.add_route(endpoint.method, path, route.answer)
     return app
 
 

@@ -31,7 +31,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 Scope = Literal["", "metrics", "monitoring", "manage", "ingest"]
-Method = Literal["GET", "POST"]
+Method = Literal["GET", "POST", "DELETE"]
 Handler = Callable[..., Coroutine[Any, Any, Any]]
 
 JSON = "application/json"
@@ -186,6 +186,14 @@ def post(
         )
 
     return declare
+
+
+def delete(
+    path: str, *, tag: str, scope: Scope, errors: tuple[int, ...] = ()
+) -> Callable[[Handler], Endpoint]:
+    """Declare the function below as what answers DELETE on this path, as `post` does for POST."""
+    declare = post(path, tag=tag, scope=scope, errors=errors)
+    return lambda handler: msgspec.structs.replace(declare(handler), method="DELETE")
 
 
 def endpoints() -> tuple[Endpoint, ...]:

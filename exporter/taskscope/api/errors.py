@@ -11,6 +11,7 @@ MEANINGS: Mapping[int, str] = {
     403: "The token lacks the scope, or the Host header names another machine.",
     404: "There is no such thing, or this taskscope keeps no history.",
     405: "The path does not take this method; the Allow header lists those it takes.",
+    409: "That cannot be done to it as it is now; `error` says why.",
     413: "The request body is larger than `limits.body`, packed or unpacked, or holds more than `limits.events`.",
     415: "The Content-Type, or the Content-Encoding, of the request body is none that is taken.",
     422: "None of the events could be taken; `errors` says why, by `[index]`. Sending them again does not help.",

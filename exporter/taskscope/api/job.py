@@ -5,11 +5,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from taskscope.api.endpoint import Call, get
-from taskscope.api.errors import missing
+from taskscope.api.endpoint import Call, delete, get
+from taskscope.api.errors import ApiError, missing
 from taskscope.api.params import Limit, Offset, Text, Texts
 from taskscope.api.wire import Milliseconds, Moment, milliseconds, moment_of
-from taskscope.events import Job, JobKey, Trigger, TriggerState
+from taskscope.events import Job, JobKey, Removed, Trigger, TriggerState
 from taskscope.live import LiveJob
 
 
@@ -106,6 +106,25 @@ async def job(call: Call, path: JobPath) -> JobRow:
         if found is None:
             raise missing(f"job {path.name!r} of scheduler {path.scheduler!r}")
         return job_row(key, found)
+
+
+@delete("/api/job/{scheduler}/{name}", tag="Jobs", scope="manage", errors=(404, 409))
+async def remove(call: Call, path: JobPath) -> JobRow:
+    """Say that a job is no more.
+
+    For one whose host or program is gone for good: nobody else can know that it is not overdue. Its promises end now,
+    its metrics leave after `job_ttl`, its runs stay in the history. If it runs again, it is back. A job that its
+    scheduler still lists is removed there; the answer here is 409.
+    """
+    live, key = call.backend.live, (path.scheduler, path.name)
+    with live.lock:
+        if key not in live.jobs:
+            raise missing(f"job {path.name!r} of scheduler {path.scheduler!r}")
+        if live.lists(key, call.now / 1000):
+            raise ApiError(409, f"Scheduler {path.scheduler!r} lists {path.name!r}; remove it there.")
+    await call.durable(call.writer.deliver([Removed(scheduler=key[0], at=call.now / 1000, job=key[1])]))
+    with live.lock:
+        return job_row(key, live.jobs[key])
 
 
 def job_row(key: JobKey, live: LiveJob) -> JobRow:
