@@ -22,13 +22,13 @@ from taskscope.errands import Errands
 from taskscope.errors import NotOwner, TaskscopeError, Unavailable
 from taskscope.events import Event, Fact, Heartbeat, JobKey
 from taskscope.facts import Row, together
-from taskscope.identity import key, text
+from taskscope.identity import text
 from taskscope.inlet import Inlet
 from taskscope.live import Live
 from taskscope.settings import Settings
 from taskscope.sinks.history.store import Applied, Store
 from taskscope.sinks.metrics import Metrics
-from taskscope.waiting import Waiting
+from taskscope.waiting import Waiting, rows_of
 
 logger = logging.getLogger("taskscope")
 
@@ -246,20 +246,13 @@ class Pipeline:
             with self._deliveries.turn(self._settings.batch_size, now, self._inlet.refuse) as delivered:
                 if delivered:
                     self._show(delivered)
-                self._store_rows(self._rows_of(delivered, now), now)
+                self._store_rows(rows_of(delivered, now, self._refuse), now)
                 if alive := {event.instance for event in delivered if isinstance(event, Heartbeat)}:
                     self._store.beat(alive, now)
         except Unavailable as error:
             self._away(error, now)
             return False
         return True
-
-    def _rows_of(self, events: Sequence[Event], now: float) -> list[Row]:
-        waiting = Waiting(len(events) + 1, self._refuse)
-        for event in events:
-            if isinstance(event, Fact):
-                waiting.add(event, now)
-        return waiting.batch(len(events))
 
     def _store_rows(self, delivered: list[Row], now: float) -> None:
         self._states.update(
@@ -328,21 +321,9 @@ class Pipeline:
         """Runs whose process is gone end as unknown/lost; silent is nobody whom we could not have heard."""
         listened = now - self._heard_since >= self._settings.lost_after
         rows = list(self._store.lost(now, self._settings.lost_after if listened else now))
-        told_here = self._live.in_progress({row.key for row in rows})
         for row in rows:
             self._waiting.add_row(row, now)
-            _, native, attempt = told_here.get(key(row.id), ("", text(row.id), 0))
-            if row.job:
-                lost = Fact(  # dated by its start: a success since then is the newer truth
-                    scheduler=row.scheduler,
-                    native=native,
-                    attempt=attempt,
-                    status="unknown",
-                    at=(row.started or row.enqueued) / 1000 or now,
-                    job=row.job,
-                    reason="lost",
-                )
-                self._live.fold([lost])
+        self._live.lose(rows, now)
 
     def _away(self, error: TaskscopeError, now: float) -> None:
         """The store cannot be reached: say so once, try again later and later."""
