@@ -58,8 +58,9 @@ def test_once_its_end_is_told_a_delivery_is_durable_and_what_was_refused_is_name
 def test_a_delivery_without_history_counts_and_what_is_delivered_twice_counts_once():
     with Exporter(history=None, port=None) as exporter:
         queue = QueueState(scheduler="s", queue="q", at=time.time(), ready=3)
+        told = [end := fact("1"), fact("1", "started", anchor=end.anchor), queue]
         for _ in range(2):
-            assert exporter.pipeline.deliver([fact("1"), fact("1", "started"), queue]).result(5) == {}
+            assert exporter.pipeline.deliver(told).result(5) == {}
 
         assert exporter.store.totals()["s", "j"].statuses["success"] == 1
         assert exporter.live.queues["s", "q"].ready == 3
@@ -133,7 +134,7 @@ def test_a_delivery_does_not_wait_for_the_end_of_a_burst_nor_a_burst_for_deliver
         pouring.start()
         try:
             until(lambda: exporter.pipeline.lag > 0.1, what="a burst that is let through first")
-            assert ("fake", "j0") not in exporter.store.totals()
+            assert exporter.store.totals() == {}
             exporter.pipeline.deliver([fact("1")]).result(10)
             assert exporter.store.totals().keys() > {("s", "j")}, "the burst was carried with it"
         finally:
@@ -142,6 +143,17 @@ def test_a_delivery_does_not_wait_for_the_end_of_a_burst_nor_a_burst_for_deliver
         while exporter.pipeline.backlog:
             exporter.pipeline.deliver([fact("2")]).result(10)
     assert exporter.pipeline.dropped == {}
+
+
+def test_a_burst_is_let_through_first_only_while_no_sender_waits():
+    pipeline = Exporter(history=None, port=None).pipeline
+
+    for waits in (False, True):
+        for number in range(600):
+            pipeline.emit(fact(f"{number}"))
+        if waits:
+            pipeline.deliver([fact("sent")])
+        assert pipeline._holds() is not waits
 
 
 def test_an_idle_pipeline_takes_a_delivery_at_once():
