@@ -1,10 +1,11 @@
 """What is true right now."""
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from taskscope.counts import JobState
-from taskscope.events import Fact, Job, Jobs, QueueState, SchedulerState, Trigger
+from taskscope.events import Defined, Fact, Job, Jobs, QueueState, SchedulerState, Trigger
 from taskscope.live import Live
 
 KEY = ("s", "j")
@@ -53,6 +54,19 @@ def test_consecutive_failures_count_each_failure_once_and_end_with_a_success(fai
 
     live.fold(events)
     assert live.jobs[KEY].state.consecutive_failures == 0, "older failures came again"
+
+
+def test_a_definition_of_one_job_says_nothing_of_the_others():
+    live = Live()
+    live.fold([reading(10.0, Job(name="j", key="j", next_run=20.0))])
+    other = Job(name="k", key="k", next_run=30.0, interval=60.0)
+
+    live.fold([Defined(scheduler="s", at=11.0, job=other)])
+
+    assert live.jobs["s", "k"].state == JobState(first_seen=11.0, next_run=30.0, interval=60.0)
+    assert not live.jobs[KEY].state.removed
+    live.fold([Defined(scheduler="s", at=12.0, job=msgspec.structs.replace(other, paused=True))])
+    assert (live.jobs["s", "k"].state.paused, live.jobs["s", "k"].state.next_run) == (True, 0.0)
 
 
 def test_a_job_that_is_missing_from_a_reading_leaves_after_its_time_to_live():

@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import threading
 import time
+import tracemalloc
 from collections import Counter
 from hashlib import sha256
 from random import Random
@@ -16,6 +18,8 @@ from hypothesis import strategies as st
 
 from services.process import until
 from taskscope import Exporter
+from taskscope.api.body import inflated
+from taskscope.api.errors import ApiError
 from taskscope.settings import JobRule, Limits, Token
 from taskscope.sinks.history.records import Filter
 
@@ -292,6 +296,19 @@ def test_what_is_beyond_the_bounds_is_a_413_before_it_takes_room():
             assert (answer.status, answer.json["error"][: len(why)]) == (413, why)
 
 
+def test_what_unpacks_to_too_much_is_not_unpacked():
+    bomb = gzip.compress(b" " * 50_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ApiError, match="larger than 20000 bytes"):
+            inflated(bomb, 20_000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 1_000_000
+
+
 def test_only_the_scope_ingest_may_send():
     def token(name: str, *scopes: str) -> Token:
         return Token(name=name, sha256=sha256(name.encode()).hexdigest(), scopes=scopes)
@@ -319,6 +336,24 @@ def test_while_the_store_is_away_nothing_is_taken_and_nothing_is_lost(postgres_s
         assert len(runs(exporter)) == 2
         assert counted(exporter) == {"success": 2}
         assert exporter.pipeline.dropped == {}
+
+
+def test_more_than_there_is_room_for_is_a_429_and_taken_later():
+    with Exporter(history=None, port=0, queue_size=5) as exporter:
+        client, go_on = client_of(exporter), threading.Event()
+        exporter.pipeline.do(lambda: go_on.wait(20))
+        waiting = threading.Thread(target=send, args=(client, *[fact(f"{n}") for n in range(9)]))
+        waiting.start()
+        until(lambda: len(exporter.pipeline._deliveries) == 9)
+
+        answer = send(client, fact("more"))
+
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
+        assert answer.json["error"] == "too much waits to be written; send less at once, or later."
+        go_on.set()
+        waiting.join()
+        assert send(client, fact("more")).status == 200
+        assert counted(exporter) == {"success": 10}
 
 
 def test_whoever_does_not_own_the_history_takes_nothing(tmp_path):
