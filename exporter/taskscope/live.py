@@ -91,23 +91,6 @@ class Live:
             for event in events:
                 self._folds[type(event)](self, event)
 
-    def lose(self, rows: Sequence[Row], now: float) -> None:
-        """Take in that runs are lost; dated by their start, because a success since then is the newer truth."""
-        told_here = self.in_progress({row.key for row in rows})
-        for row in rows:
-            _, native, attempt = told_here.get(identity.key(row.id), ("", identity.text(row.id), 0))
-            (scheduler, job), at = row.key, (row.started or row.enqueued) / 1000 or now
-            lost = Fact(
-                scheduler=scheduler,
-                native=native,
-                attempt=attempt,
-                status="unknown",
-                at=at,
-                job=job,
-                reason="lost",
-            )
-            self.fold([lost])
-
     def changed(self, reader: str = "metrics") -> dict[JobKey, LiveJob | None]:
         """The jobs that changed since this reader's last call; None for one that has left."""
         with self.lock:
