@@ -113,8 +113,7 @@ def test_each_attempt_is_a_run_and_says_why_there_is_another(prefork: Shop):
     assert [run["attempt"] for run in runs] == [0, 1, 2]
     assert all(seconds(run["due_at"]) <= seconds(run["started_at"]) for run in runs[1:])  # by its countdown
     enqueued = [seconds(run["enqueued_at"]) for run in runs]
-    assert enqueued == sorted(enqueued)
-    assert enqueued[0] < seconds(runs[0]["ended_at"]) - 0.001 < enqueued[2]
+    assert enqueued == sorted(set(enqueued))  # each message has a stamp of its own
     assert len(prefork.ledger.lines("begin", "flaky")) == 3
 
 

@@ -242,7 +242,7 @@ class Signals:
         if (run := _run_of(request)) is not None:
             run.error = error
         elif error is None:
-            self._tell(sender, request.id, ("retried", "connection_lost"), None, vars(request))
+            self._tell(sender, request.id, ("retried", "interrupted"), None, vars(request))
         else:
             self._tell(sender, request.id, ("retried", ending(error.kind)[1]), error, vars(request))
 
