@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 from celery_told import NOW, SOME_TRACEBACK, event, joined, received, rows, sent, statuses
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskscope.bridges._celery_events import CeleryEvent
@@ -289,6 +289,7 @@ def batches(data: Any, told: list[CeleryEvent]) -> list[list[CeleryEvent]]:
     return [told[start:end] for start, end in zip([0, *cuts], [*cuts, len(told)], strict=True)]
 
 
+@settings(deadline=None)  # machines may be busy
 @given(TASKS, st.data())
 def test_events_that_overtake_each_other_or_come_twice_make_the_same_runs(
     tasks: list[list[str]], data: Any
@@ -306,6 +307,7 @@ def test_events_that_overtake_each_other_or_come_twice_make_the_same_runs(
     assert ran == expected(tasks).keys()
 
 
+@settings(deadline=None)  # machines may be busy
 @given(TASKS, st.data())
 def test_every_end_counts_once_whatever_else_is_missing(tasks: list[list[str]], data: Any) -> None:
     told = [one for n, ends in enumerate(tasks) for one in history(f"u{n}", ends)]

@@ -134,7 +134,10 @@ def test_workers_say_how_they_are(shop: Plain, watching: Outside) -> None:
         "w1@shop": (True, 2),
         "w2@shop": (True, 3),
     }
-    assert watching.metric("runs_in_progress", 'job_name="shop.gated"') == 3
+    until(
+        lambda: watching.metric("runs_in_progress", 'job_name="shop.gated"') == 3,
+        what="three runs in progress",
+    )
     gate.touch()
     assert Counter(watching.ended(one)["status"] for one in held) == {"success": 5}
 
@@ -200,7 +203,7 @@ def test_a_run_whose_end_was_missed_does_not_stay_in_progress(
         gates[0].touch()
 
         assert watching.ended(missed)["status"] == "unknown"
-        assert watching.metric("runs_in_progress", 'job_name="shop.gated"') == 1
+        assert watching.metric("runs_in_progress", 'job_name="shop.gated"') == 1, "the other goes on"
         shop.app.control.enable_events(reply=True)
         gates[1].touch()
         assert watching.ended(goes_on)["status"] == "success"
