@@ -89,6 +89,7 @@ def test_one_that_answers_without_end_keeps_the_command_for_a_moment_only(lonely
     server.communicate()
 
 
+@pytest.mark.slow
 def test_a_collector_that_was_killed_meanwhile_hears_the_whole_run(tmp_path: Path):
     collector = Collector()
     wrapper = Wrapper(tmp_path / "home", collector.url, "s")
@@ -110,6 +111,7 @@ def test_a_collector_that_was_killed_meanwhile_hears_the_whole_run(tmp_path: Pat
         collector.remove()
 
 
+@pytest.mark.slow
 def test_a_start_that_could_not_be_told_is_told_when_the_collector_is_there(tmp_path: Path):
     collector = Collector()
     wrapper = Wrapper(tmp_path / "home", collector.url, "s")
@@ -177,15 +179,20 @@ def test_the_help_tells_every_flag_and_exit_code(lonely: Wrapper):
         assert word in done.stdout
 
 
-def test_a_refusal_is_a_sentence_and_nothing_is_lost(lonely: Wrapper, tmp_path: Path):
+@pytest.mark.slow
+def test_a_wrong_token_is_a_sentence_and_nothing_is_lost(lonely: Wrapper, tmp_path: Path):
     token = {"name": "t", "sha256": "0" * 64, "scopes": ["ingest"]}
     collector = Collector(tokens=[token])
     try:
         collector.start()
         lonely.url = collector.url
-        ran(lonely.shell(SCRIPT, stdin=GIVEN, env={"TASKSCOPE_FORWARD_TOKEN": "wrong"}))
+        said = ran(lonely.shell(SCRIPT, stdin=GIVEN, env={"TASKSCOPE_FORWARD_TOKEN": "wrong"})).decode()
     finally:
         collector.remove()
+
+    assert said.startswith(f"taskscope: {collector.url} takes nothing now: 401")
+    assert said.count("\n") == 1
+    assert lonely.spooled()[-1]["status"] == "failed"
 
 
 @pytest.mark.parametrize("home", ["/dev/null/home", "/proc/home"])

@@ -50,6 +50,7 @@ def test_a_schedule_that_is_none_is_told_to_whoever_wrote_it_and_the_run_is_kept
     assert collector.run(wrapper.scheduler)["status"] == "success"
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_come_stays_due_also_after_a_crash_of_the_collector(tmp_path: Path):
     """Seconds in place of minutes: `*/2` in a sixth field is due every two seconds."""
     collector = Collector()

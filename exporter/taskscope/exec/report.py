@@ -65,7 +65,7 @@ class Report:
 
     def _send(self, *beat: dict[str, Any]) -> None:
         """Have what waits taken, here and on disk; where that cannot be, have the disk keep it."""
-        from taskscope.errors import Refused, TaskscopeError, Unavailable
+        from taskscope.errors import Misdirected, Refused, TaskscopeError, Unavailable
 
         events = list(self._pending)
         if not events and not beat:
@@ -78,9 +78,9 @@ class Report:
             self._forget(events)
             self._say(str(error))
         except TaskscopeError as error:
-            if not isinstance(
+            if isinstance(error, Misdirected) or not isinstance(
                 error, Unavailable
-            ):  # an address that is none; it may be corrected before the next run
+            ):  # somebody must correct it
                 self._say(str(error))
             self._save()
 

@@ -5,11 +5,12 @@ import ssl
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from urllib.parse import SplitResult, urlsplit
 
-from taskscope.errors import BadArgument, Refused, Unavailable
+from taskscope.errors import BadArgument, Misdirected, Refused, Unavailable
 
-_LATER = (*range(300, 400), 401, 403, 404, 405, 408, 421, 429, 502, 503, 504)
-"""What a taskscope, or a proxy before it, answers when the same may be taken later; some of it only after somebody has
-corrected a token or an address, and what waits is worth to be kept until then."""
+_LATER = (408, 429, 502, 503, 504)
+"""What a taskscope, or a proxy before it, answers when the same may be taken later."""
+_CORRECTED = (*range(300, 400), 401, 403, 404, 405, 421)
+"""The same, after somebody has corrected a token or an address; what waits is worth to be kept until then."""
 _SHOWN = 300  # characters of a refusal
 
 
@@ -62,8 +63,9 @@ class Address:
         said = answer.read()
         if answer.will_close:
             self.close()
-        if answer.status in _LATER:
-            raise Unavailable(f"{self.url} takes nothing now: {_words(answer, said)}")
+        if answer.status in _LATER or answer.status in _CORRECTED:
+            kind = Unavailable if answer.status in _LATER else Misdirected
+            raise kind(f"{self.url} takes nothing now: {_words(answer, said)}")
         if answer.status >= 300:
             raise Refused(f"{self.url} refuses it: {_words(answer, said)}")
         return said
