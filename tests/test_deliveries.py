@@ -58,8 +58,9 @@ def test_once_its_end_is_told_a_delivery_is_durable_and_what_was_refused_is_name
 def test_a_delivery_without_history_counts_and_what_is_delivered_twice_counts_once():
     with Exporter(history=None, port=None) as exporter:
         queue = QueueState(scheduler="s", queue="q", at=time.time(), ready=3)
+        told = [end := fact("1"), fact("1", "started", anchor=end.anchor), queue]
         for _ in range(2):
-            assert exporter.pipeline.deliver([fact("1"), fact("1", "started"), queue]).result(5) == {}
+            assert exporter.pipeline.deliver(told).result(5) == {}
 
         assert exporter.store.totals()["s", "j"].statuses["success"] == 1
         assert exporter.live.queues["s", "q"].ready == 3

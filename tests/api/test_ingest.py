@@ -340,8 +340,9 @@ def test_while_the_store_is_away_nothing_is_taken_and_nothing_is_lost(postgres_s
 
 def test_more_than_there_is_room_for_is_a_429_and_taken_later():
     with Exporter(history=None, port=0, queue_size=5) as exporter:
-        client, go_on = client_of(exporter), threading.Event()
-        exporter.pipeline.do(lambda: go_on.wait(20))
+        client, busy, go_on = client_of(exporter), threading.Event(), threading.Event()
+        exporter.pipeline.do(lambda: (busy.set(), go_on.wait(20)))
+        assert busy.wait(20)
         waiting = threading.Thread(target=send, args=(client, *[fact(f"{n}") for n in range(9)]))
         waiting.start()
         until(lambda: len(exporter.pipeline._deliveries) == 9)
