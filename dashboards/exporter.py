@@ -169,7 +169,13 @@ def dropped() -> timeseries.Panel:
         "Dropped events",
         "Events that are counted nowhere else, in each bar by reason. Expired: about runs that retention removed.",
         over_time(growth, "{{reason}}"),
-        colours={"overflow": "red", "bad": "orange", "expired": "blue", "member": "purple"},
+        colours={
+            "overflow": "red",
+            "bad": "orange",
+            "expired": "blue",
+            "member": "purple",
+            "refused": "dark-orange",
+        },
         width=6,
     )
 

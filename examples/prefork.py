@@ -1,6 +1,6 @@
 """A web application with several worker processes, each with a scheduler: one owns the history and serves.
 
-The others say so once; what they see is dropped and counted, until they can hand it to the owner.
+The others hand what they see on to the owner, and one of them takes over when it ends.
 
     python examples/prefork.py
     curl http://127.0.0.1:9750/metrics

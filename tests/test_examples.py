@@ -21,6 +21,7 @@ PROGRAMS = {  # file, a job of it, and which variable names the port of its metr
     "logging_filter.py": ("reorder", "TASKSCOPE_PORT"),
     "web_app.py": ("newsletter", "TASKSCOPE_PORT"),
     "prefork.py": ("expire_sessions", "TASKSCOPE_PORT"),
+    "forwarding.py": ("restock", "TASKSCOPE_PORT"),
     "collector": ("invoice_reminders", "TASKSCOPE_PORT"),
     "cron/run.py": ("beat", "TASKSCOPE_PORT"),
 }

@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -176,6 +177,7 @@ def test_while_a_collector_hangs_nobody_waits_and_afterwards_all_is_there(collec
     assert stored(collector.history) == successes("j", 5_000)
 
 
+@pytest.mark.slow
 def test_what_a_sender_left_on_disk_when_it_was_killed_is_sent_by_the_next(collector, tellers, tmp_path):
     collector.stop(signal.SIGKILL)
     how = {"forward": collector.url, "spool": str(tmp_path / "spool")}
@@ -193,6 +195,7 @@ def test_what_a_sender_left_on_disk_when_it_was_killed_is_sent_by_the_next(colle
     assert stored(collector.history) == successes("killed", 3_000) + successes("following", 10)
 
 
+@pytest.mark.slow
 def test_when_the_owner_of_a_history_is_killed_another_process_takes_over_with_all_that_waited(
     tellers, tmp_path
 ):
@@ -216,6 +219,7 @@ def test_when_the_owner_of_a_history_is_killed_another_process_takes_over_with_a
     assert stored(history) == successes("a", 1_000) + successes("b", 3_000) + successes("c", 3_000)
 
 
+@pytest.mark.slow
 def test_under_load_a_killed_owner_takes_nothing_along_that_it_had_acknowledged(tellers, tmp_path):
     history = f"sqlite:///{tmp_path}/runs.db"
     owner, member = (tellers(name, history=history, flush_interval=0.01) for name in ("owner", "member"))
@@ -233,6 +237,7 @@ def test_under_load_a_killed_owner_takes_nothing_along_that_it_had_acknowledged(
     assert Counter({key: n for key, n in found.items() if key[0] == "member"}) == successes("member", told)
 
 
+@pytest.mark.slow
 def test_the_first_heartbeat_after_a_restart_keeps_open_runs_from_being_lost(collector, tellers):
     teller = tellers("j", forward=collector.url)
     teller("begin")
@@ -248,6 +253,4 @@ def test_the_first_heartbeat_after_a_restart_keeps_open_runs_from_being_lost(col
 
 
 def until_silent_for_longer_than_lost_after():
-    import threading
-
     threading.Event().wait(LIVELY["lost_after"] * 1.5)

@@ -2,6 +2,9 @@
 
 import asyncio
 import hashlib
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -101,9 +104,6 @@ def test_close_sends_the_last_ones_and_leaves_nothing_behind(collector, seen):
 
 
 def test_the_end_of_the_program_sends_the_last_ones(collector, seen, tmp_path):
-    import subprocess
-    import sys
-
     program = (
         "import taskscope\nfrom taskscope.testing import FakeScheduler\nscheduler = FakeScheduler()\n"
         f"taskscope.watch(scheduler, forward={collector.url!r}, forward_token={TOKEN!r})\n"
@@ -201,7 +201,7 @@ def test_the_collector_hears_what_was_dropped(collector):
     scheduler = FakeScheduler()
     with watching(collector, scheduler, queue_size=100, heartbeat=0.2, lost_after=1) as exporter:
         scheduler.burst(5_000, jobs=1)
-        until(lambda: exporter._carrier.dropped.get("overflow"))
+        assert exporter.flush(10)
         dropped = exporter._carrier.dropped["overflow"]
         until(lambda: f'taskscope_events_dropped_total{{reason="overflow"}} {dropped}.0' in page(collector))
         beats = threading.Event()
@@ -210,8 +210,6 @@ def test_the_collector_hears_what_was_dropped(collector):
 
 
 def test_forwarding_programs_that_fork_send_from_their_children(collector, seen, monkeypatch):
-    import os
-
     scheduler = FakeScheduler()
     with watching(collector, scheduler) as exporter:
         scheduler.job("j").run()

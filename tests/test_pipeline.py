@@ -245,7 +245,7 @@ def test_close_asks_the_store_once_more_however_long_it_was_away(scheduler, tmp_
     with Exporter(scheduler, history=f"sqlite:///{place}/runs.db", port=None) as exporter:
         for _ in range(50):
             scheduler.job("j").run()
-        until(lambda: exporter.pipeline._retry_after >= 8, what="long pauses between attempts")
+        until(lambda: exporter.pipeline._backoff._after >= 8, what="long pauses between attempts")
         place.unlink()
         place.mkdir()
 

@@ -149,7 +149,8 @@ class Exporter:
 
         For a process that ends without exit handlers; any other does it at its end. Never raises.
         """
-        return self._carrier.flush(deadline)
+        inert = self._state == "forked" and self._child is None  # nothing is told there
+        return inert or self._carrier.flush(deadline)
 
     def resume_in_child(self) -> bool:
         """In a forked child: watch on here, and hand what is seen to the owner of the history, or the collector.

@@ -86,23 +86,6 @@ class Live:
             for event in events:
                 self._folds[type(event)](self, event)
 
-    def lose(self, rows: Sequence[Row], now: float) -> None:
-        """Take in that runs are lost; dated by their start, because a success since then is the newer truth."""
-        told_here = self.in_progress({row.key for row in rows})
-        for row in rows:
-            _, native, attempt = told_here.get(identity.key(row.id), ("", identity.text(row.id), 0))
-            (scheduler, job), at = row.key, (row.started or row.enqueued) / 1000 or now
-            lost = Fact(
-                scheduler=scheduler,
-                native=native,
-                attempt=attempt,
-                status="unknown",
-                at=at,
-                job=job,
-                reason="lost",
-            )
-            self.fold([lost])
-
     def changed(self, reader: str = "metrics") -> dict[JobKey, LiveJob | None]:
         """The jobs that changed since this reader's last call; None for one that has left."""
         with self.lock:
@@ -110,11 +93,13 @@ class Live:
             dirty, self._dirty[reader] = self._dirty[reader], set()
             return {key: self.jobs.get(key) for key in dirty}
 
-    def in_progress(self, jobs: Iterable[JobKey]) -> dict[bytes, RunKey]:
-        """The runs in progress of these jobs, by what every id of a run has in common."""
-        with self.lock:
-            known = [self.jobs[job] for job in jobs if job in self.jobs]
-            return {identity.key(identity.run_id(*run, 0)): run for job in known for run in job.running}
+    def lose(self, rows: Sequence[Row], now: float) -> None:
+        """The process of these runs is gone. Some were told here and are known by other names than their ids."""
+        told_here = self._in_progress({row.key for row in rows})
+        self.fold(
+            _lost(row, *told_here.get(identity.key(row.id), ("", identity.text(row.id), 0)), now)
+            for row in rows
+        )
 
     def alive(self, key: JobKey) -> bool:
         """Was this job heard of, and does its scheduler still have it? Needs no lock."""
@@ -141,6 +126,12 @@ class Live:
                     dirty.intersection_update(self.jobs)
             for readings in (self.schedulers, self.queues, self.workers):
                 _drop_old(readings, now - self._reading_ttl)
+
+    def _in_progress(self, jobs: Iterable[JobKey]) -> dict[bytes, RunKey]:
+        """The runs in progress of these jobs, by what every id of a run has in common."""
+        with self.lock:
+            known = [self.jobs[job] for job in jobs if job in self.jobs]
+            return {identity.key(identity.run_id(*run, 0)): run for job in known for run in job.running}
 
     def _job(self, key: JobKey, now: float) -> LiveJob:
         job = self.jobs.get(key)
@@ -261,6 +252,18 @@ class Live:
         QueueState: _fold_queue,
         WorkerState: _fold_worker,
     }
+
+
+def _lost(row: Row, _: str, native: str, attempt: int, now: float) -> Fact:
+    return Fact(  # dated by its start: a success since then is the newer truth
+        scheduler=row.scheduler,
+        native=native,
+        attempt=attempt,
+        status="unknown",
+        at=(row.started or row.enqueued) / 1000 or now,
+        job=row.job,
+        reason="lost",
+    )
 
 
 def _due(job: Job) -> float:

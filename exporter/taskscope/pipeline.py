@@ -32,7 +32,7 @@ from taskscope.live import Live
 from taskscope.settings import Settings
 from taskscope.sinks.history.store import Applied, Store
 from taskscope.sinks.metrics import Metrics
-from taskscope.waiting import Waiting
+from taskscope.waiting import Waiting, rows_of
 
 logger = logging.getLogger("taskscope")
 
@@ -276,7 +276,7 @@ class Pipeline:
             with self._deliveries.turn(self._settings.batch_size, now, self._inlet.refuse) as delivered:
                 if delivered:
                     self._show(delivered)
-                self._store_rows(self._rows_of(delivered, now), now)
+                self._store_rows(rows_of(delivered, now, self._refuse), now)
                 if alive := [event for event in delivered if isinstance(event, Heartbeat)]:
                     self._hear(alive, now)
         except Unavailable as error:
@@ -290,13 +290,6 @@ class Pipeline:
         for event in alive:
             for reason, count in event.dropped.items():
                 self._inlet.drop(reason, count)
-
-    def _rows_of(self, events: Sequence[Event], now: float) -> list[Row]:
-        waiting = Waiting(len(events) + 1, self._refuse)
-        for event in events:
-            if isinstance(event, Fact):
-                waiting.add(event, now)
-        return waiting.batch(len(events))
 
     def _store_rows(self, delivered: list[Row], now: float) -> None:
         self._states.update(

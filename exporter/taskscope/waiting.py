@@ -1,13 +1,13 @@
 """Runs that wait for the store: facts of one run made one row, bounded, and kept until they are committed."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from operator import attrgetter
 from typing import TypeAlias
 
 import msgspec
 
-from taskscope.events import Error, Fact
+from taskscope.events import Error, Event, Fact
 from taskscope.facts import Row, merge, row_of
 from taskscope.identity import run_id
 
@@ -109,3 +109,12 @@ class Waiting:
     def _put(self, row: Row) -> None:
         old = self._rows.get(row.id)
         self._rows[row.id] = row if old is None else merge(old, row)
+
+
+def rows_of(events: Sequence[Event], now: float, refuse: Callable[[bytes, str], None]) -> list[Row]:
+    """The rows that these events make, one for each run, ascending by id; they need not wait."""
+    waiting = Waiting(len(events) + 1, refuse)
+    for event in events:
+        if isinstance(event, Fact):
+            waiting.add(event, now)
+    return waiting.batch(len(events))

@@ -4,6 +4,7 @@ import gzip
 import json
 import threading
 import time
+import tracemalloc
 from collections import Counter
 from hashlib import sha256
 from random import Random
@@ -17,6 +18,8 @@ from hypothesis import strategies as st
 
 from services.process import until
 from taskscope import Exporter
+from taskscope.api.body import inflated
+from taskscope.api.errors import ApiError
 from taskscope.settings import JobRule, Limits, Token
 from taskscope.sinks.history.records import Filter
 
@@ -291,6 +294,19 @@ def test_what_is_beyond_the_bounds_is_a_413_before_it_takes_room():
         ):
             answer = client.ask(PATH, method="POST", body=body, **headers)
             assert (answer.status, answer.json["error"][: len(why)]) == (413, why)
+
+
+def test_what_unpacks_to_too_much_is_not_unpacked():
+    bomb = gzip.compress(b" " * 50_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ApiError, match="larger than 20000 bytes"):
+            inflated(bomb, 20_000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 1_000_000
 
 
 def test_only_the_scope_ingest_may_send():

@@ -34,10 +34,10 @@ async def read_bytes(request: web.Request, types: Collection[str], limits: Limit
         body = await request.read()
     except web.RequestPayloadError:
         raise ApiError(400, "The body ended early, or is not encoded as its headers say.") from None
-    return _inflated(body, limits.body) if encoding == "gzip" else body
+    return inflated(body, limits.body) if encoding == "gzip" else body
 
 
-def _inflated(packed: bytes, most: int) -> bytes:
+def inflated(packed: bytes, most: int) -> bytes:
     """What was packed by gzip. Raises 400, and 413 as soon as it is larger than `most` bytes."""
     parts: list[bytes] = []
     room = most

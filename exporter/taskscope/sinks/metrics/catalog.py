@@ -183,7 +183,7 @@ CATALOG: tuple[Metric, ...] = (
     _counter("events_total", "Events taken in, by lane.", "lane", born=(("accepted",),)),
     _counter(
         "events_dropped_total",
-        "Events that are counted nowhere else, by reason (overflow, bad, expired, member, unsaved).",
+        "Events that are counted nowhere else, by reason (overflow, bad, refused, expired, member, unsaved).",
         "reason",
         born=(("overflow",), ("bad",), ("expired",), ("member",)),
     ),
