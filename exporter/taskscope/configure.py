@@ -37,7 +37,11 @@ HEALTH_CHECKS = (
 )
 """What `taskscope.checks` defines."""
 
-_RESERVED = ("TASKSCOPE_CONFIG", "TASKSCOPE_HOME")
+_RESERVED = (
+    "TASKSCOPE_CONFIG",
+    "TASKSCOPE_HOME",
+    "TASKSCOPE_SCHEDULER",
+)  # the last is read by `taskscope exec`
 _KUBERNETES = re.compile(r"TASKSCOPE_(SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+)")
 """A Kubernetes Service that is called `taskscope` puts these into every pod, and PORT as `tcp://…`."""
 
