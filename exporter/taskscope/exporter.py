@@ -29,6 +29,7 @@ from taskscope.sinks.history.store import Store
 from taskscope.sinks.metrics import Metrics
 
 if TYPE_CHECKING:
+    from taskscope.census import Census
     from taskscope.sinks.history.sql import SqlStore
     from taskscope.upkeep import Upkeep
 
@@ -276,13 +277,15 @@ class _Forked:
             method()
 
 
-def _upkeep(store: Store, metrics: Metrics, settings: Settings) -> "list[Upkeep]":
-    """What keeps the store within its bounds: nothing where it is memory."""
+def _upkeep(store: Store, metrics: Metrics, settings: Settings) -> "list[Upkeep | Census]":
+    """What keeps the store within its bounds, and counts what is in it: nothing where it is memory."""
     if isinstance(store, MemoryStore):
         return []
+    from taskscope.census import Census
     from taskscope.upkeep import Upkeep  # a database library, which `history=None` does without
 
-    return [Upkeep(cast("SqlStore", store), metrics, settings.retention.interval)]
+    kept = cast("SqlStore", store)
+    return [Upkeep(kept, metrics, settings.retention.interval), Census(kept, metrics)]
 
 
 def _named(schedulers: Sequence[Any], names: Sequence[str], service: str) -> dict[str, Bridge]:

@@ -186,10 +186,10 @@ def merge_detail(old: Detail | None, new: Detail | None) -> Detail | None:
     """Both details together, text by text the greater, and all exceptions that either knows of."""
     if old is None or new is None or old == new:
         return old or new
-    *ours, captured = msgspec.structs.astuple(old)
-    *theirs, others = msgspec.structs.astuple(new)
-    both = _all(captured, others) if captured and others else captured or others
-    return Detail(*map(max, ours, theirs), both)
+    texts: dict[str, str] = {name: max(getattr(old, name), getattr(new, name)) for name in _TEXTS}
+    both = old.captured and new.captured
+    captured = _all(old.captured, new.captured) if both else old.captured or new.captured
+    return Detail(captured=captured, **texts)
 
 
 def _all(captured: tuple[Captured, ...], others: tuple[Captured, ...]) -> tuple[Captured, ...]:
@@ -243,6 +243,7 @@ def as_json(value: object) -> str:
     return msgspec.json.encode(value, order="deterministic", enc_hook=repr).decode()
 
 
+_TEXTS = ("message", "stack", "data", "details", "version")
 _LONGEST = 2**62  # µs; fits a BIGINT
 
 _STATUSES = Bit.QUEUED | Bit.STARTED | ENDED

@@ -109,12 +109,12 @@ class ErrorLedger:
     def occurrences(self, ids: list[bytes]) -> dict[bytes, bytes]:
         """To which group these occurrences belong, as far as they are stored."""
         found = self._read("SELECT id, error FROM occurrence WHERE id IN {}", ids)
-        return {bytes(row[0]): bytes(row[1]) for row in found}
+        return {bytes(row.id): bytes(row.error) for row in found}
 
     def texts(self, runs: list[bytes]) -> dict[bytes, Detail]:
         """The heavy texts of these runs, as far as they have any."""
         found = self._read("SELECT id, message, stack, data FROM detail WHERE id IN {}", runs)
-        return {bytes(row[0]): Detail(*row[1:]) for row in found}
+        return {bytes(row.id): Detail(row.message, row.stack, row.data) for row in found}
 
     def add(self, told: Iterable[Sight]) -> list[Sight]:
         """Store these occurrences; those of them that were not stored already."""
@@ -207,7 +207,7 @@ class ErrorLedger:
     def _remove_empty(self, moved: Iterable[bytes]) -> None:
         """A group that was only told by mistake is none."""
         empty = "SELECT fingerprint FROM error_group WHERE failures + captured <= 0 AND fingerprint IN {}"
-        remove(self._connection, [bytes(row[0]) for row in self._read(empty, sorted(moved))])
+        remove(self._connection, [bytes(row.fingerprint) for row in self._read(empty, sorted(moved))])
 
     def _read(self, query: str, keys: list[bytes]) -> Iterator[sa.Row[Any]]:
         """What the query finds for these keys, whose place in it is `{}`."""

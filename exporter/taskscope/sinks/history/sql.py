@@ -14,9 +14,9 @@ from taskscope.events import JobKey
 from taskscope.facts import Change, Row
 from taskscope.settings import Settings
 from taskscope.sinks.history import alerts as alert_table
-from taskscope.sinks.history import lost, merge, names, replica, rollups, schema
+from taskscope.sinks.history import error_queries, lost, merge, names, replica, rollups, schema
 from taskscope.sinks.history.database import Database
-from taskscope.sinks.history.error_records import Action, ErrorGroup
+from taskscope.sinks.history.error_records import Action, ErrorGroup, State
 from taskscope.sinks.history.errors import Errors
 from taskscope.sinks.history.ledger import Ledger
 from taskscope.sinks.history.mark import Mark
@@ -117,6 +117,11 @@ class SqlStore(Store):
                 (scheduler, name): _decode_state(packed)
                 for scheduler, name, packed in connection.execute(query)
             }
+
+    def error_groups(self) -> dict[tuple[str, State], int]:
+        """How many error groups each scheduler has in each state."""
+        with self.transaction() as connection:
+            return error_queries.census(connection)
 
     def rows(self) -> int:
         """How many runs are kept."""
