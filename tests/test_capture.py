@@ -206,20 +206,17 @@ def test_runs_of_a_scheduler_report_from_threads_and_processes(pool, tmp_path):
         with taskscope.Exporter(scheduler, history=f"sqlite:///{tmp_path}/runs.db", port=0) as exporter:
             scheduler.start()
             until(lambda: counted(exporter) == {"nightly": (0, 2), "broken": (1, 1)})
-            metrics = until(
-                lambda: page_with(
-                    exporter,
-                    'taskscope_captured_exceptions_total{scheduler="apscheduler",job_name="nightly"} 2',
-                )
+            metrics = page_with(
+                exporter, 'taskscope_captured_exceptions_total{scheduler="apscheduler",job_name="nightly"} 2.0'
             )
     finally:
         scheduler.shutdown()
 
     for line in (
-        'taskscope_new_errors_total{scheduler="apscheduler",job_name="nightly"} 1',
-        'taskscope_new_errors_total{scheduler="apscheduler",job_name="broken"} 1',
-        'taskscope_captured_exceptions_total{scheduler="apscheduler",job_name="broken"} 1',
-        'taskscope_run_failures_total{scheduler="apscheduler",job_name="broken",exception="LookupError"} 1',
+        'taskscope_new_errors_total{scheduler="apscheduler",job_name="nightly"} 1.0',
+        'taskscope_new_errors_total{scheduler="apscheduler",job_name="broken"} 1.0',
+        'taskscope_captured_exceptions_total{scheduler="apscheduler",job_name="broken"} 1.0',
+        'taskscope_run_failures_total{scheduler="apscheduler",job_name="broken",exception="LookupError"} 1.0',
     ):
         assert line in metrics
     assert 'run_failures_total{scheduler="apscheduler",job_name="nightly"' not in metrics
@@ -283,17 +280,18 @@ def test_a_run_that_reports_too_much_is_cut_short_and_that_is_counted(tmp_path):
             exporter.pipeline.emit(captured(run, number))
         run.end()
         until(lambda: counted(exporter) == {"nightly": (0, 5)})
-        assert page_with(exporter, 'events_dropped_total{reason="surplus"} 15')
+        assert page_with(exporter, 'events_dropped_total{reason="surplus"} 15.0')
 
 
 def test_states_of_groups_and_what_was_limited_are_exported(tmp_path):
     scheduler = FakeScheduler()
     url = f"sqlite:///{tmp_path}/runs.db"
-    with taskscope.Exporter(scheduler, history=url, port=0, retention={"max_errors": 1}) as exporter:
+    with taskscope.Exporter(scheduler, history=url, port=0, retention={"max_errors": 2}) as exporter:
         scheduler.job("nightly").run(fails=ValueError("a"))
         until(lambda: counted(exporter))
         scheduler.job("nightly").run(fails=KeyError("b"))
+        scheduler.job("nightly").run(fails=OSError("c"))
 
-        assert page_with(exporter, 'error_groups{scheduler="fake",state="open"} 2')
-        assert page_with(exporter, 'error_groups{scheduler="fake",state="regressed"} 0')
-        assert page_with(exporter, 'error_groups_limited_total{scheduler="fake"} 1')
+        assert page_with(exporter, 'error_groups{scheduler="fake",state="open"} 3.0')
+        assert page_with(exporter, 'error_groups{scheduler="fake",state="regressed"} 0.0')
+        assert page_with(exporter, 'error_groups_limited_total{scheduler="fake"} 1.0')
