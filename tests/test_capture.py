@@ -207,19 +207,19 @@ def test_runs_of_a_scheduler_report_from_threads_and_processes(pool, tmp_path):
             scheduler.start()
             until(lambda: counted(exporter) == {"nightly": (0, 2), "broken": (1, 1)})
             metrics = page_with(
-                exporter, 'taskscope_captured_exceptions_total{scheduler="apscheduler",job_name="nightly"} 2.0'
+                exporter, 'taskscope_captured_exceptions_total{job_name="nightly",scheduler="apscheduler"} 2.0'
             )
     finally:
         scheduler.shutdown()
 
     for line in (
-        'taskscope_new_errors_total{scheduler="apscheduler",job_name="nightly"} 1.0',
-        'taskscope_new_errors_total{scheduler="apscheduler",job_name="broken"} 1.0',
-        'taskscope_captured_exceptions_total{scheduler="apscheduler",job_name="broken"} 1.0',
-        'taskscope_run_failures_total{scheduler="apscheduler",job_name="broken",exception="LookupError"} 1.0',
+        'taskscope_new_errors_total{job_name="nightly",scheduler="apscheduler"} 1.0',
+        'taskscope_new_errors_total{job_name="broken",scheduler="apscheduler"} 1.0',
+        'taskscope_captured_exceptions_total{job_name="broken",scheduler="apscheduler"} 1.0',
+        'taskscope_run_failures_total{exception="LookupError",job_name="broken",scheduler="apscheduler"} 1.0',
     ):
         assert line in metrics
-    assert 'run_failures_total{scheduler="apscheduler",job_name="nightly"' not in metrics
+    assert 'run_failures_total{exception="LookupError",job_name="nightly"' not in metrics
 
 
 def page_with(exporter, line):
