@@ -207,7 +207,8 @@ def test_runs_of_a_scheduler_report_from_threads_and_processes(pool, tmp_path):
             scheduler.start()
             until(lambda: counted(exporter) == {"nightly": (0, 2), "broken": (1, 1)})
             metrics = page_with(
-                exporter, 'taskscope_captured_exceptions_total{job_name="nightly",scheduler="apscheduler"} 2.0'
+                exporter,
+                'taskscope_captured_exceptions_total{job_name="nightly",scheduler="apscheduler"} 2.0',
             )
     finally:
         scheduler.shutdown()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from taskscope.api.backend import Backend, Component, Writer
 from taskscope.api.server import Server
 from taskscope.bridges.fake import Clock, FakeBridge, FakeScheduler
+from taskscope.census import Census
 from taskscope.instance import new_instance
 from taskscope.live import Live
 from taskscope.pipeline import Pipeline
@@ -85,7 +86,7 @@ class Replica:
             self.settings,
             new_instance(),
             sinks=[upkeep],
-            upkeep=[upkeep.step],
+            upkeep=[upkeep.step, Census(self.store, self.metrics).step],
             clock=self.clock,
         )
 
