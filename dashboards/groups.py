@@ -185,25 +185,17 @@ def stack_trace() -> logs.Panel:
 
 def places() -> tables.Panel:
     """Where it was seen."""
-    columns = [word("Instance", "name"), moment("Last seen", "last_seen", width=155)]
-    return api_table(
-        "Instances",
-        "The processes in which it was seen, the latest first.",
-        Ask(GROUP, "instances", *columns),
-        columns,
-        width=6,
-        height=12,
-    )
+    return names("Instances", "Instance", "The processes in which it was seen, the latest first.")
 
 
 def releases() -> tables.Panel:
     """In which releases it was seen."""
-    columns = [word("Version", "name"), moment("Last seen", "last_seen", width=155)]
-    return api_table(
-        "Versions",
-        "The releases in which it was seen, the latest first, as the setting `version` names them.",
-        Ask(GROUP, "versions", *columns),
-        columns,
-        width=6,
-        height=12,
-    )
+    description = "The releases in which it was seen, the latest first, as the setting `version` names them."
+    return names("Versions", "Version", description)
+
+
+def names(title: str, one: str, description: str) -> tables.Panel:
+    """Where it was seen, and when last."""
+    columns = [word(one, "name"), moment("Last seen", "last_seen", width=155)]
+    question = Ask(GROUP, title.lower(), *columns)
+    return api_table(title, description, question, columns, width=6, height=12)
