@@ -36,6 +36,7 @@ from taskscope.sinks.metrics import Metrics
 from taskscope.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from taskscope.census import Census
     from taskscope.sinks.history.sql import SqlStore
     from taskscope.upkeep import Upkeep
 
@@ -378,13 +379,15 @@ class _Forked:
             method()
 
 
-def _upkeep(store: Store, metrics: Metrics) -> "list[Upkeep]":
-    """What keeps the store within its bounds: nothing where it is memory."""
+def _upkeep(store: Store, metrics: Metrics) -> "list[Upkeep | Census]":
+    """What keeps the store within its bounds, and counts what is in it: nothing where it is memory."""
     if isinstance(store, MemoryStore):
         return []
+    from taskscope.census import Census
     from taskscope.upkeep import Upkeep  # a database library, which `history=None` does without
 
-    return [Upkeep(cast("SqlStore", store), metrics)]
+    kept = cast("SqlStore", store)
+    return [Upkeep(kept, metrics), Census(kept, metrics)]
 
 
 def _component(post: Supervisor) -> Component:

@@ -64,10 +64,11 @@ def now(day):
 
 @pytest.fixture(scope="module")
 def choices(now, day):
-    """All choices for a page by its name; a run is one that failed."""
+    """All choices for a page by its name; a run is one that failed, an error what it failed of."""
     failed = get(f"{day.api}/api/task/?status=failed&task=nightly_invoice")["data"][0]["id"]
+    chosen = {"run_id": failed, "fingerprint": get(f"{day.api}/api/task/{failed}")["error"]}
     return lambda name: [
-        Choice(PAGES[name], {"run_id": failed, **values}, now - span(PAGES[name]), now) for values in CHOICES
+        Choice(PAGES[name], {**chosen, **values}, now - span(PAGES[name]), now) for values in CHOICES
     ]
 
 

@@ -66,7 +66,12 @@ class Day:
     def _replica(self, name: str, *schedulers: str) -> Replica:
         history = f"sqlite:///{self._directory / name}.db"
         quiet = {"heartbeat": HOUR, "lost_after": 2 * HOUR}  # each beat is a transaction
-        return Replica(f"{name}:9750", schedulers, Settings(history=history, jobs=RULES, **quiet), self.clock)
+        return Replica(
+            f"{name}:9750",
+            schedulers,
+            Settings(history=history, version="1.0", jobs=RULES, **quiet),
+            self.clock,
+        )
 
     def _pages(self) -> Iterator[bytes]:
         watched, tell = self.replica.schedulers, self.replica.pipeline.emit

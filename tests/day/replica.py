@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from taskscope.api.backend import Backend, Component, Writer
 from taskscope.api.server import Server
 from taskscope.bridges.fake import Clock, FakeBridge, FakeScheduler
+from taskscope.census import Census
 from taskscope.checks import Own
 from taskscope.health import Health, show_health
 from taskscope.instance import new_instance
@@ -89,7 +90,7 @@ class Replica:
             self.settings,
             new_instance(),
             sinks=[self.health, upkeep],
-            upkeep=[upkeep.step],
+            upkeep=[upkeep.step, Census(self.store, self.metrics).step],
             clock=self.clock,
         )
 
