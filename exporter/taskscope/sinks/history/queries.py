@@ -10,7 +10,8 @@ from taskscope.counts import OTHER
 from taskscope.errors import BadArgument
 from taskscope.events import JobKey
 from taskscope.settings import Settings
-from taskscope.sinks.history import alerts, error_queries, filters, pages, schema, statistics
+from taskscope.sinks.history import alerts, entities, error_queries, filters, pages, schema, statistics
+from taskscope.sinks.history.entities import EntityStats
 from taskscope.sinks.history.error_records import (
     ErrorBucket,
     ErrorFilter,
@@ -137,19 +138,31 @@ class Queries:
         scheduler: Sequence[str] = (),
         slow: float | None = None,
         slow_by_job: dict[JobKey, float] | None = None,
+        entity: Sequence[str] = (),
     ) -> list[JobStats]:
         """Statistics of the runs whose anchor is in [since, until) ms: of all, then of each job by its key.
 
-        Runs that retention removed count too. `slow` is a limit in s, for jobs without one in `slow_by_job`.
+        Runs that retention removed count too, unless only those about an `entity` are asked for. `slow` is
+        a limit in s, for jobs without one in `slow_by_job`.
         """
         window = Window(max(since, 0), until)
         with self._reader.snapshot() as connection:
             known = filters.jobs(connection, jobs, scheduler)
             own = filters.limits_by_id(connection, slow_by_job or {})
             limits = {id: filters.micros(limit) for id in known if (limit := own.get(id, slow)) is not None}
-            tallies = statistics.Tallies(window, known, limits)
+            about = filters.name_ids(connection, entity) if entity else None
+            tallies = statistics.Tallies(window, known, limits, about)
             tallies.read(connection)
         return statistics.by_job(tallies, window, percentiles, limits)
+
+    def entities(
+        self, since: int, until: int, scheduler: Sequence[str] = (), jobs: Sequence[str] = ()
+    ) -> list[EntityStats]:
+        """What the kept runs whose anchor is in [since, until) ms were about, and how they went."""
+        with self._reader.snapshot(alone=True) as connection:
+            return entities.read(
+                connection, since, until, [*map(schema.clean, scheduler)], [*map(schema.clean, jobs)]
+            )
 
     def trend(
         self,

@@ -79,6 +79,8 @@ UNSUCCESSFUL = f"rank <> {RANK['success']}"
 """SQL: runs in `run_unsuccessful` (rank, id). Write it beside `rank = …`, or SQLite leaves the index."""
 ENDED_BADLY = f"rank NOT IN ({RANK['queued']}, {RANK['started']}, {RANK['success']})"
 """SQL: runs in `run_ended_badly` (job, rank, id); to be written out likewise. (No range: SQLite would walk it.)"""
+ABOUT = "entity <> 0"
+"""SQL: runs in `run_by_entity` (entity, id); to be written out likewise."""
 TRACED = "trace_id <> ''"
 """SQL: runs in `run_by_trace` (trace_id); to be written out likewise."""
 
@@ -91,6 +93,7 @@ def _partial(name: str, condition: str, *columns: sa.Column[Any]) -> None:
 sa.Index("run_by_job", run.c.job, run.c.id)
 _partial("run_unsuccessful", UNSUCCESSFUL, run.c.rank, run.c.id)
 _partial("run_ended_badly", ENDED_BADLY, run.c.job, run.c.rank, run.c.id)
+_partial("run_by_entity", ABOUT, run.c.entity, run.c.id)
 _partial("run_by_trace", TRACED, run.c.trace_id)
 
 detail = sa.Table(
