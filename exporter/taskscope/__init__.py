@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from taskscope.capture import capture_exception
     from taskscope.contracts import Bridge, Sink
     from taskscope.errors import BadArgument, TaskscopeError, Unavailable
     from taskscope.exporter import Exporter, watch
@@ -22,11 +23,13 @@ __all__ = [
     "Sink",
     "TaskscopeError",
     "Unavailable",
+    "capture_exception",
     "current_run",
     "watch",
 ]
 
 _HOME = {
+    "capture": ("capture_exception",),
     "contracts": ("Bridge", "Sink"),
     "errors": ("BadArgument", "TaskscopeError", "Unavailable"),
     "exporter": ("Exporter", "watch"),

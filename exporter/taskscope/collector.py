@@ -37,7 +37,13 @@ def run(settings: Settings) -> None:
 
 
 def target(name: str, source: Source) -> Any:
-    """The object that a source names as `module:attribute`. Raises `BadArgument`."""
+    """What a source names: the object at `module:attribute`, or the source itself where it says a URL.
+
+    Raises `BadArgument`.
+    """
+    if "://" in source.target:
+        _check(name, source)
+        return source
     module, attribute = find(name, source)
     try:
         found = reduce(getattr, attribute.split("."), import_module(module))
@@ -54,10 +60,7 @@ def target(name: str, source: Source) -> Any:
 def find(name: str, source: Source) -> tuple[str, str]:
     """Module and attribute that a source names, without importing the module. Raises `BadArgument`."""
     key = f"schedulers.{name}"
-    if source.system not in bridges.systems():
-        raise BadArgument(f"{key}.system is {source.system!r}; there are {', '.join(bridges.systems())}")
-    if what := remedy(source.system):
-        raise BadArgument(f"{key} needs what is not installed: {what}")
+    _check(name, source)
     module, _, attribute = source.target.partition(":")
     if not module or not attribute:
         raise BadArgument(
@@ -74,6 +77,16 @@ def find(name: str, source: Source) -> tuple[str, str]:
             f"{key}.target={source.target!r}: there is no module {module!r} in {Path.cwd()} or installed"
         )
     return module, attribute
+
+
+def _check(name: str, source: Source) -> None:
+    """Is there such a bridge, and what it needs? Raises `BadArgument`."""
+    if source.system not in bridges.systems():
+        raise BadArgument(
+            f"schedulers.{name}.system is {source.system!r}; there are {', '.join(bridges.systems())}"
+        )
+    if what := remedy(source.system):
+        raise BadArgument(f"schedulers.{name} needs what is not installed: {what}")
 
 
 def remedy(system: str) -> str:

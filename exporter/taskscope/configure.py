@@ -185,6 +185,18 @@ def _contradictions(settings: Settings) -> Iterator[str]:
                 yield f"{section}[{n}].severity must be critical, warning or info, not {rule.severity!r}"
     yield from _health(settings.health)
 
+    yield from _errors(settings)
+
+
+def _errors(settings: Settings) -> Iterator[str]:
+    for n, rule in enumerate(settings.errors.rules):
+        said = [bool(rule.name), rule.split, rule.ignore].count(True)
+        if said != 1:
+            yield (
+                f"errors.rules[{n}] must say one of name, split and ignore, not {said or 'none'} of them: "
+                "give each thing that is to be done a rule of its own"
+            )
+
 
 def _history(history: str | None) -> Iterator[str]:
     if history and history != "auto" and not re.match(r"sqlite://|postgresql(\+psycopg)?://", history):

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
+import msgspec
+
 from taskscope.events import Event, Reading
 from taskscope.facts import Change
 
@@ -22,6 +24,10 @@ once `detach` has returned."""
 def made(told: Told) -> Event | None:
     """The event that was told."""
     return told() if callable(told) else told
+
+
+class NoOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of a bridge that takes none."""
 
 
 class Bridge(ABC):
@@ -54,8 +60,18 @@ class Bridge(ABC):
     scripted: ClassVar[bool] = False
     """It says what it is told to, for tests and demos, and is not listed among what can be watched."""
 
-    targets: ClassVar[tuple[str, ...]]
+    targets: ClassVar[tuple[str, ...]] = ()
     """Class paths (`module.Class`) of the objects it can watch; subclasses of these are recognised too."""
+
+    schemes: ClassVar[tuple[str, ...]] = ()
+    """Schemes of the URLs at which it can watch from outside, such as `redis`; empty where it needs the object."""
+
+    Options: ClassVar[type[msgspec.Struct]] = NoOptions
+    """What `options` of a scheduler may say in the settings: a frozen struct, keyword-only, each field described as
+    in `settings.py`, each with a default."""
+
+    options: msgspec.Struct
+    """An instance of `Options`; set by whoever makes the bridge, before `attach`."""
 
     on_change: Callable[[], None] | None = None
     """Set by whoever polls. A bridge that hears of a change calls it, from any thread, to be polled soon."""

@@ -5,6 +5,7 @@ TaskscopeError
 ├── BadEvent         an event that cannot be true; refused alone, its batch goes on
 ├── Unavailable      something outside is away; work waits and is tried again
 │   └── NotOwner     another process owns the history file
+├── Refused          another taskscope will not take what is sent to it; trying again does not help
 └── TooNew           the history was written by a newer taskscope
 """
 
@@ -27,6 +28,10 @@ class Unavailable(TaskscopeError):
 
 class NotOwner(Unavailable):
     """Another process owns the history file."""
+
+
+class Refused(TaskscopeError):
+    """Another taskscope will not take what is sent to it, however often."""
 
 
 class TooNew(TaskscopeError):

@@ -31,6 +31,7 @@ from taskscope.sinks.history.store import Store
 from taskscope.sinks.metrics import Metrics
 
 if TYPE_CHECKING:
+    from taskscope.census import Census
     from taskscope.sinks.history.sql import SqlStore
     from taskscope.upkeep import Upkeep
 
@@ -288,13 +289,15 @@ class _Forked:
             method()
 
 
-def _upkeep(store: Store, metrics: Metrics, settings: Settings) -> "list[Upkeep]":
-    """What keeps the store within its bounds: nothing where it is memory."""
+def _upkeep(store: Store, metrics: Metrics, settings: Settings) -> "list[Upkeep | Census]":
+    """What keeps the store within its bounds, and counts what is in it: nothing where it is memory."""
     if isinstance(store, MemoryStore):
         return []
+    from taskscope.census import Census
     from taskscope.upkeep import Upkeep  # a database library, which `history=None` does without
 
-    return [Upkeep(cast("SqlStore", store), metrics, settings.retention.interval)]
+    kept = cast("SqlStore", store)
+    return [Upkeep(kept, metrics, settings.retention.interval), Census(kept, metrics)]
 
 
 def _named(schedulers: Sequence[Any], names: Sequence[str], service: str) -> dict[str, Bridge]:
@@ -303,11 +306,10 @@ def _named(schedulers: Sequence[Any], names: Sequence[str], service: str) -> dic
         raise BadArgument(f"{len(schedulers)} schedulers and {len(names)} names: give each its name, or none")
     named: dict[str, Bridge] = {}
     for number, scheduler in enumerate(schedulers):
-        kind = bridges.find(scheduler)
-        name = names[number] if names else _unused(service or kind.system, named)
+        name = names[number] if names else _unused(service or bridges.system_of(scheduler), named)
         if name in named:
             raise BadArgument(f"two schedulers are called {name!r}: give each a name of its own")
-        named[name] = kind(scheduler, name)
+        named[name] = bridges.made(scheduler, name)
     return named
 
 

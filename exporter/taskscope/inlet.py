@@ -4,7 +4,7 @@ import logging
 import threading
 from collections import deque
 
-from taskscope.admission import Admission
+from taskscope.admission import Admission, Surplus
 from taskscope.contracts import Told, made
 from taskscope.errors import BadEvent
 from taskscope.events import Event
@@ -45,6 +45,8 @@ class Inlet:
             try:
                 event = made(told)
                 event = admit(event, now) if event is not None else None
+            except Surplus:
+                self.drop("surplus")
             except BadEvent as error:
                 self.refuse(str(error))
             except Exception as error:  # noqa: BLE001 - isolation: an event that cannot be made hurts itself only

@@ -88,7 +88,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long runs and alerts are kept. Open and recent runs always are, and active alerts."""
+    """How long runs, alerts and error groups are kept. Open and recent runs always are, and active alerts."""
 
     max_age: Annotated[Seconds | None, Meta(description="Older runs go; null keeps them.")] = 30 * 86400.0
     max_runs: Annotated[Count | None, Meta(description="Beyond the newest N, runs go; null keeps them.")] = (
@@ -109,10 +109,56 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         ),
     ] = 25 * 3600.0
     rollups: Annotated[Seconds, Meta(description="How long hourly rollups are kept.")] = 400 * 86400.0
+    errors: Annotated[
+        Seconds, Meta(description="How long an error group is kept after it was last seen.")
+    ] = 365 * 86400.0
+    max_errors: Annotated[
+        Count,
+        Meta(
+            description="Error groups; what is new beyond is counted together as `_other` of its job until the groups "
+            "seen longest ago were removed."
+        ),
+    ] = 10_000
     interval: Annotated[Seconds, Meta(description="How often retention looks; also at start.")] = 600.0
     chunk: Annotated[
         Count, Meta(description="Runs deleted in one transaction; keeps writers from waiting.")
     ] = 500
+
+
+class ErrorRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the user says about some errors; patterns are the shell's, and of several rules the first match wins."""
+
+    match: Annotated[str, Meta(description="Pattern over the job name, or over `scheduler/job`.")] = "*"
+    exception: Annotated[
+        str, Meta(description="Pattern over the exception's class, or over one that led to it.")
+    ] = "*"
+    place: Annotated[str, Meta(description="Pattern over the place, `package.module:function`.")] = "*"
+    message: Annotated[
+        str, Meta(description="Pattern over the message; `*deadlock*` finds a word in it.")
+    ] = "*"
+    name: Annotated[
+        str,
+        Meta(description="All these errors of a job are one group, which is called so: renames, and merges."),
+    ] = ""
+    split: Annotated[
+        bool, Meta(description="Errors from one place are told apart by their messages, too (masked).")
+    ] = False
+    ignore: Annotated[bool, Meta(description="They belong to no group; the runs failed all the same.")] = (
+        False
+    )
+
+
+class Errors(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which errors are the same."""
+
+    rules: Annotated[tuple[ErrorRule, ...], Meta(description="What you say about errors, in order.")] = ()
+    foreign: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Patterns of files (`*/vendor/*`) and Java classes that are not the program's own code, "
+            "besides the standard library and whatever is installed."
+        ),
+    ] = ()
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -129,6 +175,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     details: Annotated[
         Count, Meta(description="Bytes of a run's details as JSON; of longer ones the beginning is kept.")
     ] = 16_384
+    captured: Annotated[
+        Count,
+        Meta(description="Exceptions that one run may report without failing; more are dropped and counted."),
+    ] = 100
     body: Annotated[Count, Meta(description="Bytes of a request body.")] = 4 * 2**20
     page: Annotated[Count, Meta(description="Rows of one page of the API.")] = 1_000
     connections: Annotated[Count, Meta(description="Connections the HTTP server keeps open.")] = 256
@@ -153,6 +203,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             description="The application; names its history file (default: the program) and its scheduler (default: "
             "the kind of scheduler). Give each program its own."
         ),
+    ] = ""
+    version: Annotated[
+        str, Meta(description="The application's release, kept with its errors; a bridge may know better.")
     ] = ""
     history: Annotated[
         str | None,
@@ -200,11 +253,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[Annotated[float, Meta(gt=0, lt=100)], ...], Meta(description="Percentiles that `/stats` gives.")
     ] = (50, 90, 95, 99)
     buckets: Annotated[Bounds, Meta(description="Upper bounds of the histograms, in seconds.")] = Bounds()
-    retention: Annotated[Retention, Meta(description="How long runs and alerts are kept.")] = Retention()
+    retention: Annotated[Retention, Meta(description="How long runs, alerts and error groups are kept.")] = (
+        Retention()
+    )
     limits: Annotated[Limits, Meta(description="Bounds on events and requests.")] = Limits()
     jobs: Annotated[tuple[JobRule, ...], Meta(description="What you say about jobs, by pattern.")] = ()
     queues: Annotated[tuple[QueueRule, ...], Meta(description="What you say about queues, by pattern.")] = ()
     health: Annotated[Health, Meta(description="How the score of health is made.")] = Health()
+    errors: Annotated[Errors, Meta(description="Which errors are the same.")] = Errors()
     schedulers: Annotated[
         dict[str, Source], Meta(description="What `taskscope serve` watches, by name.")
     ] = {}

@@ -11,6 +11,7 @@ initdb postgresql
 promtool prometheus
 amtool prometheus-alertmanager
 redis-server redis-server
+rabbitmq-server rabbitmq-server
 PACKAGES
 
 if [ ${#missing[@]} -eq 0 ]; then

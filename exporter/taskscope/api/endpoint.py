@@ -33,6 +33,8 @@ Scope = Literal["", "metrics", "monitoring", "manage", "ingest"]
 Method = Literal["GET", "POST"]
 Handler = Callable[..., Coroutine[Any, Any, Any]]
 
+ACTOR = "taskscope.actor"
+"""Under this key a request holds the name of the token that it came with; not there where it needed none."""
 _PATIENCE = 12.0  # seconds for a write to be durable
 
 
@@ -48,6 +50,11 @@ class Call(msgspec.Struct, frozen=True):
     def now(self) -> int:
         """The time, in ms since the epoch."""
         return round(self.backend.clock() * 1000)
+
+    @property
+    def actor(self) -> str:
+        """Who asks: the name of the token, empty where none is needed."""
+        return str(self.request.get(ACTOR, ""))
 
     @property
     def queries(self) -> "Queries":
@@ -146,7 +153,9 @@ def get(
     return declare
 
 
-def post(path: str, *, tag: str, scope: Scope) -> Callable[[Handler], Endpoint]:
+def post(
+    path: str, *, tag: str, scope: Scope, errors: tuple[int, ...] = (503,)
+) -> Callable[[Handler], Endpoint]:
     """Declare the function below as what answers POST on this path; what it writes, it does by `Call.write`."""
 
     def declare(handler: Handler) -> Endpoint:
@@ -157,7 +166,7 @@ def post(path: str, *, tag: str, scope: Scope) -> Callable[[Handler], Endpoint]:
             scope=scope,
             tag=tag,
             media="application/json",
-            errors=(503,),
+            errors=errors,
             also=(),
         )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the children of process pools import this package: it must cost them nothing
     from taskscope.contracts import Bridge
+    from taskscope.settings import Source
 
 
 def systems() -> tuple[str, ...]:
@@ -33,6 +34,40 @@ def by_name(system: str) -> type[Bridge]:
         if isinstance(thing, type) and issubclass(thing, Bridge) and thing.__module__ == module.__name__:
             return thing
     raise BadArgument(f"{module.__file__} holds no Bridge")
+
+
+def made(target: Any, name: str) -> Bridge:
+    """The bridge that watches `target`: an object, or a `Source` that says at which URL. Raises `BadArgument`."""
+    from taskscope.settings import Source
+
+    if isinstance(target, Source):
+        return _outside(target, name)
+    bridge = find(target)(target, name)
+    bridge.options = bridge.Options()
+    return bridge
+
+
+def system_of(target: Any) -> str:
+    """The kind of scheduler that an object or a `Source` is. Raises `BadArgument`."""
+    from taskscope.settings import Source
+
+    return target.system if isinstance(target, Source) else find(target).system
+
+
+def _outside(source: Source, name: str) -> Bridge:
+    """A bridge that watches from outside what a URL names."""
+    from msgspec import convert
+
+    from taskscope.errors import BadArgument
+    from taskscope.values import masked, read
+
+    kind, scheme = by_name(source.system), source.target.partition("://")[0]
+    if scheme not in kind.schemes:
+        forms = ", ".join(f"{scheme}://…" for scheme in kind.schemes) or "`module:attribute`"
+        raise BadArgument(f"schedulers.{name}.target={masked(source.target)!r} is none of {forms}")
+    bridge = kind(source.target, name)
+    bridge.options = convert(read(source.options, kind.Options, f"schedulers.{name}.options"), kind.Options)
+    return bridge
 
 
 def find(target: Any) -> type[Bridge]:

@@ -10,7 +10,15 @@ from taskscope.counts import OTHER
 from taskscope.errors import BadArgument
 from taskscope.events import JobKey
 from taskscope.settings import Settings
-from taskscope.sinks.history import alerts, filters, pages, schema, statistics
+from taskscope.sinks.history import alerts, error_queries, filters, pages, schema, statistics
+from taskscope.sinks.history.error_records import (
+    ErrorBucket,
+    ErrorFilter,
+    ErrorGroup,
+    ErrorPage,
+    ErrorSort,
+    Occurrence,
+)
 from taskscope.sinks.history.reader import Reader
 from taskscope.sinks.history.records import (
     AlertFilter,
@@ -156,10 +164,7 @@ class Queries:
 
         Steps begin at multiples of `step` ms; the window may cut the first and last. Raises `BadArgument`.
         """
-        if step < 1 or (until - since) / step > MAX_STEPS:
-            raise BadArgument(
-                f"step={step} does not cut this window into 1 to {MAX_STEPS} steps: give a longer one"
-            )
+        _check_step(since, until, step)
         window = Window(max(since, 0), until, step)
         with self._reader.snapshot() as connection:
             tallies = statistics.Tallies(window, filters.jobs(connection, jobs, scheduler), {})
@@ -177,6 +182,50 @@ class Queries:
         _check(limit, self._limit, offset, after, None)
         with self._reader.snapshot() as connection:
             return alerts.page(connection, filter, limit, offset, after)
+
+    def errors(
+        self,
+        filter: ErrorFilter,
+        *,
+        limit: int,
+        offset: int = 0,
+        after: bytes | None = None,
+        sort: ErrorSort = "last_seen",
+        descending: bool = True,
+    ) -> ErrorPage:
+        """One page of error groups, going on `after` a page's last one."""
+        _check(limit, self._limit, offset, after, None)
+        with self._reader.snapshot() as connection:
+            return error_queries.page(connection, filter, limit, offset, after, sort, descending)
+
+    def error(self, fingerprint: bytes) -> ErrorGroup | None:
+        """One group with its stack and data; None where there is none."""
+        with self._reader.snapshot(alone=True) as connection:
+            return error_queries.one(connection, fingerprint)
+
+    def occurrences(
+        self,
+        fingerprint: bytes,
+        *,
+        since: int | None = None,
+        until: int | None = None,
+        limit: int = 50,
+        after: bytes | None = None,
+    ) -> list[Occurrence]:
+        """Its occurrences by the anchors of their runs, newest first, going on `after` one of them."""
+        with self._reader.snapshot(alone=True) as connection:
+            return error_queries.occurrences(connection, fingerprint, since, until, limit, after)
+
+    def errors_of(self, run: bytes) -> list[Occurrence]:
+        """What a run failed of and what it reported, as it happened."""
+        with self._reader.snapshot() as connection:
+            return error_queries.of_run(connection, run)
+
+    def error_trend(self, fingerprint: bytes, since: int, until: int, step: int) -> list[ErrorBucket]:
+        """How often it happened in every step of [since, until) ms. Raises `BadArgument`."""
+        _check_step(since, until, step)
+        with self._reader.snapshot(alone=True) as connection:
+            return error_queries.trend(connection, fingerprint, max(since, 0), until, step)
 
     def close(self) -> None:
         """Close all connections; questions under way are answered."""
@@ -204,6 +253,13 @@ class _Minutely(Generic[T]):
         if known is None or time.monotonic() > known[1]:
             known = self._known = (self._ask(), time.monotonic() + 60)
         return known[0]
+
+
+def _check_step(since: int, until: int, step: int) -> None:
+    if step < 1 or (until - since) / step > MAX_STEPS:
+        raise BadArgument(
+            f"step={step} does not cut this window into 1 to {MAX_STEPS} steps: give a longer one"
+        )
 
 
 def _check(limit: int, most: int, offset: int, after: bytes | None, sort: SortColumn | None) -> None:

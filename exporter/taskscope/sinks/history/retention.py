@@ -18,7 +18,7 @@ from taskscope.events import JobKey
 from taskscope.facts import RANK
 from taskscope.identity import first_id
 from taskscope.settings import Settings
-from taskscope.sinks.history import alerts, lost, open_runs, unused
+from taskscope.sinks.history import alerts, error_retention, lost, open_runs, unused
 from taskscope.sinks.history.merge import slices
 from taskscope.sinks.history.removed import removing
 from taskscope.sinks.history.schema import job, rollup, run
@@ -122,6 +122,7 @@ class Retention:
             some = replace(sweep, last=gone[-1])
             connection.execute(sa.delete(run).where(*_meant(some), removable))
             _remove_details(connection, gone)
+            error_retention.remove_occurrences(connection, gone)
             self._store.removed.note(connection, gone[-1], sweep.job, key)
         rest = replace(sweep, after=runs[-1][0]) if len(runs) == chunk else None
         return rest, len(gone)
@@ -140,7 +141,7 @@ class Retention:
             yield 0
 
     def _tidy(self, now: float) -> Iterator[int]:
-        """Forget old rollups, hour by hour, old alerts, and processes that have been silent for a day."""
+        """Forget old rollups, hour by hour, old alerts and errors, and processes that have been silent for a day."""
         before = int(now - self._rules.rollups) // _HOUR
         for hours in (1, 24):
             old = (rollup.c.hours == hours, rollup.c.at < before - hours)
@@ -148,7 +149,7 @@ class Retention:
                 with self._store.transaction() as connection:
                     connection.execute(sa.delete(rollup).where(rollup.c.hours == hours, rollup.c.at == at))
                 yield 0
-        while self._forget_alerts(now):
+        while self._forget_alerts(now) or self._forget_errors(now):
             yield 0
         with self._store.transaction() as connection:
             lost.sweep(connection, now - _DAY)
@@ -163,6 +164,10 @@ class Retention:
     def _forget_alerts(self, now: float) -> int:
         with self._store.transaction() as connection:
             return alerts.remove(connection, self._rules, now)
+
+    def _forget_errors(self, now: float) -> int:
+        with self._store.transaction() as connection:
+            return error_retention.remove(connection, self._rules, now)
 
     def _oldest(self, old: Iterable[Any]) -> int | None:
         with self._store.transaction() as connection:

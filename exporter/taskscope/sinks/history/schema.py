@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from taskscope.facts import RANK
 
-HEAD = "0003"
+HEAD = "0004"
 """The revision that this code reads and writes: the newest file in migrations/versions."""
 
 NAMESPACE = "taskscope"
@@ -172,6 +172,83 @@ removed = sa.Table(
     sa.Column("id", sa.LargeBinary(16), nullable=False),
 )
 """The highest run id that retention removed: overall (job 0), and of a job under a rule of its own."""
+
+occurrence = sa.Table(
+    "occurrence",
+    metadata,
+    sa.Column("id", sa.LargeBinary(16), primary_key=True),
+    sa.Column("run", sa.LargeBinary(16), nullable=False),
+    sa.Column("error", sa.LargeBinary(8), nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The errors of runs: what a run failed of, under the run's own id, and exceptions that it reported (`CAPTURED`).
+
+`error` is the fingerprint of their group, which may be gone; their texts are in `detail`, by their own ids.
+"""
+
+CAPTURED = "id <> run"
+"""SQL: occurrences in `occurrence_captured` (run)."""
+
+sa.Index("occurrence_by_error", occurrence.c.error, occurrence.c.id)
+sa.Index(
+    "occurrence_captured",
+    occurrence.c.run,
+    sqlite_where=sa.text(CAPTURED),
+    postgresql_where=sa.text(CAPTURED),
+)
+
+error_group = sa.Table(
+    "error_group",
+    metadata,
+    sa.Column("fingerprint", sa.LargeBinary(8), primary_key=True),
+    sa.Column("job", sa.Integer, nullable=False),
+    sa.Column("kind", _TEXT, nullable=False),
+    sa.Column("name", _TEXT, nullable=False),
+    sa.Column("place", _TEXT, nullable=False),
+    sa.Column("message", _TEXT, nullable=False),
+    sa.Column("first_seen", sa.BigInteger, nullable=False),
+    sa.Column("last_seen", sa.BigInteger, nullable=False),
+    sa.Column("failures", sa.BigInteger, nullable=False),
+    sa.Column("captured", sa.BigInteger, nullable=False),
+    sa.Column("latest_id", sa.LargeBinary(16), nullable=False),
+    sa.Column("latest_run", sa.LargeBinary(16), nullable=False),
+    sa.Column("instances", _TEXT, nullable=False),
+    sa.Column("versions", _TEXT, nullable=False),
+    sa.Column("state", sa.SmallInteger, nullable=False),
+    sa.Column("acted", sa.BigInteger, nullable=False),
+    sa.Column("actor", _TEXT, nullable=False),
+    sa.Column("note", _TEXT, nullable=False),
+    sa.Column("regressed", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Errors of a job that are the same: an error_records.ErrorGroup without its heavy texts. Outlives its occurrences."""
+
+for _order in ("last_seen", "first_seen", "failures"):
+    sa.Index(f"error_group_{_order}", error_group.c[_order], error_group.c.fingerprint)
+
+error_text = sa.Table(
+    "error_text",
+    metadata,
+    sa.Column("error", sa.LargeBinary(8), primary_key=True),
+    sa.Column("stack", _TEXT, nullable=False),
+    sa.Column("data", _TEXT, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The heavy texts of a group's latest occurrence."""
+
+error_rollup = sa.Table(
+    "error_rollup",
+    metadata,
+    sa.Column("at", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("error", sa.LargeBinary(8), primary_key=True),
+    sa.Column("failures", sa.BigInteger, nullable=False),
+    sa.Column("captured", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Occurrences by the anchor of their run: `at` is hours since the epoch."""
+
+sa.Index("error_rollup_by_error", error_rollup.c.error, error_rollup.c.at)
 
 alert = sa.Table(
     "alert",

@@ -14,8 +14,10 @@ from taskscope.events import JobKey
 from taskscope.facts import Change, Row
 from taskscope.settings import Settings
 from taskscope.sinks.history import alerts as alert_table
-from taskscope.sinks.history import lost, merge, names, replica, rollups, schema
+from taskscope.sinks.history import error_queries, lost, merge, names, replica, rollups, schema
 from taskscope.sinks.history.database import Database
+from taskscope.sinks.history.error_records import Action, ErrorGroup, State
+from taskscope.sinks.history.errors import Errors
 from taskscope.sinks.history.ledger import Ledger
 from taskscope.sinks.history.mark import Mark
 from taskscope.sinks.history.migrate import migrate
@@ -45,6 +47,7 @@ class SqlStore(Store):
         self._jobs, self.names = names.jobs(), names.names()
         self._merger = merge.Merger(self._jobs, self.names)
         self._open_runs = OpenRuns()
+        self.errors = Errors(settings, self._merger, self._jobs)
         self._counters: Ledger[Counts] = Ledger(schema.counter, _decode_counts, _COUNTS_REMEMBERED)
         self._states: Ledger[JobState] = Ledger(schema.job_state, _decode_state, 0)
         self._rollups: Ledger[rollups.Rollup] = Ledger(schema.rollup, rollups.decode, _ROLLUPS_REMEMBERED)
@@ -82,7 +85,8 @@ class SqlStore(Store):
             runs = self._identified(connection, rows)
             kept = self._unexpired(connection, runs)
             changes = self._merger.merge(connection, kept, self._clock())
-            delta = fold(changes, self.settings.buckets, label)
+            news = self.errors.record(connection, kept, changes)
+            delta = fold(changes, self.settings.buckets, label, news.counts)
             totals = self._count(connection, delta.counts)
             self._roll_up(connection, changes)
             self._save(connection, states or {})
@@ -92,7 +96,11 @@ class SqlStore(Store):
         if self._mark is not None:
             self._mark.add(delta.counts.values())
         return Applied(
-            changes=changes, totals=totals, exemplars=delta.exemplars, expired=len(runs) - len(kept)
+            changes=changes,
+            totals=totals,
+            exemplars=delta.exemplars,
+            expired=len(runs) - len(kept),
+            limited=news.limited,
         )
 
     def totals(self) -> dict[JobKey, Counts]:
@@ -109,6 +117,11 @@ class SqlStore(Store):
                 (scheduler, name): _decode_state(packed)
                 for scheduler, name, packed in connection.execute(query)
             }
+
+    def error_groups(self) -> dict[tuple[str, State], int]:
+        """How many error groups each scheduler has in each state."""
+        with self.transaction() as connection:
+            return error_queries.census(connection)
 
     def rows(self) -> int:
         """How many runs are kept."""
@@ -130,6 +143,13 @@ class SqlStore(Store):
         """Keep what was told of alerts."""
         with self.transaction() as connection:
             alert_table.record(connection, alerts)
+
+    def act(
+        self, fingerprint: bytes, action: Action, at: int, actor: str = "", note: str = ""
+    ) -> ErrorGroup | None:
+        """Do this with an error group; the group as it is then, None where there is none."""
+        with self.transaction() as connection:
+            return self.errors.act(connection, fingerprint, action, at, actor, note)
 
     def close(self) -> None:
         """Let go of the connection and the file."""

@@ -1,0 +1,105 @@
+"""Where a taskscope listens, and how something is posted to it: over TCP, TLS or the Unix socket beside a history."""
+
+import socket
+import ssl
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from urllib.parse import urlsplit
+
+from taskscope.errors import BadArgument, Refused, Unavailable
+
+_LATER = (429, 502, 503, 504)
+"""What a taskscope, or a proxy before it, answers when the same may be taken later."""
+_SHOWN = 300  # characters of a refusal
+
+
+class Address:
+    """One taskscope. Keeps its connection; used by one thread of one process at a time."""
+
+    def __init__(
+        self, url: str, token: str = "", certificates: str | None = None, timeout: float = 5.0
+    ) -> None:
+        """`url` is `http://…`, `https://…` or `unix:///path`; `certificates` a PEM file of who may vouch for it.
+
+        Raises `BadArgument`.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https", "unix") or not (
+            parts.path if parts.scheme == "unix" else parts.hostname
+        ):
+            raise BadArgument(
+                f"forward={url!r} is no address of a taskscope; give http://HOST:PORT or https://HOST:PORT"
+            )
+        self.url, self._parts, self._token, self._timeout = url, parts, token, timeout
+        self._certificates = certificates
+        self._connection: HTTPConnection | None = None
+
+    def post(
+        self, path: str, body: bytes, content_type: str = "application/json", encoding: str = ""
+    ) -> bytes:
+        """The answer, once it is taken. Raises `Unavailable` (take it up later) or `Refused` (give it up)."""
+        headers = {"Content-Type": content_type, **({"Content-Encoding": encoding} if encoding else {})}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        while True:
+            fresh = self._connection is None
+            try:
+                return self._exchange(path, body, headers)
+            except (OSError, HTTPException) as error:
+                self.close()
+                if fresh or isinstance(error, TimeoutError):  # else: the kept connection was closed meanwhile
+                    raise Unavailable(
+                        f"{self.url} does not answer ({error or type(error).__name__})"
+                    ) from error
+
+    def close(self) -> None:
+        """Hang up; the next `post` connects again."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _exchange(self, path: str, body: bytes, headers: dict[str, str]) -> bytes:
+        if self._connection is None:
+            self._connection = self._connected()
+        self._connection.request(
+            "POST", self._parts.path.rstrip("/") + path if self._tcp else path, body, headers
+        )
+        answer = self._connection.getresponse()
+        said = answer.read()
+        if answer.will_close:
+            self.close()
+        if answer.status in _LATER:
+            raise Unavailable(f"{self.url} takes nothing now: {_words(answer, said)}")
+        if answer.status >= 300:
+            raise Refused(f"{self.url} refuses it: {_words(answer, said)}")
+        return said
+
+    @property
+    def _tcp(self) -> bool:
+        return self._parts.scheme != "unix"
+
+    def _connected(self) -> HTTPConnection:
+        host, port = self._parts.hostname or "localhost", self._parts.port
+        if not self._tcp:
+            return _UnixConnection(self._parts.path, self._timeout)
+        if self._parts.scheme == "http":
+            return HTTPConnection(host, port, timeout=self._timeout)
+        context = ssl.create_default_context(cafile=self._certificates)
+        return HTTPSConnection(host, port, timeout=self._timeout, context=context)
+
+
+class _UnixConnection(HTTPConnection):
+    """HTTP over the socket file at `path`."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the file."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _words(answer: HTTPResponse, said: bytes) -> str:
+    return f"{answer.status} {said.decode('utf-8', 'replace')[:_SHOWN] or answer.reason}"
