@@ -15,9 +15,11 @@ from taskscope.facts import Change, Row
 from taskscope.settings import Settings
 from taskscope.sinks.history import alerts as alert_table
 from taskscope.sinks.history import error_queries, lost, merge, names, replica, rollups, schema
+from taskscope.sinks.history import findings as finding_table
 from taskscope.sinks.history.database import Database
 from taskscope.sinks.history.error_records import Action, ErrorGroup, State
 from taskscope.sinks.history.errors import Errors
+from taskscope.sinks.history.finding_records import Finding, Inspected
 from taskscope.sinks.history.ledger import Ledger
 from taskscope.sinks.history.mark import Mark
 from taskscope.sinks.history.migrate import migrate
@@ -143,6 +145,11 @@ class SqlStore(Store):
         """Keep what was told of alerts."""
         with self.transaction() as connection:
             alert_table.record(connection, alerts)
+
+    def record_findings(self, findings: Iterable[Finding], inspected: Inspected | None = None) -> None:
+        """Keep findings as they are now, and how the inspection went."""
+        with self.transaction() as connection:
+            finding_table.record(connection, findings, inspected)
 
     def act(
         self, fingerprint: bytes, action: Action, at: int, actor: str = "", note: str = ""
