@@ -41,10 +41,8 @@ def describe_caught(error: BaseException, data: Mapping[str, object]) -> Error:
     Its stack begins where the run begins, as it would had nobody caught it.
     """
     told = _described(error, lambda: _whole_stack(error))
-    more = _attempt(
-        lambda: {cut(_exact(str(key)), VALUE): short_repr(item) for key, item in data.items()}, {}
-    )
-    return msgspec.structs.replace(told, data=told.data | dict(islice(more.items(), KEYS)))
+    more = {cut(key, VALUE): short_repr(value) for key, value in islice(data.items(), KEYS)}
+    return msgspec.structs.replace(told, data=told.data | more)
 
 
 def _described(error: BaseException, take_stack: Callable[[], str]) -> Error:

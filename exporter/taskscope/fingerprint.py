@@ -70,19 +70,20 @@ def _python_places(kind: str, sections: Sequence[Section], foreign: tuple[str, .
 
 
 def _chosen(kind: str, own: Sequence[Frame]) -> Frame:
-    """The innermost frame; of what strikes anywhere the outermost, of endless recursion the first that comes again."""
+    """The innermost frame; of what strikes anywhere the outermost, of endless recursion one that comes again."""
     short = _named(kind).rpartition(".")[2]
     if short in _ANYWHERE:
         return own[0]
-    if short == "RecursionError":
-        return next((frame for frame in own if own.count(frame) > 2), own[-1])
+    again = [frame for frame in own if own.count(frame) > 2] if short in _ENDLESS else []
+    if again:  # which of several functions goes too far is chance
+        return min(again, key=lambda frame: (_path(frame), frame.function))
     named = [frame for frame in own if frame.function == "<module>" or not frame.function.startswith("<")]
     return (named or own)[-1]
 
 
 def _without_carriers(sections: list[Section]) -> list[Section]:
-    """Without the exceptions that only carry the text of another one home from a process."""
-    return [s for s in sections if not s.kind.endswith("RemoteTraceback")] or sections
+    """Without the exceptions that only carry another one: home from a process, or through what was waited for."""
+    return [s for n, s in enumerate(sections) if not s.kind.endswith(_CARRIERS[: 1 + (n > 0)])] or sections
 
 
 def _own_package(sections: Sequence[Section]) -> str:
@@ -107,9 +108,9 @@ def _place(frame: Frame, base: Frame) -> str:
     """File and function, seen from where the job begins: where the program is installed does not matter."""
     path, root = _module(frame), dirname(_module(base))
     near = relpath(path, root or ".") if isabs(path) == isabs(root) else path.rpartition("/")[2]
-    up, _, rest = near.rpartition("../")
+    rest = near.rpartition("../")[2]
     function = _GENERATED.sub("*", frame.function.rpartition(".")[2])
-    return f"{up and up + '../'}{rest.replace('/', '.')}:{function}"
+    return f"{near.removesuffix(rest)}{rest.replace('/', '.')}:{function}"
 
 
 def _module(frame: Frame) -> str:
@@ -126,12 +127,17 @@ def _path(frame: Frame) -> str:
 
 
 def _java_place(section: Section, foreign: Iterable[str]) -> str:
-    for frame in reversed(section.frames):
-        name = frame.file
-        if not name.startswith(_JAVA_LIBRARIES) and not any(fnmatchcase(name, each) for each in foreign):
-            method = re.sub(r"^lambda\$(.+)\$\d+$", r"\1", frame.function)
-            return f"{re.sub(_JAVA_GENERATED, '', name)}:{method}"
-    return ""
+    own = [
+        frame
+        for frame in section.frames
+        if not frame.file.startswith(_JAVA_LIBRARIES)
+        and not any(fnmatchcase(frame.file, each) for each in foreign)
+    ]
+    if not own:
+        return ""
+    frame = _chosen(section.kind, own)
+    method = re.sub(r"^lambda\$(.+)\$\d+$", r"\1", frame.function)
+    return f"{re.sub(_JAVA_GENERATED, '', frame.file)}:{method}"
 
 
 def _named(kind: str) -> str:
@@ -161,6 +167,8 @@ _ANYWHERE = frozenset(
     | {"SoftTimeLimitExceeded", "TimeLimitExceeded", "JobTimeoutException", "HorseMonitorTimeoutException"}
 )
 """Raised from outside, wherever the run just is."""
+_ENDLESS = ("RecursionError", "StackOverflowError")
+_CARRIERS = ("RemoteTraceback", "CancelledError")
 _RUNNERS = frozenset(
     {"taskscope", "apscheduler", "celery", "billiard", "kombu", "rq", "dramatiq", "huey", "arq"}
     | {"gevent", "eventlet", "greenlet", "anyio", "trio"}

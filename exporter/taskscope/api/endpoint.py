@@ -33,8 +33,8 @@ Scope = Literal["", "metrics", "monitoring", "manage", "ingest"]
 Method = Literal["GET", "POST"]
 Handler = Callable[..., Coroutine[Any, Any, Any]]
 
-ACTOR = "taskscope.actor"
-"""Under this key a request holds the name of the token that it came with; not there where it needed none."""
+ACTOR = web.RequestKey("actor", str)
+"""The name of the token that a request came with; missing where it needed none."""
 _PATIENCE = 12.0  # seconds for a write to be durable
 
 
@@ -54,7 +54,8 @@ class Call(msgspec.Struct, frozen=True):
     @property
     def actor(self) -> str:
         """Who asks: the name of the token, empty where none is needed."""
-        return str(self.request.get(ACTOR, ""))
+        actor: str = self.request.get(ACTOR, "")
+        return actor
 
     @property
     def queries(self) -> "Queries":

@@ -46,7 +46,7 @@ class ErrorsQuery(msgspec.Struct, frozen=True, kw_only=True):
     until: Annotated[When, Meta(description="First seen before this time.")] = msgspec.field(
         default="", name="to"
     )
-    sort_column: ErrorSort = "last_seen"
+    sort_column: Annotated[ErrorSort, Meta(description="`count` is of runs that failed.")] = "last_seen"
     sort_direction: Annotated[Literal["asc", "desc"], Meta(description="Ties go by fingerprint.")] = "desc"
     limit: Limit = 50
     offset: Offset = 0
