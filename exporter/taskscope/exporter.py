@@ -32,6 +32,7 @@ from taskscope.sinks.metrics import Metrics
 
 if TYPE_CHECKING:
     from taskscope.census import Census
+    from taskscope.inspection.rounds import Rounds
     from taskscope.sinks.history.sql import SqlStore
     from taskscope.upkeep import Upkeep
 
@@ -79,6 +80,7 @@ class Exporter:
             on_open=self._serve,
             on_tick=self.health.scores,
         )
+        self._rounds = _rounds(self)
         self.url: str | None = None
         """Where it serves; None before the start, after the end, and without a port."""
         self._bridges = _named(schedulers, names, self.settings.service)
@@ -109,7 +111,7 @@ class Exporter:
         """What does not work, by reason, each with a sentence."""
         away = self.pipeline.failure
         store = {} if away is None else {"member" if isinstance(away, NotOwner) else "store": str(away)}
-        return self._failures | store
+        return self._failures | store | (self._rounds.failures if self._rounds else {})
 
     def refresh(self) -> None:
         """Bring the metrics up to what is true now. No I/O, and no waiting for the store."""
@@ -180,6 +182,8 @@ class Exporter:
             bridge.on_change, bridge.instance = poller.wake, self._instance
             self._attach(bridge)
             poller.start()
+        if self._rounds is not None:
+            self._rounds.start()
         self.pipeline.tried.wait(_PATIENCE)
         if self.pipeline.failure is not None and self.settings.strict:
             self._fail("store", self.pipeline.failure)
@@ -225,6 +229,8 @@ class Exporter:
             bridge.detach()
         for poller in self._pollers:
             poller.stop()
+        if self._rounds is not None:
+            self._rounds.stop()
         self.pipeline.stop()
         if self.queries is not None:
             self.queries.close()
@@ -298,6 +304,24 @@ def _upkeep(store: Store, metrics: Metrics, settings: Settings) -> "list[Upkeep 
 
     kept = cast("SqlStore", store)
     return [Upkeep(kept, metrics, settings.retention.interval), Census(kept, metrics)]
+
+
+def _rounds(exporter: Exporter) -> "Rounds | None":
+    """What inspects the history: nothing where there is none, or nothing to look for."""
+    store, queries, settings = exporter.store, exporter.queries, exporter.settings
+    if queries is None or not settings.inspections:
+        return None
+    from taskscope.inspection.rounds import rounds  # a database library, as above
+
+    pipeline = exporter.pipeline
+    return rounds(
+        settings,
+        queries,
+        cast("SqlStore", store),
+        pipeline.do,
+        exporter.metrics,
+        lambda: pipeline.opened and pipeline.failure is None,
+    )
 
 
 def _named(schedulers: Sequence[Any], names: Sequence[str], service: str) -> dict[str, Bridge]:

@@ -1,18 +1,19 @@
-"""Inspects on time, one inspection after the other, on a thread of its own; never holds up a write."""
+"""Inspects: looks at a window of the history, and says what has become of what was found in it."""
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Protocol
+
+from msgspec.structs import replace
 
 from taskscope.errors import TaskscopeError
+from taskscope.events import JobKey
 from taskscope.inspection import looks
-from taskscope.inspection.ledger import settled, subject_of
-from taskscope.inspection.scene import HOUR, Scene
-from taskscope.inspection.timetable import latest_due, next_due
-from taskscope.live import Live
+from taskscope.inspection.ledger import settled
+from taskscope.inspection.scene import DAY, HOUR, Found, Scene
+from taskscope.inspection.timetable import latest_due
 from taskscope.settings import Inspection, Settings
 from taskscope.sinks.history.finding_records import Finding, Inspected
 from taskscope.sinks.history.queries import Queries
@@ -20,8 +21,6 @@ from taskscope.sinks.history.queries import Queries
 logger = logging.getLogger("taskscope")
 
 _LONGEST = 24  # windows that one inspection looks at, after a long absence
-_WEEK = 7 * 24 * HOUR
-_OFTEN = 5.0  # seconds between two looks at the clock
 _PATIENCE = 30.0  # seconds for what was found to be durable
 
 
@@ -39,114 +38,115 @@ class Inspector:
         self,
         settings: Settings,
         queries: Queries,
-        live: Live,
         keep: Keep,
         clock: Callable[[], float] = time.time,
+        stopped: Callable[[], bool] = lambda: False,
+        watched: float = 0.0,
     ) -> None:
-        self._settings, self._queries, self._live = settings, queries, live
-        self._keep, self._clock = keep, clock
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="taskscope-inspect", daemon=True)
-        self.failures: dict[str, str] = {}
-        """Why the latest inspection of a name gave up."""
+        """`watched` is since when (seconds) there is anybody to see anything; inspections end when `stopped`."""
+        self._settings, self._queries, self._keep = settings, queries, keep
+        self._clock, self._stopped, self._watched = clock, stopped, round(watched * 1000)
+        self._is_tidy = False
 
-    def start(self) -> None:
-        """Begin to inspect, if there is anything to."""
-        if any(rules.enabled for rules in self._settings.inspections.values()):
-            self._thread.start()
-
-    def stop(self, timeout: float = 5.0) -> None:
-        """Begin no more inspections."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
-
-    def next_due(self, name: str) -> float:
-        """When the inspection is due next, in seconds since the epoch."""
-        return next_due(self._settings.inspections[name], self._clock())
+    def catch_up(self) -> list[Inspected]:
+        """Do the inspections that are due; of those that were missed one for all. Says how they went."""
+        self._tidy()
+        done, made = self._queries.inspections(), []
+        for name, rules in self._settings.inspections.items():
+            if rules.enabled and self._is_due(name, done) and not self._stopped():
+                with self._queries.alone("inspect") as mine:
+                    done = self._queries.inspections()
+                    if mine and self._is_due(name, done):  # nobody else has done it meanwhile
+                        made.append(self._inspect(name, done.get(name) or Inspected(name=name)))
+        return made
 
     def look(self, name: str, end: int, begin: int | None = None) -> list[Finding]:
-        """What an inspection of the window that ends at `end` (ms) finds, or finds no more. Writes nothing."""
+        """What an inspection of the window that ends at `end` (ms) finds, or finds no more. Writes nothing.
+
+        A window that begins earlier than usual is looked at as a whole. Raises `TimeoutError`.
+        """
         rules = self._settings.inspections[name]
         end = end // HOUR * HOUR
-        window = round(rules.window * 1000) // HOUR * HOUR
-        begin = min(end - window, end if begin is None else begin // HOUR * HOUR)
-        known = self._queries.current_findings(begin - _WEEK, name)
+        begin = min(end - window_of(rules), end if begin is None else begin // HOUR * HOUR)
+        known = self._queries.current_findings(begin - 7 * DAY, name)
         scene = self._scene(rules, known, begin, end)
-        return [
+        deadline = time.monotonic() + rules.timeout
+        found = [
             finding
-            for look in rules.looks
-            for finding in settled(name, look, known, self._in_time(look, scene, rules), begin, end)
+            for each in rules.looks
+            for finding in settled(name, each, known, self._in_time(each, scene, deadline), begin, end)
         ]
+        left = [one for one in known if not one.recovered and one.look not in rules.looks]
+        return [*found, *(replace(one, recovered=end) for one in left)]
 
     def _scene(self, rules: Inspection, known: Sequence[Finding], begin: int, end: int) -> Scene:
-        back = self._settings.retention.errors if rules.look_back is None else rules.look_back
-        with self._live.lock:
-            jobs = dict(self._live.jobs)
+        queues: Mapping[JobKey, frozenset[str]] = {}
+        if rules.queues:
+            queues = self._queries.job_queues(begin - DAY)
         return Scene(
             rules=rules,
             queries=self._queries,
-            jobs=jobs,
+            jobs=self._queries.job_states(),
+            queues=queues,
             begin=begin,
             end=end,
-            past=max(0, begin - round(back * 1000) // HOUR * HOUR),
-            open=frozenset(subject_of(one) for one in known if not one.recovered),
+            watched=self._watched,
+            known=tuple(known),
         )
 
-    def _in_time(self, look: str, scene: Scene, rules: Inspection) -> Iterator[Any]:
-        deadline = time.monotonic() + rules.timeout
+    def _in_time(self, look: str, scene: Scene, deadline: float) -> Iterator[Found]:
         for found in looks()[look](scene):
-            yield found
+            if self._stopped():
+                raise TimeoutError("taskscope ends")
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{look} took longer than {rules.timeout:g} s")
+                break
+            yield found
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"it took longer than {scene.rules.timeout:g} s (its `timeout`), at {look}")
 
-    def _run(self) -> None:
-        while not self._stop.wait(_OFTEN):
-            try:
-                self.catch_up()
-            except TaskscopeError as error:  # the history is away: later
-                logger.debug("taskscope cannot inspect: %s", error)
-            except Exception:  # isolation: a fault of ours must not end the inspections
-                logger.exception("taskscope: an inspection failed in an unexpected way; it is tried again")
+    def _is_due(self, name: str, done: Mapping[str, Inspected]) -> bool:
+        """One that gave up is tried again when the next is due, which then looks at both windows."""
+        last = done.get(name)
+        due = latest_due(self._settings.inspections[name], self._clock()) * 1000
+        if last is None:
+            return True
+        return due // HOUR * HOUR > last.through and not (last.failure and last.at >= due)
 
-    def catch_up(self) -> None:
-        """Do the inspections that are due; of those that were missed one for all."""
-        for name, rules in self._settings.inspections.items():
-            if rules.enabled and self._due(name) > self._through(name) and not self._stop.is_set():
-                with self._queries.alone("inspect") as mine:
-                    if mine and self._due(name) > (through := self._through(name)):  # nobody else has done it
-                        self._inspect(name, self._due(name), through)
-
-    def _due(self, name: str) -> int:
-        """Up to when it should have looked by now."""
-        return round(latest_due(self._settings.inspections[name], self._clock()) * 1000) // HOUR * HOUR
-
-    def _through(self, name: str) -> int:
-        """Up to when it has looked."""
-        done = self._queries.inspections().get(name)
-        return done.through if done else 0
-
-    def _inspect(self, name: str, due: int, through: int) -> None:
-        begun, at = time.monotonic(), round(self._clock() * 1000)
-        window = round(self._settings.inspections[name].window * 1000)
-        found, failure = [], ""
+    def _inspect(self, name: str, last: Inspected) -> Inspected:
+        rules, begun, now = self._settings.inspections[name], time.monotonic(), self._clock()
+        due = round(latest_due(rules, now) * 1000) // HOUR * HOUR
+        found, through, failure = list[Finding](), due, ""
         try:
-            found = self.look(name, due, max(through, due - _LONGEST * window) if through else None)
+            earliest = due - _LONGEST * window_of(rules)
+            found = self.look(name, due, max(last.through, earliest) if last.through else None)
         except (TaskscopeError, TimeoutError) as error:
-            failure = str(error)
+            through, failure = last.through, str(error)
             logger.warning("taskscope: inspection %s gave up: %s", name, error)
-        took = round((time.monotonic() - begun) * 1000)
         inspected = Inspected(
             name=name,
-            through=due,
-            at=at,
-            took=took,
+            through=through,
+            at=round(now * 1000),
+            took=round((time.monotonic() - begun) * 1000),
             found=sum(not one.recovered for one in found),
             failure=failure,
         )
         self._keep(found, inspected).result(_PATIENCE)
-        self.failures = {**self.failures, name: failure} if failure else _without(self.failures, name)
+        return inspected
+
+    def _tidy(self) -> None:
+        """What an inspection found that the settings do not name any more, nobody will find recovered."""
+        if self._is_tidy:
+            return
+        now = round(self._clock() * 1000)
+        known = self._queries.current_findings(now)
+        left = [
+            one for one in known if not one.recovered and one.inspection not in self._settings.inspections
+        ]
+        if left:
+            self._keep([replace(one, recovered=now) for one in left], None).result(_PATIENCE)
+        self._is_tidy = True
 
 
-def _without(failures: dict[str, str], name: str) -> dict[str, str]:
-    return {other: why for other, why in failures.items() if other != name}
+def window_of(rules: Inspection) -> int:
+    """How long its window is, in ms: whole hours."""
+    return round(rules.window * 1000) // HOUR * HOUR

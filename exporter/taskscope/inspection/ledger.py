@@ -21,13 +21,11 @@ def settled(
 ) -> Iterator[Finding]:
     """The findings of one look that are new or have changed, after the window from `begin` to `end` (ms).
 
-    What was found again goes on; what was not seen for a full window has recovered when it was seen last.
+    What was found again goes on; what was not found in a full window has recovered at the end of that window.
     """
     open_ones = {subject_of(one): one for one in known if not one.recovered and one.look == look}
     for one in {subject_of(one): one for one in found}.values():
-        before = open_ones.pop(subject_of(one), None)
-        if before is not None or one.opens:
-            yield _seen(inspection, look, before, one, end)
+        yield _seen(inspection, look, open_ones.pop(subject_of(one), None), one, end)
     for gone in open_ones.values():
         if gone.last_seen <= begin:
             yield replace(gone, recovered=end)
@@ -46,9 +44,8 @@ def _seen(inspection: str, look: str, before: Finding | None, one: Found, end: i
         title=one.title,
         overview=one.overview,
         started=before.started if before else one.at,
-        last_seen=end,
+        last_seen=max(end, before.last_seen if before else 0),
         details=one.details,
         distribution=one.distribution,
         attributes=one.attributes,
-        told=before.told if before else 0,
     )

@@ -3,14 +3,38 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from taskscope.inspection.scene import HOUR, Found, Scene
+from taskscope.identity import text
+from taskscope.inspection.scene import DAY, HOUR, Found, Scene
 from taskscope.sinks.history.error_records import ErrorGroup
 from taskscope.sinks.history.finding_records import Level
 
-_MOST = 1_000  # errors that one inspection looks at: those that happened most
+_MOST = 500  # errors that one inspection reports: those that are open, and those that happened most
+_READ = 10_000  # groups that are looked at
+_LATE = HOUR  # so late may be told of what happened before the window, and is found all the same
 _FEW = 10  # occurrences below which nothing rises sharply
 _STACK = 2_000  # characters of a stack that a finding shows
-_STEPS = 48  # of the distribution
+
+
+class Seen(NamedTuple):
+    """One error, and how often it happened."""
+
+    error: ErrorGroup
+    count: int
+    """In the window."""
+    before: int
+    """In the past that it is compared with."""
+    usual: float
+    """So often it happens in as long a time."""
+
+    @property
+    def job(self) -> tuple[str, str]:
+        """Whose it is."""
+        return self.error.scheduler, self.error.job
+
+    @property
+    def key(self) -> str:
+        """Its fingerprint."""
+        return self.error.fingerprint.hex()
 
 
 class _Kind(NamedTuple):
@@ -32,65 +56,101 @@ _KINDS = {
 
 def look(scene: Scene) -> Iterator[Found]:
     """New errors, regressions and sharp rises; of those found before whether they go on."""
+    reports = [(kind, seen, at) for seen in _seen(scene) for kind, at in _true(scene, seen)]
+    reports.sort(key=lambda one: (scene.open(one[0], one[1].job, one[1].key) is None, -one[1].count))
+    for kind, seen, at in reports[:_MOST]:
+        yield _report(scene, seen, kind, at)
+
+
+def _seen(scene: Scene) -> Iterator[Seen]:
+    """The errors that the inspection looks at and that were seen lately."""
+    past = scene.past(scene.queries.kept_errors)
     counts = scene.queries.error_counts(scene.begin, scene.end)
-    before = scene.queries.error_counts(scene.past, scene.begin)
-    often = sorted(counts, key=lambda error: (-counts[error], error))[:_MOST]
-    for fingerprint in often:
-        error = scene.queries.error(fingerprint)
-        if error is None or error.state == "ignored" or not scene.meant((error.scheduler, error.job)):
-            continue
-        if scene.meant_version(error.versions):
-            yield from _found(scene, error, counts[fingerprint], before.get(fingerprint, 0))
+    before = scene.queries.error_counts(past, scene.begin)
+    for error in scene.queries.errors_seen(scene.begin - _LATE, scene.end, _READ):
+        if error.state != "ignored" and scene.meant((error.scheduler, error.job)):
+            if scene.meant_version(error.versions):
+                count, earlier = (of.get(error.fingerprint, 0) for of in (counts, before))
+                yield Seen(error, count, earlier, _usual(scene, error, past, earlier))
 
 
-def _found(scene: Scene, error: ErrorGroup, count: int, before: int) -> Iterator[Found]:
-    window = scene.end - scene.begin
-    since = max(scene.past, min(error.first_seen, scene.begin))
-    usual = before * window / max(scene.begin - since, window)
-    regressed = error.regressed >= scene.begin
-    true = {
-        "new_error": not before and not regressed,
-        "regression": regressed,
-        "error_rise": before > 0 and not regressed and count >= max(_FEW, scene.rules.rise * usual),
-    }
-    for kind in _KINDS:
-        subject = (kind, error.scheduler, error.job, error.fingerprint.hex())
-        if true[kind] or (subject in scene.open and kind != "error_rise"):
-            yield _report(scene, error, kind, count, usual, opens=true[kind])
+def _usual(scene: Scene, error: ErrorGroup, past: int, before: int) -> float:
+    """How often it comes in so long a time; a rise that goes on is compared with what was before it began."""
+    until = scene.begin
+    rise = scene.open("error_rise", (error.scheduler, error.job), error.fingerprint.hex())
+    if rise is not None:
+        until = max(past, min(until, rise.started))
+        steps = scene.queries.error_trend(error.fingerprint, past, until, DAY) if until > past else []
+        before = sum(step.failures + step.captured for step in steps)
+    window, since = scene.end - scene.begin, max(past, min(error.first_seen, until))
+    return before * window / max(until - since, window)
 
 
-def _report(scene: Scene, error: ErrorGroup, kind: str, count: int, usual: float, opens: bool) -> Found:
+def _true(scene: Scene, seen: Seen) -> Iterator[tuple[str, int]]:
+    """What there is to be said of it, and since when that is so."""
+    known = {kind: scene.open(kind, seen.job, seen.key) for kind in _KINDS}
+    began = _began(scene, seen)
+    goes_on = seen.error.last_seen >= scene.begin
+    for kind in ("new_error", "regression"):
+        if kind in began or (goes_on and known[kind]):
+            yield kind, began.get(kind, scene.begin)
+    if not began and not (known["new_error"] or known["regression"]):
+        if seen.before and seen.count >= max(_FEW, scene.rules.rise * seen.usual):
+            yield "error_rise", scene.begin
+
+
+def _began(scene: Scene, seen: Seen) -> dict[str, int]:
+    """What began in the window, or was told too late for the one before."""
+    error = seen.error
+    if _is_fresh(scene, seen, "regression", error.regressed):
+        return {"regression": error.regressed}
+    if _is_fresh(scene, seen, "new_error", error.first_seen):
+        return {"new_error": error.first_seen}
+    if seen.count and not seen.before and error.first_seen < scene.begin - _LATE:
+        return {"new_error": scene.begin}  # older than what is looked back at
+    return {}
+
+
+def _is_fresh(scene: Scene, seen: Seen, kind: str, at: int) -> bool:
+    return at >= scene.begin - _LATE and not scene.is_told(kind, seen.job, seen.key, at)
+
+
+def _report(scene: Scene, seen: Seen, kind: str, at: int) -> Found:
+    error = scene.queries.error(seen.error.fingerprint) or seen.error  # with its stack
     level, title, why = _KINDS[kind]
     name = error.name or f"{error.kind}: {error.message}"[:200]
+    count = max(seen.count, 1)
     return Found(
         kind=kind,
         scheduler=error.scheduler,
         job=error.job,
         object=name,
-        key=error.fingerprint.hex(),
+        key=seen.key,
         level=level,
         title=f"{title} in {error.job}",
-        overview=f"{name} happened {count} times. {why.format(usual=usual)}.",
-        at=max(scene.begin, error.regressed if kind == "regression" else error.first_seen),
-        opens=opens,
-        details={
-            "count": count,
-            "usual": round(usual, 3),
-            "place": error.place,
-            "first_seen": error.first_seen,
-            "last_seen": error.last_seen,
-            "instances": list(error.instances),
-            "versions": list(error.versions),
-            "stack": error.stack[-_STACK:],
-            "error": f"/api/error/{error.fingerprint.hex()}",
-            "run": error.latest_run.hex(),
-        },
+        overview=f"{name} happened {count} times. {why.format(usual=seen.usual)}.",
+        at=at,
+        details=_details(error, count, seen.usual),
         distribution=_distribution(scene, error),
         attributes={"exception": error.kind, "place": error.place, "version": next(iter(error.versions), "")},
     )
 
 
+def _details(error: ErrorGroup, count: int, usual: float) -> dict[str, object]:
+    return {
+        "count": count,
+        "usual": round(usual, 3),
+        "place": error.place,
+        "first_seen": error.first_seen,
+        "last_seen": error.last_seen,
+        "instances": list(error.instances),
+        "versions": list(error.versions),
+        "stack": error.stack[-_STACK:],
+        "error": f"/api/error/{error.fingerprint.hex()}",
+        "run": text(error.latest_run),
+    }
+
+
 def _distribution(scene: Scene, error: ErrorGroup) -> tuple[tuple[int, float], ...]:
-    since = max(scene.past, scene.end - _STEPS * HOUR)
-    trend = scene.queries.error_trend(error.fingerprint, since, scene.end, HOUR)
+    trend = scene.queries.error_trend(error.fingerprint, scene.shown, scene.end, HOUR)
     return tuple((step.at, float(step.failures + step.captured)) for step in trend)

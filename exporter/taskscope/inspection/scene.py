@@ -6,15 +6,18 @@ from typing import Any
 
 import msgspec
 
+from taskscope.counts import JobState
 from taskscope.events import JobKey
-from taskscope.live import LiveJob
 from taskscope.rules import is_meant
 from taskscope.settings import Inspection
-from taskscope.sinks.history.finding_records import Level
+from taskscope.sinks.history.finding_records import Finding, Level
 from taskscope.sinks.history.queries import Queries
 
 HOUR = 3_600_000
+DAY = 24 * HOUR
 """ms."""
+STEPS = 48
+"""Hours that a distribution shows, the window's among them."""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,14 +27,12 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     scheduler: str
     job: str
     object: str
-    key: str
-    level: Level
+    key: str = ""
+    level: Level = "warning"
     title: str
     overview: str
     at: int
     """Since when, in ms."""
-    opens: bool = True
-    """False for what only says that a finding that is open already goes on."""
     details: dict[str, Any] = {}
     distribution: tuple[tuple[int, float], ...] = ()
     attributes: dict[str, str] = {}
@@ -42,29 +43,52 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
 
     rules: Inspection
     queries: Queries
-    jobs: Mapping[JobKey, LiveJob]
-    """What is known of jobs now."""
+    jobs: Mapping[JobKey, JobState]
+    """What is remembered of jobs."""
+    queues: Mapping[JobKey, frozenset[str]] = {}
+    """Where each job ran lately; only where queues are filtered by."""
     begin: int
     end: int
-    past: int
-    """The begin of what the window is compared with."""
-    open: frozenset[tuple[str, str, str, str]]
-    """(kind, scheduler, job, key) of the findings that are open."""
+    watched: int = 0
+    """Since when taskscope has been there to see anything."""
+    known: tuple[Finding, ...] = ()
+    """What is open, and what has recovered lately."""
+
+    @property
+    def shown(self) -> int:
+        """Where the distribution of a finding begins."""
+        return max(0, self.end - STEPS * HOUR)
+
+    def past(self, usual: float) -> int:
+        """The begin of what the window is compared with: `look_back`, or so many seconds, before it."""
+        seconds = usual if self.rules.look_back is None else self.rules.look_back
+        return max(0, self.begin - round(seconds * 1000) // HOUR * HOUR)
+
+    def open(self, kind: str, key: JobKey, about: str = "") -> Finding | None:
+        """The finding about it that is open."""
+        return next((one for one in self._about(kind, key, about) if not one.recovered), None)
+
+    def is_told(self, kind: str, key: JobKey, about: str, at: int) -> bool:
+        """Was it found already that this is so since then?"""
+        return any(one.started == at for one in self._about(kind, key, about))
 
     def meant(self, key: JobKey) -> bool:
         """Does this inspection look at the job?"""
-        rules, job = self.rules, self.jobs.get(key)
-        if rules.schedulers and not _any(rules.schedulers, key[0]):
+        rules = self.rules
+        if rules.schedulers and not _any(rules.schedulers, (key[0],)):
             return False
         if rules.jobs and not any(is_meant(key, pattern) for pattern in rules.jobs):
             return False
-        queue = job.definition.queue if job and job.definition else ""
-        return not rules.queues or _any(rules.queues, queue)
+        return not rules.queues or _any(rules.queues, self.queues.get(key, ()))
 
     def meant_version(self, versions: Iterable[str]) -> bool:
         """Is one of these versions looked at?"""
-        return not self.rules.versions or any(_any(self.rules.versions, version) for version in versions)
+        return not self.rules.versions or _any(self.rules.versions, versions)
+
+    def _about(self, kind: str, key: JobKey, about: str) -> Iterable[Finding]:
+        subject = (kind, *key, about)
+        return (one for one in self.known if (one.kind, one.scheduler, one.job, one.key) == subject)
 
 
-def _any(patterns: Iterable[str], text: str) -> bool:
-    return any(fnmatchcase(text, pattern) for pattern in patterns)
+def _any(patterns: Iterable[str], texts: Iterable[str]) -> bool:
+    return any(fnmatchcase(text, pattern) for text in texts for pattern in patterns)

@@ -133,6 +133,13 @@ def counts(connection: Connection, since: int, until: int) -> dict[bytes, int]:
     return {bytes(error): int(count) for error, count in found if count > 0}
 
 
+def seen(connection: Connection, since: int, until: int, limit: int) -> list[ErrorGroup]:
+    """The groups that were seen since then, first before `until` (ms); the latest first."""
+    lately = (error_group.c.last_seen >= since, error_group.c.first_seen < until)
+    query = _groups().where(*lately).order_by(error_group.c.last_seen.desc()).limit(limit)
+    return [group_of(row) for row in connection.execute(query)]
+
+
 def census(connection: Connection) -> dict[tuple[str, State], int]:
     """How many groups each scheduler has in each state."""
     count = sa.select(job.c.scheduler, error_group.c.state, sa.func.count()).join_from(

@@ -1,5 +1,6 @@
 """A finding as it is kept and asked for. Times are ms since the epoch; 0 = never."""
 
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -7,6 +8,9 @@ import msgspec
 
 Level = Literal["critical", "warning", "info"]
 FindingState = Literal["open", "recovered"]
+
+_NEAR = 3_600_000  # ms between two starts that are at one time
+_MOST = 20  # that are related
 
 LEVELS: tuple[Level, ...] = ("critical", "warning", "info")
 
@@ -39,7 +43,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     attributes: dict[str, str] = {}
     """By which findings are related."""
     told: int = 0
-    """When Alertmanager last took it."""
+    """When Alertmanager first took it."""
 
     @property
     def id(self) -> bytes:
@@ -71,6 +75,39 @@ class FindingFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Seen at or after it."""
     until: int | None = None
     """Started before it."""
+
+
+class Related(msgspec.Struct, frozen=True, kw_only=True):
+    """A finding that may have to do with another, and why."""
+
+    finding: Finding
+    shared: list[str]
+    """What is the same: job, exception, place, version, scheduler, time."""
+
+
+def related(one: Finding, others: Iterable[Finding]) -> list[Related]:
+    """Those that share an attribute with it, or happened on its scheduler at its time; what shares most first."""
+    found = [
+        Related(finding=other, shared=shared)
+        for other in others
+        if other.id != one.id and (shared := list(_shared(one, other))) and shared != ["scheduler"]
+    ]
+    found.sort(key=lambda each: (-len(each.shared), abs(each.finding.started - one.started)))
+    return found[:_MOST]
+
+
+def _shared(one: Finding, other: Finding) -> Iterator[str]:
+    if one.scheduler != other.scheduler and not one.attributes.keys() & other.attributes.keys():
+        return
+    if (one.scheduler, one.job) == (other.scheduler, other.job):
+        yield "job"
+    for name in one.attributes.keys() & other.attributes.keys():
+        if one.attributes[name] and one.attributes[name] == other.attributes[name]:
+            yield name
+    if one.scheduler == other.scheduler:
+        yield "scheduler"
+        if abs(one.started - other.started) <= _NEAR:
+            yield "time"
 
 
 class FindingPage(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Connection
 
 from taskscope.settings import Retention
@@ -13,24 +14,35 @@ from taskscope.sinks.history.merge import slices
 from taskscope.sinks.history.schema import clean, finding, inspection
 
 _FIELDS = ("inspection", "kind", "level", "scheduler", "job")
+_NEAR = 1_000  # findings among which related ones are looked for
+_SELECT = sa.select(finding.c.id, finding.c.told, finding.c.content)
 _decode = msgspec.json.Decoder(Finding).decode
 
 
 def record(connection: Connection, findings: Iterable[Finding], inspected: Inspected | None) -> None:
     """Keep findings as they are now, and how the inspection went."""
-    upsert(connection, finding, [_values(one) for one in findings])
+    upsert(connection, finding, [_values(one) for one in findings], keep=("told",))
     if inspected is not None:
         upsert(connection, inspection, [msgspec.structs.asdict(inspected)])
 
 
-def upsert(connection: Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows in place of those with their primary key."""
+def tell(connection: Connection, ids: Iterable[bytes], at: int) -> None:
+    """Note when these findings were told, unless they were before."""
+    untold = sa.update(finding).where(finding.c.told == 0).values(told=at)
+    for some in slices(sorted(ids)):
+        connection.execute(untold.where(finding.c.id.in_(some)))
+
+
+def upsert(
+    connection: Connection, table: sa.Table, rows: Sequence[dict[str, Any]], keep: Sequence[str] = ()
+) -> None:
+    """Write rows in place of those with their primary key, of which the columns `keep` stay."""
     if not rows:
         return
     columns = [column.name for column in table.c]
     keys = [column.name for column in table.primary_key]
     marks = ", ".join(f":{name}" for name in columns)
-    changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in keys)
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in (*keys, *keep))
     connection.execute(
         sa.text(
             f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})"
@@ -47,10 +59,10 @@ def page(
     conditions = list(_conditions(filter))
     count = sa.select(sa.func.count()).select_from(finding).where(*conditions)
     rest = [finding.c.id < after] if after is not None else []
-    query = sa.select(finding.c.id, finding.c.content).where(*conditions, *rest)
+    query = _SELECT.where(*conditions, *rest)
     rows = connection.execute(query.order_by(finding.c.id.desc()).limit(limit + 1).offset(offset)).all()
     return FindingPage(
-        findings=[_decode(row.content) for row in rows[:limit]],
+        findings=[_finding(row) for row in rows[:limit]],
         total=connection.execute(count).scalar_one(),
         after=bytes(rows[limit - 1].id) if len(rows) > limit else None,
     )
@@ -58,8 +70,8 @@ def page(
 
 def one(connection: Connection, id: bytes) -> Finding | None:
     """The finding of this id; None where there is none."""
-    content = connection.scalar(sa.select(finding.c.content).where(finding.c.id == id))
-    return _decode(content) if content is not None else None
+    row = connection.execute(_SELECT.where(finding.c.id == id)).first()
+    return _finding(row) if row is not None else None
 
 
 def current(connection: Connection, since: int, inspection: str | None = None) -> list[Finding]:
@@ -67,8 +79,21 @@ def current(connection: Connection, since: int, inspection: str | None = None) -
     conditions = [sa.or_(finding.c.recovered == 0, finding.c.recovered >= since)]
     if inspection is not None:
         conditions.append(finding.c.inspection == clean(inspection))
-    query = sa.select(finding.c.content).where(*conditions).order_by(finding.c.id)
-    return list(map(_decode, connection.scalars(query)))
+    return list(map(_finding, connection.execute(_SELECT.where(*conditions).order_by(finding.c.id))))
+
+
+def near(connection: Connection, since: int, until: int) -> list[Finding]:
+    """The newest that were open at some time in [since, until) ms."""
+    ended = sa.or_(finding.c.recovered == 0, finding.c.recovered >= since)
+    query = _SELECT.where(finding.c.started < until, ended).order_by(finding.c.id.desc()).limit(_NEAR)
+    return list(map(_finding, connection.execute(query)))
+
+
+def census(connection: Connection) -> dict[tuple[str, str], int]:
+    """How many are open, by scheduler and kind."""
+    by = (finding.c.scheduler, finding.c.kind)
+    query = sa.select(*by, sa.func.count()).where(finding.c.recovered == 0).group_by(*by)
+    return {(scheduler, kind): count for scheduler, kind, count in connection.execute(query)}
 
 
 def inspections(connection: Connection) -> dict[str, Inspected]:
@@ -103,6 +128,10 @@ def _conditions(filter: FindingFilter) -> Iterator[ColumnElement[bool]]:
 
 
 def _values(one: Finding) -> dict[str, Any]:
-    times = {"id": one.id, "last_seen": one.last_seen, "started": one.started, "recovered": one.recovered}
+    times = {name: getattr(one, name) for name in ("id", "last_seen", "started", "recovered", "told")}
     texts = {field: clean(getattr(one, field)) for field in _FIELDS}
     return {**times, **texts, "content": clean(msgspec.json.encode(one).decode())}
+
+
+def _finding(row: sa.Row[Any]) -> Finding:
+    return replace(_decode(row.content), told=row.told)

@@ -7,11 +7,20 @@ from typing import Generic, TypeVar
 
 import sqlalchemy as sa
 
-from taskscope.counts import OTHER
+from taskscope.counts import OTHER, JobState
 from taskscope.errors import BadArgument
 from taskscope.events import JobKey
 from taskscope.settings import Settings
-from taskscope.sinks.history import alerts, error_queries, filters, findings, pages, schema, statistics
+from taskscope.sinks.history import (
+    alerts,
+    error_queries,
+    filters,
+    findings,
+    job_states,
+    pages,
+    schema,
+    statistics,
+)
 from taskscope.sinks.history.error_records import (
     ErrorBucket,
     ErrorFilter,
@@ -57,6 +66,8 @@ class Queries:
         """`url` is `sqlite:///file` or `postgresql://…`; nothing is opened before the first question."""
         self._reader = Reader(url)
         self._limit = settings.limits.page
+        self.kept_errors = settings.retention.errors
+        """For how many seconds errors are kept."""
         self._size = _Minutely(self._look)
         self._p95 = _Minutely(self._work_out_p95)
 
@@ -234,6 +245,21 @@ class Queries:
         with self._reader.snapshot(alone=True) as connection:
             return error_queries.counts(connection, since, until)
 
+    def errors_seen(self, since: int, until: int, limit: int) -> list[ErrorGroup]:
+        """The error groups that were seen since then, first before `until` (ms); the latest first."""
+        with self._reader.snapshot(alone=True) as connection:
+            return error_queries.seen(connection, since, until, limit)
+
+    def job_states(self) -> dict[JobKey, JobState]:
+        """What is remembered of all jobs."""
+        with self._reader.snapshot(alone=True) as connection:
+            return job_states.states(connection)
+
+    def job_queues(self, since: int) -> dict[JobKey, frozenset[str]]:
+        """In which queues each job ran, since then (ms)."""
+        with self._reader.snapshot(alone=True) as connection:
+            return job_states.queues(connection, since)
+
     def findings(
         self, filter: FindingFilter, *, limit: int, offset: int = 0, after: bytes | None = None
     ) -> FindingPage:
@@ -251,6 +277,16 @@ class Queries:
         """What is open, and what has recovered since (ms), of one inspection or of all; the oldest first."""
         with self._reader.snapshot(alone=True) as connection:
             return findings.current(connection, since, inspection)
+
+    def findings_near(self, since: int, until: int) -> list[Finding]:
+        """The newest findings that were open at some time in [since, until) ms, a thousand at most."""
+        with self._reader.snapshot(alone=True) as connection:
+            return findings.near(connection, since, until)
+
+    def open_findings(self) -> dict[tuple[str, str], int]:
+        """How many findings are open, by scheduler and kind."""
+        with self._reader.snapshot(alone=True) as connection:
+            return findings.census(connection)
 
     def inspections(self) -> dict[str, Inspected]:
         """How the last inspection of each name went."""

@@ -276,13 +276,16 @@ finding = sa.Table(
     "finding",
     metadata,
     sa.Column("id", sa.LargeBinary(16), primary_key=True),
-    *[sa.Column(name, sa.BigInteger, nullable=False) for name in ("started", "last_seen", "recovered")],
+    *[
+        sa.Column(name, sa.BigInteger, nullable=False)
+        for name in ("started", "last_seen", "recovered", "told")
+    ],
     *[
         sa.Column(name, _TEXT, nullable=False)
         for name in ("inspection", "kind", "level", "scheduler", "job", "content")
     ],
 )
-"""What inspections found: `content` is a finding_records.Finding as JSON, the rest is for filters."""
+"""What inspections found: `content` is a finding_records.Finding as JSON; the rest is for filters, but `told`."""
 
 sa.Index("finding_by_inspection", finding.c.inspection, finding.c.id)
 sa.Index("finding_by_recovery", finding.c.recovered, finding.c.id)

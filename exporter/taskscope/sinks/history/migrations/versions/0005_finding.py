@@ -7,7 +7,7 @@ revision = "0005"
 down_revision = "0004"
 
 TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-TIMES = ("started", "last_seen", "recovered")
+TIMES = ("started", "last_seen", "recovered", "told")
 TEXTS = ("inspection", "kind", "level", "scheduler", "job", "content")
 
 
