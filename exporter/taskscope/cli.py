@@ -16,6 +16,7 @@ from taskscope import __version__, show
 from taskscope.errors import TaskscopeError
 from taskscope.health_command import health
 from taskscope.history_commands import history, runs, show_one
+from taskscope.inspect_commands import inspect
 from taskscope.options import (
     config_option,
     duration,
@@ -83,7 +84,7 @@ def commands(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (runs, show_one, history, health):
+for command in (runs, show_one, history, health, inspect):
     commands.add_command(command)
 
 

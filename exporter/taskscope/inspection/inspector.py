@@ -38,13 +38,16 @@ class Inspector:
         self,
         settings: Settings,
         queries: Queries,
-        keep: Keep,
+        keep: Keep | None = None,
         clock: Callable[[], float] = time.time,
         stopped: Callable[[], bool] = lambda: False,
         watched: float = 0.0,
     ) -> None:
-        """`watched` is since when (seconds) there is anybody to see anything; inspections end when `stopped`."""
-        self._settings, self._queries, self._keep = settings, queries, keep
+        """Without `keep` it can only `look`; inspections end when `stopped`.
+
+        `watched` is since when (seconds) there is anybody to see what runs.
+        """
+        self._settings, self._queries, self._keep_both = settings, queries, keep
         self._clock, self._stopped, self._watched = clock, stopped, round(watched * 1000)
         self._is_tidy = False
 
@@ -130,8 +133,12 @@ class Inspector:
             found=sum(not one.recovered for one in found),
             failure=failure,
         )
-        self._keep(found, inspected).result(_PATIENCE)
+        self._keep(found, inspected)
         return inspected
+
+    def _keep(self, found: Sequence[Finding], inspected: Inspected | None = None) -> None:
+        assert self._keep_both is not None
+        self._keep_both(found, inspected).result(_PATIENCE)
 
     def _tidy(self) -> None:
         """What an inspection found that the settings do not name any more, nobody will find recovered."""
@@ -143,7 +150,7 @@ class Inspector:
             one for one in known if not one.recovered and one.inspection not in self._settings.inspections
         ]
         if left:
-            self._keep([replace(one, recovered=now) for one in left], None).result(_PATIENCE)
+            self._keep([replace(one, recovered=now) for one in left])
         self._is_tidy = True
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import msgspec
+
 from taskscope.identity import text
 from taskscope.inspection.scene import DAY, HOUR, Found, Scene
 from taskscope.sinks.history.error_records import ErrorGroup
@@ -15,7 +17,7 @@ _FEW = 10  # occurrences below which nothing rises sharply
 _STACK = 2_000  # characters of a stack that a finding shows
 
 
-class Seen(NamedTuple):
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """One error, and how often it happened."""
 
     error: ErrorGroup
@@ -68,10 +70,14 @@ def _seen(scene: Scene) -> Iterator[Seen]:
     counts = scene.queries.error_counts(scene.begin, scene.end)
     before = scene.queries.error_counts(past, scene.begin)
     for error in scene.queries.errors_seen(scene.begin - _LATE, scene.end, _READ):
-        if error.state != "ignored" and scene.meant((error.scheduler, error.job)):
-            if scene.meant_version(error.versions):
-                count, earlier = (of.get(error.fingerprint, 0) for of in (counts, before))
-                yield Seen(error, count, earlier, _usual(scene, error, past, earlier))
+        if _is_meant(scene, error):
+            count, earlier = (of.get(error.fingerprint, 0) for of in (counts, before))
+            yield Seen(error=error, count=count, before=earlier, usual=_usual(scene, error, past, earlier))
+
+
+def _is_meant(scene: Scene, error: ErrorGroup) -> bool:
+    job = (error.scheduler, error.job)
+    return error.state != "ignored" and scene.meant(job) and scene.meant_version(error.versions)
 
 
 def _usual(scene: Scene, error: ErrorGroup, past: int, before: int) -> float:
@@ -94,9 +100,9 @@ def _true(scene: Scene, seen: Seen) -> Iterator[tuple[str, int]]:
     for kind in ("new_error", "regression"):
         if kind in began or (goes_on and known[kind]):
             yield kind, began.get(kind, scene.begin)
-    if not began and not (known["new_error"] or known["regression"]):
-        if seen.before and seen.count >= max(_FEW, scene.rules.rise * seen.usual):
-            yield "error_rise", scene.begin
+    is_told = began or known["new_error"] or known["regression"]
+    if seen.before and not is_told and seen.count >= max(_FEW, scene.rules.rise * seen.usual):
+        yield "error_rise", scene.begin
 
 
 def _began(scene: Scene, seen: Seen) -> dict[str, int]:

@@ -75,6 +75,8 @@ class FindingFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Seen at or after it."""
     until: int | None = None
     """Started before it."""
+    key: str | None = None
+    """About exactly this; the empty text is one, too."""
 
 
 class Related(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from taskscope.sinks.history.merge import slices
 from taskscope.sinks.history.schema import clean, finding, inspection
 
 _FIELDS = ("inspection", "kind", "level", "scheduler", "job")
+_TEXTS = (*_FIELDS, "key")
 _NEAR = 1_000  # findings among which related ones are looked for
 _SELECT = sa.select(finding.c.id, finding.c.told, finding.c.content)
 _decode = msgspec.json.Decoder(Finding).decode
@@ -119,6 +120,8 @@ def _conditions(filter: FindingFilter) -> Iterator[ColumnElement[bool]]:
     for field in _FIELDS:
         if wanted := getattr(filter, field):
             yield finding.c[field].in_([clean(text) for text in wanted])
+    if filter.key is not None:
+        yield finding.c.key == clean(filter.key)
     if len(set(filter.state)) == 1:
         yield finding.c.recovered == 0 if "open" in filter.state else finding.c.recovered > 0
     if filter.since is not None:
@@ -129,9 +132,9 @@ def _conditions(filter: FindingFilter) -> Iterator[ColumnElement[bool]]:
 
 def _values(one: Finding) -> dict[str, Any]:
     times = {name: getattr(one, name) for name in ("id", "last_seen", "started", "recovered", "told")}
-    texts = {field: clean(getattr(one, field)) for field in _FIELDS}
+    texts = {field: clean(getattr(one, field)) for field in _TEXTS}
     return {**times, **texts, "content": clean(msgspec.json.encode(one).decode())}
 
 
-def _finding(row: sa.Row[Any]) -> Finding:
+def _finding(row: Any) -> Finding:
     return replace(_decode(row.content), told=row.told)

@@ -141,7 +141,7 @@ class Retention:
             yield 0
 
     def _tidy(self, now: float) -> Iterator[int]:
-        """Forget old rollups, hour by hour, old alerts, errors and findings, and processes that have been silent for a day."""
+        """Forget old rollups, hour by hour, old alerts, errors, findings, and processes silent for a day."""
         before = int(now - self._rules.rollups) // _HOUR
         for hours in (1, 24):
             old = (rollup.c.hours == hours, rollup.c.at < before - hours)

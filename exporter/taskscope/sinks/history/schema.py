@@ -282,7 +282,7 @@ finding = sa.Table(
     ],
     *[
         sa.Column(name, _TEXT, nullable=False)
-        for name in ("inspection", "kind", "level", "scheduler", "job", "content")
+        for name in ("inspection", "kind", "level", "scheduler", "job", "key", "content")
     ],
 )
 """What inspections found: `content` is a finding_records.Finding as JSON; the rest is for filters, but `told`."""

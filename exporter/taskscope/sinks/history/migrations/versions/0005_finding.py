@@ -8,7 +8,7 @@ down_revision = "0004"
 
 TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 TIMES = ("started", "last_seen", "recovered", "told")
-TEXTS = ("inspection", "kind", "level", "scheduler", "job", "content")
+TEXTS = ("inspection", "kind", "level", "scheduler", "job", "key", "content")
 
 
 def upgrade() -> None:
