@@ -89,7 +89,7 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = ()
     silence: Annotated[
         Seconds,
-        Meta(description="After a finding that has recovered, the same again is not told for so long."),
+        Meta(description="After a finding has recovered, the same again is not told for so long."),
     ] = 3600.0
 
 
@@ -103,11 +103,19 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     looks: Annotated[
         tuple[str, ...], Meta(min_length=1, description="For what: new_errors, slow_jobs, silence.")
     ] = ("new_errors", "slow_jobs", "silence")
-    window: Annotated[float, Meta(ge=3600, description="Up to when it looks back; whole hours.")] = 3600.0
+    window: Annotated[
+        float,
+        Meta(
+            ge=3600,
+            description="At how much of the history it looks: whole hours.",
+            extra={"unit": "seconds"},
+        ),
+    ] = 3600.0
     look_back: Annotated[
         Seconds | None,
         Meta(
-            description="What counts as the past before the window; null: all that is kept of errors, else a week."
+            description="What counts as the past before the window; null: for errors as long as they are kept, "
+            "for slow jobs a week, for silence a month."
         ),
     ] = None
     rise: Annotated[

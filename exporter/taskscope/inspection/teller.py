@@ -106,6 +106,7 @@ class Teller:
             "description": one.overview,
             "stack": str(one.details.get("stack", ""))[-_STACK:],
             "error_url": f"{ours}{error}" if error else "",
+            "run_url": f"{ours}/api/task/{one.details['run']}" if "run" in one.details else "",
             "dashboard_url": f"{self._link('grafana')}/d/taskscope-findings?var-finding={text(one.id)}",
             "runbook_url": f"{ours}/runbook#{alert_of(one.kind).lower()}",
         }
