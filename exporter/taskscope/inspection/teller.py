@@ -65,7 +65,7 @@ class Teller:
             rules = self._settings.inspections.get(one.inspection)
             if rules is None or one.level not in rules.notify.levels:
                 continue
-            if not one.told and now < quiet_until.get(one.subject, 0):
+            if not one.told and (one.started if one.recovered else now) < quiet_until.get(one.subject, 0):
                 continue
             if one.told:
                 quiet_until[one.subject] = (one.recovered or now) + round(rules.notify.silence * 1000)
