@@ -14,6 +14,7 @@ from dashboards.infinity import (
     api_tiles,
     duration,
     flag,
+    in_order,
     moment,
     typed,
     word,
@@ -125,8 +126,8 @@ def found() -> tables.Panel:
     ]
     return api_table(
         "Findings",
-        "Findings of all schedulers that were open in this time. A click on what was found shows it in full below; told "
-        "is when Alertmanager first took it.",
+        "Findings of all schedulers that were open in this time. A click on what was found shows it in full below. "
+        "Told is when Alertmanager first took it.",
         Ask("/api/finding/", "data", *columns, limit="200", **SPAN),
         columns,
         height=12,
@@ -211,15 +212,16 @@ def said() -> tables.Panel:
 def distribution() -> timeseries.Panel:
     """How it is distributed over time."""
     columns = [moment("Time", "at"), amount("Value", "value")]
-    return bars(
+    panel = bars(
         "Distribution",
-        "By hours, up to the end of the window in which it was last found: occurrences of an error, runs of a silent job, "
-        "p95 in seconds of a slow one.",
+        "By hours, up to the end of the window in which it was last found: occurrences of an error, runs of a silent "
+        "job, p95 in seconds of a slow one.",
         Ask(FINDING, "distribution", *columns, form="timeseries"),
         width=12,
         height=12,
         no_value="choose a finding",
-    ).datasource(API)
+    )
+    return panel.datasource(API).transformations([in_order(columns)])
 
 
 def stack_trace() -> logs.Panel:
@@ -274,7 +276,7 @@ def related() -> tables.Panel:
     ]
     return api_table(
         "Related findings",
-        "Findings within a day that share an attribute, the job, or the scheduler and the hour; what shares most first.",
+        "Findings within a day that share an attribute, the job, or scheduler and hour; what shares most first.",
         Ask(FINDING, "related", *columns),
         columns,
         width=12,

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from grafana_foundation_sdk.builders import common as build
 from grafana_foundation_sdk.builders import dashboard as sdk
+from grafana_foundation_sdk.builders import logs
 from grafana_foundation_sdk.builders import stat as stats
 from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.cog.builder import Builder
@@ -138,6 +139,20 @@ def api_tiles(
         )
         .reduce_options(build.ReduceDataOptions().calcs(["lastNotNull"]).fields("/.*/"))
         .thresholds(thresholds({0: "text"}))
+    )
+
+
+def api_text(
+    title: str, description: str, url: str, at: str, field: str, *, width: int, height: int = 14
+) -> logs.Panel:
+    """A text of many lines; `at` is a point in time beside it, without which Grafana shows none."""
+    question = Ask(url, "", moment("timestamp", at), word("body", field), form="logs")
+    return (
+        furnished(logs.Panel(), title, description, [question], "short", width, height, "none")
+        .datasource(API)
+        .wrap_log_message(True)
+        .show_time(False)
+        .enable_log_details(False)
     )
 
 

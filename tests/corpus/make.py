@@ -1,6 +1,6 @@
 """Makes `errors.jsonl` anew: runs the code beside it with every Python, Java and shell that is here.
 
-    python tests/corpus/make.py
+    python tests/corpus/make.py PYTHON...
 
 One line for each error: its true `name`, `by` whom it is told, and kind, message and stack as they were told. The
 Python project is installed in three ways, each of another release: what is the same error must stay the same.
@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 HERE = Path(__file__).parent
-PYTHONS = sorted({*glob("/root/.pyenv/versions/3.*/bin/python"), sys.executable})
+PYTHONS = sys.argv[1:] or [sys.executable]
 LAYOUTS = ("srv/shop/releases/20240501", "home/me/code", "venv/lib/python{version}/site-packages")
 
 
@@ -25,9 +25,17 @@ def main() -> None:
     with TemporaryDirectory() as directory:
         told = [*pythons(Path(directory)), *javas(Path(directory)), *shells()]
     told = [error for error in told if error["stack"] or error["message"]]
-    lines = dict.fromkeys(json.dumps(error, sort_keys=True).replace(directory, "") for error in told)
+    lines = dict.fromkeys(anywhere(json.dumps(error, sort_keys=True), directory) for error in told)
     (HERE / "errors.jsonl").write_text("\n".join(lines) + "\n")
     print(len(lines), "errors")
+
+
+def anywhere(line: str, directory: str) -> str:
+    """The line as if everything were installed in the usual places."""
+    homes = {str(Path(python).resolve().parent.parent): "/usr/local" for python in PYTHONS}
+    for home, usual in {**homes, directory: "", str(HERE): "/app"}.items():
+        line = line.replace(home, usual)
+    return line
 
 
 def pythons(directory: Path):

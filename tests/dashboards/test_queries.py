@@ -64,9 +64,10 @@ def now(day):
 
 @pytest.fixture(scope="module")
 def choices(now, day):
-    """All choices for a page by its name; a run is one that failed, a finding one that recovered."""
+    """All choices for a page by its name: a run that failed, what it failed of, a finding that recovered."""
     failed = get(f"{day.api}/api/task/?status=failed&task=nightly_invoice")["data"][0]["id"]
-    chosen = {"run_id": failed, "finding": _a_finding(day)}
+    error = get(f"{day.api}/api/task/{failed}")["error"]
+    chosen = {"run_id": failed, "fingerprint": error, "finding": _a_finding(day)}
     return lambda name: [
         Choice(PAGES[name], {**chosen, **values}, now - span(PAGES[name]), now) for values in CHOICES
     ]

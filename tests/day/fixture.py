@@ -70,7 +70,7 @@ class Day:
         return Replica(
             f"{name}:9750",
             schedulers,
-            Settings(history=history, jobs=RULES, inspections=inspected, **quiet),
+            Settings(history=history, version="1.0", jobs=RULES, inspections=inspected, **quiet),
             self.clock,
         )
 

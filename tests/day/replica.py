@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from taskscope.api.backend import Backend, Component, Writer
 from taskscope.api.server import Server
 from taskscope.bridges.fake import Clock, FakeBridge, FakeScheduler
+from taskscope.census import Census
 from taskscope.checks import Own
 from taskscope.health import Health, show_health
 from taskscope.inspection.rounds import rounds
@@ -96,7 +97,7 @@ class Replica:
             self.settings,
             new_instance(),
             sinks=[self.health, upkeep],
-            upkeep=[upkeep.step],
+            upkeep=[upkeep.step, Census(self.store, self.metrics).step],
             clock=self.clock,
         )
 

@@ -58,6 +58,11 @@ class Call(msgspec.Struct, frozen=True):
         return actor
 
     @property
+    def question(self) -> list[tuple[str, str]]:
+        """The query as it was given: a cursor goes with it."""
+        return list(self.request.query.items())
+
+    @property
     def queries(self) -> "Queries":
         """The history. Raises 404 where there is none."""
         if self.backend.queries is None:

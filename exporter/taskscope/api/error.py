@@ -167,7 +167,7 @@ async def errors(call: Call, query: ErrorsQuery) -> ErrorRows:
         _filter(call, query),
         limit=limit,
         offset=query.offset,
-        after=unseal(query.cursor, _question(call)) if query.cursor else None,
+        after=unseal(query.cursor, call.question) if query.cursor else None,
         sort=query.sort_column,
         descending=query.sort_direction == "desc",
     )
@@ -176,7 +176,7 @@ async def errors(call: Call, query: ErrorsQuery) -> ErrorRows:
         limit=limit,
         offset=query.offset,
         data=[ErrorRow(**_fields(group)) for group in page.groups],
-        next_cursor=seal(page.after, _question(call)) if page.after else None,
+        next_cursor=seal(page.after, call.question) if page.after else None,
     )
 
 
@@ -189,13 +189,13 @@ async def error(call: Call, path: ErrorPath, query: ErrorQuery) -> ErrorInFull:
         raise _unknown(path)
     limit = min(query.limit, call.backend.settings.limits.page)
     since, until = span(query.since, query.until, call.now)
-    after = unseal(query.cursor, _question(call)) if query.cursor else None
+    after = unseal(query.cursor, call.question) if query.cursor else None
     found = await call.ask(
         queries.occurrences, fingerprint, since=since, until=until, limit=limit + 1, after=after
     )
     begin, end = window(query.since, query.until, call.now, DAY)
     trend = await call.ask(queries.error_trend, fingerprint, begin, end, _step(begin, end))
-    rest = seal(found[limit - 1].id, _question(call)) if len(found) > limit else None
+    rest = seal(found[limit - 1].id, call.question) if len(found) > limit else None
     return _in_full(group, trend, found[:limit], rest)
 
 
@@ -242,10 +242,6 @@ def _filter(call: Call, query: ErrorsQuery) -> ErrorFilter:
         since=since,
         until=until,
     )
-
-
-def _question(call: Call) -> list[tuple[str, str]]:
-    return list(call.request.query.items())
 
 
 def _step(since: int, until: int) -> int:

@@ -156,11 +156,7 @@ def _after(call: Call, query: RunsQuery) -> bytes | None:
         raise refused({"offset": "does not go with cursor"})
     if query.sort_column != "id":
         raise refused({"cursor": "walks in the order of ids; page other orders by offset"})
-    return unseal(query.cursor, _question(call))
-
-
-def _question(call: Call) -> Sequence[tuple[str, str]]:
-    return list(call.request.query.items())
+    return unseal(query.cursor, call.question)
 
 
 def _written(call: Call, query: RunsQuery, page: Page) -> RunPage:
@@ -170,7 +166,7 @@ def _written(call: Call, query: RunsQuery, page: Page) -> RunPage:
         limit=min(query.limit, call.backend.settings.limits.page),
         offset=query.offset,
         data=_rows(call, page.runs),
-        next_cursor=seal(page.after, _question(call)) if page.after else None,
+        next_cursor=seal(page.after, call.question) if page.after else None,
     )
 
 

@@ -77,6 +77,15 @@ def test_a_failed_and_a_retried_run_are_occurrences_of_one_group(store: SqlStore
     assert errors_of(store) == {"job": {"new": 1}}
 
 
+def test_texts_are_of_the_latest_occurrence_whatever_is_told_last(store: SqlStore, history_url: str):
+    for number in (2, 3, 1):
+        store.apply([failed(number, at=NOW + number)])
+
+    (found,) = groups(history_url).values()
+    assert found[2:4] == (int(NOW * 1000) + 1_000, int(NOW * 1000) + 3_000)
+    assert (found[5], bytes(found[6])) == ("m3", row(3, "failed").id)
+
+
 def test_what_a_run_reports_is_counted_once_and_is_no_failure(store: SqlStore, history_url: str):
     for _ in range(2):
         store.apply(batch([caught(1, "a"), caught(1, "b"), row(1, "success")]))

@@ -13,6 +13,7 @@ from alembic.migration import MigrationContext
 from histories import NOW, batch, done, opened, row, select, stored
 
 from taskscope.counts import Counts
+from taskscope.events import Error
 from taskscope.facts import RANK
 from taskscope.settings import Settings
 from taskscope.sinks.history import schema
@@ -159,3 +160,16 @@ def test_it_still_knows_what_retention_had_removed(old_url: str) -> None:
         late = store.apply([done(20, at=long_ago, anchor=long_ago)])
 
     assert (late.changes, late.expired) == ([], 1)
+
+
+def test_its_errors_are_grouped_from_then_on(old_url: str) -> None:
+    with opened(old_url) as store:
+        assert select(old_url, "SELECT count(*) FROM error_group") == [(0,)]
+        store.apply(batch([row(n, "failed", error=Error(kind="E", message="m")) for n in (30, 31)]))
+        store.apply(batch([row(10, "failed", started=NOW - 2, duration=2.0)]))  # it had failed before
+
+        counted = store.totals()["s", "job"].errors
+
+    assert counted == {"new": 2}
+    groups = select(old_url, "SELECT kind, message, failures FROM error_group ORDER BY kind")
+    assert groups == [("E", "m", 2), ("ValueError", "50 % of naught", 1)]

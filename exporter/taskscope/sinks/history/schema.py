@@ -224,7 +224,10 @@ error_group = sa.Table(
 )
 """Errors of a job that are the same: an error_records.ErrorGroup without its heavy texts. Outlives its occurrences."""
 
-for _order in ("last_seen", "first_seen", "failures"):
+_FILTERED = ("fingerprint", "state", "job", "first_seen")
+"""Behind `last_seen`: the usual filters then read the index alone, and no texts."""
+sa.Index("error_group_last_seen", error_group.c.last_seen, *[error_group.c[name] for name in _FILTERED])
+for _order in ("first_seen", "failures"):
     sa.Index(f"error_group_{_order}", error_group.c[_order], error_group.c.fingerprint)
 
 error_text = sa.Table(

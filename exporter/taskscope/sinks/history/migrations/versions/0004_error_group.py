@@ -32,7 +32,9 @@ def upgrade() -> None:
         *map(_text, ("actor", "note")),
         _number("regressed"),
     )
-    for order in ("last_seen", "first_seen", "failures"):
+    filtered = ["last_seen", "fingerprint", "state", "job", "first_seen"]
+    op.create_index("error_group_last_seen", "error_group", filtered)
+    for order in ("first_seen", "failures"):
         op.create_index(f"error_group_{order}", "error_group", [order, "fingerprint"])
     _table("error_text", _key("error", 8), _text("stack"), _text("data"))
     hour = sa.Column("at", sa.Integer(), primary_key=True, autoincrement=False)
