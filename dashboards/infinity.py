@@ -232,11 +232,20 @@ def told_alerts(**filters: str) -> sdk.AnnotationQuery:
         word("tags", "severity"),
     ]
     question = Ask("/api/monitoring/alerts", "data", *columns, limit="200", **SPAN, **filters).ref("Told")
-    return (
-        sdk.AnnotationQuery()
-        .name("Alerts as told")
-        .datasource(API)
-        .enable(False)
-        .icon_color("orange")
-        .target(question)
-    )
+    return _marks("Alerts as told", "orange", question)
+
+
+def findings(**filters: str) -> sdk.AnnotationQuery:
+    """A line where an inspection says that something began; not drawn until it is asked for."""
+    columns = [
+        moment("time", "started_at"),
+        word("title", "title"),
+        word("text", "overview"),
+        word("tags", "level"),
+    ]
+    question = Ask("/api/finding/", "data", *columns, limit="200", **SPAN, **filters).ref("Findings")
+    return _marks("Findings", "purple", question)
+
+
+def _marks(name: str, colour: str, question: Ask) -> sdk.AnnotationQuery:
+    return sdk.AnnotationQuery().name(name).datasource(API).enable(False).icon_color(colour).target(question)

@@ -77,6 +77,60 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = {}
 
 
+class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who hears of what an inspection finds."""
+
+    levels: Annotated[
+        tuple[str, ...], Meta(description="Of critical, warning and info; findings of others are only kept.")
+    ] = ("critical", "warning")
+    receivers: Annotated[
+        tuple[str, ...],
+        Meta(description="Values of the label `receiver`, by which Alertmanager routes them."),
+    ] = ()
+    silence: Annotated[
+        Seconds,
+        Meta(description="After a finding has recovered, the same again is not told for so long."),
+    ] = 3600.0
+
+
+class Inspection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A look at the history now and then; filters are shell patterns, of which one must match; none: everything."""
+
+    schedule: Annotated[str, Meta(description="When, as a cron expression.")] = "0 * * * *"
+    timezone: Annotated[str, Meta(description="In which time zone, such as `Europe/Berlin`.")] = "UTC"
+    timeout: Annotated[Seconds, Meta(description="After it an inspection is given up.")] = 60.0
+    enabled: Annotated[bool, Meta(description="False: only when `taskscope inspect run` asks for it.")] = True
+    looks: Annotated[
+        tuple[str, ...], Meta(min_length=1, description="For what: new_errors, slow_jobs, silence.")
+    ] = ("new_errors", "slow_jobs", "silence")
+    window: Annotated[
+        float,
+        Meta(
+            ge=3600,
+            description="At how much of the history it looks: whole hours.",
+            extra={"unit": "seconds"},
+        ),
+    ] = 3600.0
+    look_back: Annotated[
+        Seconds | None,
+        Meta(
+            description="What counts as the past before the window; null: for errors as long as they are kept, "
+            "for slow jobs a week, for silence a month."
+        ),
+    ] = None
+    rise: Annotated[
+        float, Meta(gt=1, description="An error that comes so many times as often as usual rises sharply.")
+    ] = 5.0
+    slower: Annotated[
+        float, Meta(gt=1, description="A job whose p95 is so many times its own past is slow.")
+    ] = 2.0
+    schedulers: Annotated[tuple[str, ...], Meta(description="Schedulers: of a service, an environment.")] = ()
+    jobs: Annotated[tuple[str, ...], Meta(description="Jobs, by name or `scheduler/job`.")] = ()
+    queues: Annotated[tuple[str, ...], Meta(description="Queues of the jobs.")] = ()
+    versions: Annotated[tuple[str, ...], Meta(description="Versions in which an error was seen.")] = ()
+    notify: Annotated[Notify, Meta(description="Who hears of findings.")] = Notify()
+
+
 class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A bearer token that may do what its scopes say."""
 
@@ -108,6 +162,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             "Alertmanager's `repeat_interval`."
         ),
     ] = 25 * 3600.0
+    max_findings: Annotated[Count, Meta(description="Newest N of past findings of inspections.")] = 10_000
     rollups: Annotated[Seconds, Meta(description="How long hourly rollups are kept.")] = 400 * 86400.0
     errors: Annotated[
         Seconds, Meta(description="How long an error group is kept after it was last seen.")
@@ -291,6 +346,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     queues: Annotated[tuple[QueueRule, ...], Meta(description="What you say about queues, by pattern.")] = ()
     health: Annotated[Health, Meta(description="How the score of health is made.")] = Health()
     errors: Annotated[Errors, Meta(description="Which errors are the same.")] = Errors()
+    inspections: Annotated[dict[str, Inspection], Meta(description="Looks at the history, by name.")] = {}
+    alertmanager: Annotated[
+        str | None, Meta(description="URL of the Alertmanager that is told of findings; null: nobody is.")
+    ] = None
+    links: Annotated[
+        dict[str, str],
+        Meta(description="Where people reach `grafana` and `taskscope`; findings link there."),
+    ] = {}
     schedulers: Annotated[
         dict[str, Source], Meta(description="What `taskscope serve` watches, by name.")
     ] = {}

@@ -14,7 +14,7 @@ from day.replica import Replica
 from day.script import HOUR, LENGTH, MINUTE, Play, mailbox, queues, reports, shop, sibling, workers
 from services.process import free_port
 from taskscope.bridges.fake import Clock
-from taskscope.settings import JobRule, Settings
+from taskscope.settings import Inspection, JobRule, Settings
 
 SCRAPE = 60.0
 """Seconds between two scrapes of the day's last hours; before, twice as long."""
@@ -65,11 +65,12 @@ class Day:
 
     def _replica(self, name: str, *schedulers: str) -> Replica:
         history = f"sqlite:///{self._directory / name}.db"
+        inspected = {"hourly": Inspection(window=HOUR)} if name == "web-1" else {}
         quiet = {"heartbeat": HOUR, "lost_after": 2 * HOUR}  # each beat is a transaction
         return Replica(
             f"{name}:9750",
             schedulers,
-            Settings(history=history, version="1.0", jobs=RULES, **quiet),
+            Settings(history=history, version="1.0", jobs=RULES, inspections=inspected, **quiet),
             self.clock,
         )
 

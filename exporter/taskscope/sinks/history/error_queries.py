@@ -124,6 +124,22 @@ def trend(connection: Connection, fingerprint: bytes, since: int, until: int, st
     return [ErrorBucket(at=at, failures=max(f, 0), captured=max(c, 0)) for at, (f, c) in counts.items()]
 
 
+def counts(connection: Connection, since: int, until: int) -> dict[bytes, int]:
+    """By fingerprint how often each error happened in these hours, by the anchors of the runs."""
+    rollup = error_rollup.c
+    happened = sa.func.sum(rollup.failures + rollup.captured)
+    query = sa.select(rollup.error, happened).where(rollup.at >= since // HOUR, rollup.at < -(-until // HOUR))
+    found = connection.execute(query.group_by(rollup.error))
+    return {bytes(error): int(count) for error, count in found if count > 0}
+
+
+def seen(connection: Connection, since: int, until: int, limit: int) -> list[ErrorGroup]:
+    """The groups that were seen since then, first before `until` (ms); the latest first."""
+    lately = (error_group.c.last_seen >= since, error_group.c.first_seen < until)
+    query = _groups().where(*lately).order_by(error_group.c.last_seen.desc()).limit(limit)
+    return [group_of(row) for row in connection.execute(query)]
+
+
 def census(connection: Connection) -> dict[tuple[str, State], int]:
     """How many groups each scheduler has in each state."""
     count = sa.select(job.c.scheduler, error_group.c.state, sa.func.count()).join_from(

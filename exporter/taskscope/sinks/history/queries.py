@@ -2,15 +2,26 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 import sqlalchemy as sa
 
-from taskscope.counts import OTHER
+from taskscope.counts import OTHER, JobState
 from taskscope.errors import BadArgument
 from taskscope.events import JobKey
 from taskscope.settings import Settings
-from taskscope.sinks.history import alerts, entities, error_queries, filters, pages, schema, statistics
+from taskscope.sinks.history import (
+    alerts,
+    entities,
+    error_queries,
+    filters,
+    findings,
+    job_states,
+    pages,
+    schema,
+    statistics,
+)
 from taskscope.sinks.history.entities import EntityStats
 from taskscope.sinks.history.error_records import (
     ErrorBucket,
@@ -20,6 +31,7 @@ from taskscope.sinks.history.error_records import (
     ErrorSort,
     Occurrence,
 )
+from taskscope.sinks.history.finding_records import Finding, FindingFilter, FindingPage, Inspected
 from taskscope.sinks.history.reader import Reader
 from taskscope.sinks.history.records import (
     AlertFilter,
@@ -56,6 +68,8 @@ class Queries:
         """`url` is `sqlite:///file` or `postgresql://…`; nothing is opened before the first question."""
         self._reader = Reader(url)
         self._limit = settings.limits.page
+        self.kept_errors = settings.retention.errors
+        """For how many seconds errors are kept."""
         self._size = _Minutely(self._look)
         self._p95 = _Minutely(self._work_out_p95)
 
@@ -239,6 +253,74 @@ class Queries:
         _check_step(since, until, step)
         with self._reader.snapshot(alone=True) as connection:
             return error_queries.trend(connection, fingerprint, max(since, 0), until, step)
+
+    def error_counts(self, since: int, until: int) -> dict[bytes, int]:
+        """By fingerprint how often each error happened in [since, until) ms, by whole hours."""
+        with self._reader.snapshot(alone=True) as connection:
+            return error_queries.counts(connection, since, until)
+
+    def errors_seen(self, since: int, until: int, limit: int) -> list[ErrorGroup]:
+        """The error groups that were seen since then, first before `until` (ms); the latest first."""
+        with self._reader.snapshot(alone=True) as connection:
+            return error_queries.seen(connection, since, until, limit)
+
+    def job_states(self) -> dict[JobKey, JobState]:
+        """What is remembered of all jobs."""
+        with self._reader.snapshot(alone=True) as connection:
+            return job_states.states(connection)
+
+    def job_queues(self, since: int) -> dict[JobKey, frozenset[str]]:
+        """In which queues each job ran, since then (ms)."""
+        with self._reader.snapshot(alone=True) as connection:
+            return job_states.queues(connection, since)
+
+    def findings(
+        self, filter: FindingFilter, *, limit: int, offset: int = 0, after: bytes | None = None
+    ) -> FindingPage:
+        """One page of what inspections found, newest first, going on `after` a page's last finding."""
+        _check(limit, self._limit, offset, after, None)
+        with self._reader.snapshot() as connection:
+            return findings.page(connection, filter, limit, offset, after)
+
+    def finding(self, id: bytes) -> Finding | None:
+        """One finding; None where there is none."""
+        with self._reader.snapshot(alone=True) as connection:
+            return findings.one(connection, id)
+
+    def current_findings(self, since: int, inspection: str | None = None) -> list[Finding]:
+        """What is open, and what has recovered since (ms), of one inspection or of all; the oldest first."""
+        with self._reader.snapshot(alone=True) as connection:
+            return findings.current(connection, since, inspection)
+
+    def findings_near(self, since: int, until: int) -> list[Finding]:
+        """The newest findings that were open at some time in [since, until) ms, a thousand at most."""
+        with self._reader.snapshot(alone=True) as connection:
+            return findings.near(connection, since, until)
+
+    def open_findings(self) -> dict[tuple[str, str], int]:
+        """How many findings are open, by scheduler and kind."""
+        with self._reader.snapshot(alone=True) as connection:
+            return findings.census(connection)
+
+    def inspections(self) -> dict[str, Inspected]:
+        """How the last inspection of each name went."""
+        with self._reader.snapshot(alone=True) as connection:
+            return findings.inspections(connection)
+
+    @contextmanager
+    def alone(self, what: str) -> Iterator[bool]:
+        """Inside, no other replica is alone for the same; False where another is, and it is not waited for."""
+        with self._reader.snapshot(alone=True) as connection:
+            if connection.dialect.name == "sqlite":  # which has one owner
+                yield True
+                return
+            key = int.from_bytes(schema.digest(what)[:7], "big")
+            mine = bool(connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({key})").scalar_one())
+            try:
+                yield mine
+            finally:
+                if mine:
+                    connection.exec_driver_sql(f"SELECT pg_advisory_unlock({key})")
 
     def close(self) -> None:
         """Close all connections; questions under way are answered."""

@@ -19,7 +19,7 @@ from taskscope.facts import RANK
 from taskscope.identity import first_id
 from taskscope.settings import Retention as Rules
 from taskscope.settings import Settings
-from taskscope.sinks.history import alerts, error_retention, lost, open_runs, unused
+from taskscope.sinks.history import alerts, error_retention, findings, lost, open_runs, unused
 from taskscope.sinks.history.merge import slices
 from taskscope.sinks.history.removed import removing
 from taskscope.sinks.history.schema import job, rollup, run
@@ -148,7 +148,7 @@ class Retention:
             yield 0
 
     def _tidy(self, now: float) -> Iterator[int]:
-        """Forget old rollups, hour by hour, old alerts and errors, and processes that have been silent for a day."""
+        """Forget old rollups, hour by hour, old alerts, errors, findings, and processes silent for a day."""
         before = int(now - self._rules.rollups) // _HOUR
         for hours in (1, 24):
             old = (rollup.c.hours == hours, rollup.c.at < before - hours)
@@ -156,7 +156,7 @@ class Retention:
                 with self._store.transaction() as connection:
                     connection.execute(sa.delete(rollup).where(rollup.c.hours == hours, rollup.c.at == at))
                 yield 0
-        while self._forget_alerts(now) or self._forget_errors(now):
+        while self._forget_alerts(now) or self._forget_errors(now) or self._forget_findings(now):
             yield 0
         with self._store.transaction() as connection:
             lost.sweep(connection, now - _DAY)
@@ -175,6 +175,10 @@ class Retention:
     def _forget_errors(self, now: float) -> int:
         with self._store.transaction() as connection:
             return error_retention.remove(connection, self._rules, now)
+
+    def _forget_findings(self, now: float) -> int:
+        with self._store.transaction() as connection:
+            return findings.remove(connection, self._rules, now)
 
     def _oldest(self, old: Iterable[Any]) -> int | None:
         with self._store.transaction() as connection:

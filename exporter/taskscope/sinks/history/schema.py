@@ -278,6 +278,34 @@ alert = sa.Table(
 sa.Index("alert_by_fingerprint", alert.c.fingerprint, alert.c.id)
 
 
+finding = sa.Table(
+    "finding",
+    metadata,
+    sa.Column("id", sa.LargeBinary(16), primary_key=True),
+    *[
+        sa.Column(name, sa.BigInteger, nullable=False)
+        for name in ("started", "last_seen", "recovered", "told")
+    ],
+    *[
+        sa.Column(name, _TEXT, nullable=False)
+        for name in ("inspection", "kind", "level", "scheduler", "job", "key", "content")
+    ],
+)
+"""What inspections found: `content` is a finding_records.Finding as JSON; the rest is for filters, but `told`."""
+
+sa.Index("finding_by_inspection", finding.c.inspection, finding.c.id)
+sa.Index("finding_by_recovery", finding.c.recovered, finding.c.id)
+
+inspection = sa.Table(
+    "inspection",
+    metadata,
+    sa.Column("name", _TEXT, primary_key=True),
+    *[sa.Column(name, sa.BigInteger, nullable=False) for name in ("through", "at", "took", "found")],
+    sa.Column("failure", _TEXT, nullable=False),
+)
+"""How the last inspection of each name went: a finding_records.Inspected."""
+
+
 def digest(*texts: str) -> bytes:
     """What `job.digest` (scheduler, name) and `name.digest` (text) hold: names may exceed an index."""
     return sha256("\0".join(texts).encode()).digest()[:16]

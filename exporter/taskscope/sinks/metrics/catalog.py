@@ -178,6 +178,13 @@ CATALOG: tuple[Metric, ...] = (
         "Errors that were counted as `_other` because there are as many groups as may be (`retention.max_errors`).",
         "scheduler",
     ),
+    # Inspections, of all replicas together.
+    _gauge("findings", "Findings of inspections that are open, by kind.", "scheduler", "kind"),
+    _gauge("inspection_last_timestamp_seconds", "When it was last inspected.", "inspection"),
+    _gauge("inspection_next_timestamp_seconds", "When the next inspection after it is due.", "inspection"),
+    _gauge("inspection_duration_seconds", "How long the last inspection took.", "inspection"),
+    _gauge("inspection_failed", "1 when the last inspection gave up.", "inspection"),
+    _counter("inspection_failures_total", "Inspections of this replica that gave up.", "inspection"),
     # Schedulers: readings, gone past their time to live.
     _gauge("triggers", "Triggers by state.", "scheduler", "state"),
     _counter("trigger_events_total", "What triggers did.", "scheduler", split=("event", TRIGGER_EVENTS)),
