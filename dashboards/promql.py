@@ -58,18 +58,20 @@ def share(part: str, whole: str) -> str:
     return f"{part} / ({whole} > 0)"
 
 
-def mean(histogram: str, *matchers: str, window: str = "$__rate_interval") -> str:
+def mean(histogram: str, *matchers: str, window: str = "$__rate_interval", by: str = "") -> str:
     """The mean of what a histogram observed."""
     sums, counts = (
-        f"sum(rate({metric(histogram + suffix, *matchers)}[{window}]))" for suffix in ("_sum", "_count")
+        summed(f"rate({metric(histogram + suffix, *matchers)}[{window}])", by)
+        for suffix in ("_sum", "_count")
     )
     return share(sums, counts)
 
 
-def quantile(of: str, histogram: str, *matchers: str, window: str = "$__rate_interval") -> str:
+def quantile(of: str, histogram: str, *matchers: str, window: str = "$__rate_interval", by: str = "") -> str:
     """A quantile of what a histogram observed, estimated within its bucket; of 1 it is the bucket's end."""
     buckets = metric(histogram + "_bucket", *matchers)
-    return f"histogram_quantile({of}, sum by (le) (rate({buckets}[{window}])))"
+    labels = ", ".join(filter(None, (by, "le")))
+    return f"histogram_quantile({of}, sum by ({labels}) (rate({buckets}[{window}])))"
 
 
 def down(*matchers: str) -> str:

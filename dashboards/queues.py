@@ -7,10 +7,11 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards.house import labels_of, page, row, schedulers
 from dashboards.panels import at_end, graph, over_time, stat
-from dashboards.promql import SCHEDULERS, metric, state
-from dashboards.tables import YES, ago, label, number, scheduler_column, table
+from dashboards.promql import BY_JOB, ENDED, FAILED, SCHEDULERS, grown, metric, share, state
+from dashboards.tables import YES, Column, ago, label, number, scheduler_column, table
 
 BY_QUEUE = "scheduler, queue"
+BY_WORKER = "scheduler, worker"
 QUEUES = f'{SCHEDULERS}, queue=~"$queue"'
 READY = 'state="ready"'
 KNOWN = metric("queue_messages", SCHEDULERS)
@@ -23,8 +24,9 @@ def dashboard() -> Dashboard:
         "Queues & workers",
         "What waits in the queues, for how long, and who works on it?",
         row("", messages(), oldest(), unconsumed(), workers_up(), busy(), backlogs()),
-        row("Queues", queues(width=24, height=9), waiting(), ages()),
-        row("Workers", workers(width=24, height=9), workers_by_state(), load(), memory()),
+        row("Queues", queues(*more_of_queues(), chosen=QUEUES, width=24, height=9), waiting(QUEUES), ages()),
+        row("Workers", workers(*more_of_workers(), width=24, height=9)),
+        row("", pools(width=6), workers_by_state(width=6), load(width=6), memory(width=6)),
         variables=[schedulers(), labels_of("queue", "Queue", f"label_values({KNOWN}, queue)")],
         refresh="10s",
         alerts='scheduler=~"$scheduler|"',
@@ -100,34 +102,31 @@ def busy() -> stats.Panel:
     return stat(
         "Running",
         "Runs that workers execute now.",
-        at_end(f"sum({state('worker_active_runs', SCHEDULERS, by='scheduler, worker')})"),
+        at_end(f"sum({state('worker_active_runs', SCHEDULERS, by=BY_WORKER)})"),
         unit="short",
         no_value="not known",
     )
 
 
-def queues(width: int = 13, height: int = 7) -> tables.Panel:
+def queues(*more: Column, chosen: str = SCHEDULERS, width: int = 13, height: int = 7) -> tables.Panel:
     """What waits in each queue."""
-    by = "scheduler, queue"
-    ready, in_flight, scheduled = (
-        state("queue_messages", SCHEDULERS, f'state="{name}"', by=by)
-        for name in ("ready", "in_flight", "scheduled")
+    oldest, consumers, limit = (
+        state(name, chosen, by=BY_QUEUE)
+        for name in ("queue_oldest_message_timestamp_seconds", "queue_consumers", "queue_limit_messages")
     )
     return table(
         "Queues",
-        "What waits in each queue of the chosen schedulers: ready, handed to workers, and for later; the age of what "
-        "waits longest, and how many consume it.",
+        "What waits in each queue of the chosen schedulers: ready, and how much of that is no backlog (setting "
+        "`queues`); handed to workers, and for later; the age of what waits longest, and how many consume it.",
         label("queue", "Queue"),
         scheduler_column(width=90),
-        number("Ready", ready, width=80),
-        number("In flight", in_flight, width=70),
-        number("Later", scheduled, width=55),
-        ago(
-            "Oldest", state("queue_oldest_message_timestamp_seconds", SCHEDULERS, by=by), never="-", width=110
-        ),
-        number(
-            "Consumers", state("queue_consumers", SCHEDULERS, by=by), width=100, levels={0: "red", 1: "text"}
-        ),
+        number("Ready", _in_state("ready", chosen), width=80),
+        number("Limit", limit, width=65),
+        number("In flight", _in_state("in_flight", chosen), width=70),
+        number("Later", _in_state("scheduled", chosen), width=55),
+        ago("Oldest", oldest, never="-", width=110),
+        number("Consumers", consumers, width=100, levels={0: "red", 1: "text"}),
+        *more,
         sort="Ready",
         descending=True,
         width=width,
@@ -136,9 +135,18 @@ def queues(width: int = 13, height: int = 7) -> tables.Panel:
     )
 
 
-def workers(width: int = 11, height: int = 7) -> tables.Panel:
+def more_of_queues() -> list[Column]:
+    """What only some systems tell of a queue, and how its runs end."""
+    return [
+        number("Deferred", _in_state("deferred", QUEUES), width=75),
+        number("Failed", _in_state("failed", QUEUES), width=70),
+        number("Failure rate", _failure_rate(), "percentunit", width=95),
+    ]
+
+
+def workers(*more: Column, width: int = 11, height: int = 7) -> tables.Panel:
     """Each worker and what it does."""
-    by = "scheduler, worker"
+    by = BY_WORKER
     return table(
         "Workers",
         "Each worker of the chosen schedulers: whether it answers, how many runs it executes, and what it uses.",
@@ -148,6 +156,7 @@ def workers(width: int = 11, height: int = 7) -> tables.Panel:
         number("Running", state("worker_active_runs", SCHEDULERS, by=by), width=75),
         number("Memory", state("worker_resident_memory_bytes", SCHEDULERS, by=by), "bytes", width=80),
         number("Threads", state("worker_threads", SCHEDULERS, by=by), width=75),
+        *more,
         sort="Up",
         width=width,
         height=height,
@@ -155,13 +164,42 @@ def workers(width: int = 11, height: int = 7) -> tables.Panel:
     )
 
 
-def waiting(width: int = 12) -> timeseries.Panel:
+def more_of_workers() -> list[Column]:
+    """What workers have room for, where they say it."""
+    return [
+        number("Pool", state("worker_slots", SCHEDULERS, by=BY_WORKER), width=60),
+        number("Prefetched", state("worker_reserved_runs", SCHEDULERS, by=BY_WORKER), width=95),
+    ]
+
+
+def pools(width: int = 12) -> timeseries.Panel:
+    """Whether there is room."""
+    parts = {
+        "running": "worker_active_runs",
+        "prefetched": "worker_reserved_runs",
+        "pool": "worker_slots",
+    }
+    return graph(
+        "Room in the pools",
+        "Runs that the workers of the chosen schedulers execute, have taken and not started, and can execute at once.",
+        *(
+            over_time(f"sum({state(name, SCHEDULERS, by=BY_WORKER)})", legend)
+            for legend, name in parts.items()
+        ),
+        unit="short",
+        width=width,
+        colours={"pool": "text"},
+        no_value="no worker says",
+    )
+
+
+def waiting(chosen: str = SCHEDULERS, width: int = 12) -> timeseries.Panel:
     """Whether queues grow."""
     return graph(
         "Waiting in queues",
         "Messages of each queue that are ready and that no worker has taken yet.",
         over_time(
-            state("queue_messages", SCHEDULERS, READY, by=BY_QUEUE),
+            state("queue_messages", chosen, READY, by=BY_QUEUE),
             "{{queue}} of {{scheduler}}",
         ),
         unit="short",
@@ -182,40 +220,56 @@ def ages() -> timeseries.Panel:
     )
 
 
-def memory() -> timeseries.Panel:
+def memory(width: int = 8) -> timeseries.Panel:
     """Whether workers grow."""
     return graph(
         "Memory of workers",
         "Resident memory of each worker.",
-        over_time(state("worker_resident_memory_bytes", SCHEDULERS, by="scheduler, worker"), "{{worker}}"),
+        over_time(state("worker_resident_memory_bytes", SCHEDULERS, by=BY_WORKER), "{{worker}}"),
         unit="bytes",
-        width=8,
+        width=width,
         no_value="no worker says",
     )
 
 
-def workers_by_state() -> timeseries.Panel:
+def workers_by_state(width: int = 8) -> timeseries.Panel:
     """Whether workers are lost."""
     return graph(
         "Workers by state",
         "Workers of the chosen schedulers that answer, and that do not.",
         over_time(f"sum by (state) ({state('workers', SCHEDULERS, by='scheduler, state')})", "{{state}}"),
         unit="short",
-        width=8,
+        width=width,
         stacked=True,
         colours={"up": "green", "down": "red"},
         no_value="no worker is known",
     )
 
 
-def load() -> timeseries.Panel:
+def load(width: int = 8) -> timeseries.Panel:
     """What workers use of the CPU."""
     cpu = f"rate({metric('worker_cpu_seconds_total', SCHEDULERS)}[$__rate_interval])"
     return graph(
         "CPU of workers",
         "Cores that each worker uses.",
-        over_time(f"max by (scheduler, worker) ({cpu})", "{{worker}}"),
+        over_time(f"max by ({BY_WORKER}) ({cpu})", "{{worker}}"),
         unit="suffix:cores",
-        width=8,
+        width=width,
         no_value="no worker is known",
     )
+
+
+def _in_state(name: str, chosen: str) -> str:
+    """The messages of each queue in this state."""
+    return state("queue_messages", chosen, f'state="{name}"', by=BY_QUEUE)
+
+
+def _failure_rate() -> str:
+    """The share of each queue's runs in this time range that failed; a job counts for the queue that is told of it."""
+    told = f"group by ({BY_JOB}, queue) ({metric('job_info', QUEUES)})"
+    failed, ended = (
+        f"sum by ({BY_QUEUE}) ({grown('runs_total', SCHEDULERS, ends, by=BY_JOB)}"
+        f" * on ({BY_JOB}) group_left (queue) topk by ({BY_JOB}) (1, {told}))"
+        for ends in (FAILED, ENDED)
+    )
+    return f"{share(failed, ended)} and on ({BY_QUEUE}) {_in_state('ready', QUEUES)}"

@@ -50,6 +50,8 @@ class LiveJob(msgspec.Struct):
     """States (ERROR, BLOCKED) that a trigger of the job is in, and the first reading that said so."""
     defined: float = 0.0
     """When the latest `Defined` was told."""
+    queue: str = ""
+    """The queue of the first run that was told of."""
     heard: bool = False
     """Heard of since this process began; one that is only remembered gives way where there is no room."""
 
@@ -162,7 +164,7 @@ class Live:
         if not fact.job:
             return
         job = self._job((fact.scheduler, fact.job), fact.at)
-        job.heard = True
+        job.heard, job.queue = True, job.queue or fact.queue
         if fact.captured is not None:
             return  # a run that is known to have begun, but not since when
         run = (fact.scheduler, fact.native, fact.attempt)

@@ -11,7 +11,7 @@ import pytest
 from day.alerts import FIRINGS, notification
 from day.prometheus import DayPrometheus
 from day.replica import Replica
-from day.script import HOUR, LENGTH, MINUTE, Play, mailbox, queues, reports, shop, sibling, workers
+from day.script import HOUR, LENGTH, MINUTE, Play, beat, mailbox, queues, reports, shop, sibling, workers
 from services.process import free_port
 from taskscope.bridges.fake import Clock
 from taskscope.settings import Inspection, JobRule, Settings
@@ -104,7 +104,7 @@ class Day:
 
     def _pass(self, until: float) -> None:
         self.play.go_on(until)
-        for reading in (*workers(until, self.begin), *queues(until, self.begin)):
+        for reading in (beat(until), *workers(until, self.begin), *queues(until, self.begin)):
             self.replica.pipeline.emit(reading)
 
     def _scrapes(self) -> Iterator[float]:

@@ -10,7 +10,7 @@ from random import Random
 from typing import TypeAlias
 
 from taskscope.bridges.fake import Clock, FakeJob, FakeScheduler
-from taskscope.events import Fact, QueueState, Trigger, TriggerState, WorkerState
+from taskscope.events import Fact, QueueState, SchedulerState, Trigger, TriggerState, WorkerState
 
 Part: TypeAlias = Iterator[float]
 Tell: TypeAlias = Callable[[Fact], None]
@@ -92,6 +92,8 @@ def workers(at: float, begin: float) -> list[WorkerState]:
             at=at,
             up=number == 1 or at < gone,
             active=number % 2,
+            slots=2,
+            reserved=number,
             memory_bytes=100_000_000 * number,
             threads=4,
             cpu_seconds=0.05 * (at - begin),
@@ -111,10 +113,17 @@ def queues(at: float, begin: float) -> list[QueueState]:
             ready=round(late / MINUTE),
             in_flight=1,
             scheduled=3,
+            deferred=2,
+            failed=1,
             oldest=at - late,
             consumers=1 if late else 2,
         )
     ]
+
+
+def beat(at: float) -> SchedulerState:
+    """What makes jobs of the shop due, as Celery's beat tells of itself."""
+    return SchedulerState(scheduler="shop-beat", system="celery", at=at, up=True, running=True)
 
 
 def _steady(

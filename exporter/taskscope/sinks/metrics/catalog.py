@@ -151,7 +151,7 @@ CATALOG: tuple[Metric, ...] = (
     Metric(
         name="job_info",
         kind="info",
-        help="How the job is defined, and whom the settings name for it.",
+        help="How the job is defined, its queue (without a definition that of its runs), whom the settings name.",
         labels=(*_JOB, "schedule", "timezone", "queue", "team", "severity"),
         core=True,
         job=True,

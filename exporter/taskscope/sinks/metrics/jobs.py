@@ -37,6 +37,8 @@ class View(msgspec.Struct, frozen=True):
     gauges: dict[str, float]
     """By name; those that are missing are not exported."""
     definition: Job | None
+    queue: str
+    """That of its runs, where the definition names none."""
     abnormal: dict[str, float]
     """Since when a trigger is in a state that it should not be in."""
 
@@ -58,7 +60,7 @@ def view(job: LiveJob) -> View:
     }
     if not state.paused:
         gauges["job_next_run_timestamp_seconds"] = state.next_run
-    return View(gauges, job.definition, job.abnormal)
+    return View(gauges, job.definition, job.queue, job.abnormal)
 
 
 class JobSeries:
@@ -148,7 +150,7 @@ class JobSeries:
                 self._families[name].put(key, value)
             elif name in _LEAVING:
                 self._families[name].drop(key)
-        self._describe(key, seen.definition)
+        self._describe(key, seen)
         self._warn(key, seen.abnormal)
 
     def leave(self, key: JobKey) -> None:
@@ -249,12 +251,14 @@ class JobSeries:
         old = limited.get((name,))
         limited.put((name,), old[0] + 1 if old else 1)
 
-    def _describe(self, key: JobKey, definition: Job | None) -> None:
+    def _describe(self, key: JobKey, seen: View) -> None:
         if key not in self._rules:
             self._rules[key] = rule_for(self._settings, key)
             self._promise(key)
         rule, family = self._rules[key], self._families["job_info"]
-        labels = (*key, *_definition(definition), rule.team if rule else "", rule.severity if rule else "")
+        schedule, zone, queue = _definition(seen.definition)
+        owner = (rule.team, rule.severity) if rule else ("", "")
+        labels = (*key, schedule, zone, queue or seen.queue, *owner)
         old = self._info.get(key)
         if old is None:
             family.put(labels, 1)
