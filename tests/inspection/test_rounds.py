@@ -57,22 +57,24 @@ def test_a_real_exception_becomes_a_finding(history, alertmanager):
         alertmanager=alertmanager.configure(QUIET),
         strict=True,
     ) as exporter:
-        (found,) = until(lambda: asked(exporter, "/api/finding/")["data"], what="a finding")
+        until(lambda: asked(exporter, "/api/finding/")["data"], what="a finding")
+        (found,) = asked(exporter, "/api/finding/")["data"]
         assert (found["kind"], found["scheduler"], found["task"]) == ("new_error", "shop", "import")
         in_full = asked(exporter, f"/api/finding/{found['id']}")
         assert "JSONDecodeError" in in_full["stack_trace"]
         assert asked(exporter, f"/api/error/{found['error']}")["count"] == 1
         assert asked(exporter, f"/api/task/{found['run']}")["error"] == found["error"]
-        (told,) = until(lambda: alertmanager.alerts(), what="Alertmanager being told")
+        until(lambda: alertmanager.alerts(), what="Alertmanager being told")
+        (told,) = alertmanager.alerts()
         assert told["labels"]["alertname"] == "TaskscopeFoundNewError"
         until(
-            lambda: 'taskscope_findings{scheduler="shop",kind="new_error"} 1\n' in page(exporter),
+            lambda: 'taskscope_findings{kind="new_error",scheduler="shop"} 1.0\n' in page(exporter),
             what="it counted",
         )
         until(lambda: asked(exporter, f"/api/finding/{found['id']}")["notified_at"], what="that it was told")
         lines = page(exporter)
-        assert 'taskscope_inspection_failed{inspection="hourly"} 0\n' in lines
-        assert 'taskscope_inspection_failures_total{inspection="hourly"} 0\n' in lines
+        assert 'taskscope_inspection_failed{inspection="hourly"} 0.0\n' in lines
+        assert 'taskscope_inspection_failures_total{inspection="hourly"} 0.0\n' in lines
         last = next(
             float(line.rpartition(" ")[2])
             for line in lines.splitlines()
@@ -95,9 +97,9 @@ def test_what_does_not_work_is_said(history):
 
         assert exporter.degraded["inspection"].startswith("hourly: it took longer than 1e-09 s")
         lines = page(exporter)
-        assert 'taskscope_degraded{reason="inspection"} 1\n' in lines
-        assert 'taskscope_inspection_failed{inspection="hourly"} 1\n' in lines
-        assert 'taskscope_inspection_failures_total{inspection="hourly"} 1\n' in lines
+        assert 'taskscope_degraded{reason="inspection"} 1.0\n' in lines
+        assert 'taskscope_inspection_failed{inspection="hourly"} 1.0\n' in lines
+        assert 'taskscope_inspection_failures_total{inspection="hourly"} 1.0\n' in lines
 
 
 def test_alertmanager_that_is_away_is_said(history, caplog):
