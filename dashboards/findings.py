@@ -13,6 +13,7 @@ from dashboards.infinity import (
     api_table,
     api_tiles,
     duration,
+    findings,
     flag,
     in_order,
     moment,
@@ -51,7 +52,8 @@ def dashboard() -> Dashboard:
         variables=[schedulers(), typed("finding", "Finding")],
         asks_api=True,
         since="now-24h",
-        alerts='alertname=~"Taskscope(Found|New|Error|Inspection).+", scheduler=~"$scheduler|"',
+        alerts='scheduler=~"$scheduler|"',
+        annotations=[findings()],
     )
 
 

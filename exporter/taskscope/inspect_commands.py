@@ -102,7 +102,7 @@ def export(name: str, config: Path | None, history: str | None, service: str | N
     """Print an inspection as JSON: its settings, how it went last, and what is open.
 
     \b
-    Example: taskscope inspect export hourly > hourly.json
+    Example: taskscope inspect export hourly
     """
     from taskscope import past
     from taskscope.api.inspection import exported

@@ -106,7 +106,7 @@ def test_a_history_from_before_runs_without_an_anchor_takes_them_in(history_url:
     with opened(history_url) as store:
         store.apply([done(1)])
         with store.transaction() as connection:
-            for table in ("open_run", *OF_0004):
+            for table in ("open_run", *OF_0004, "finding", "inspection"):
                 connection.exec_driver_sql(f"DROP TABLE {table}")
             connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0002'")
     before = stored(history_url)

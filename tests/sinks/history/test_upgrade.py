@@ -1,6 +1,7 @@
 """A history of the first release, with runs in it, is taken over by today's code and goes on."""
 
 import json
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from histories import NOW, batch, done, opened, row, select, stored
 from taskscope.counts import Counts
 from taskscope.events import Error
 from taskscope.facts import RANK
-from taskscope.settings import Settings
+from taskscope.inspection.inspector import Inspector
+from taskscope.settings import Inspection, Settings
 from taskscope.sinks.history import schema
 from taskscope.sinks.history.mark import Mark, size
 from taskscope.sinks.history.queries import Queries
@@ -173,3 +175,22 @@ def test_its_errors_are_grouped_from_then_on(old_url: str) -> None:
     assert counted == {"new": 2}
     groups = select(old_url, "SELECT kind, message, failures FROM error_group ORDER BY kind")
     assert groups == [("E", "m", 2), ("ValueError", "50 % of naught", 1)]
+
+
+def test_it_is_inspected_from_then_on(old_url: str) -> None:
+    with opened(old_url, clock=NOW) as store:
+        store.apply(batch([row(n, "failed", error=Error(kind="E", message="m")) for n in (30, 31)]))
+        settings = Settings(history=old_url, inspections={"hourly": Inspection()})
+        queries = Queries(old_url, settings)
+
+        def keep(found: Any, inspected: Any) -> Future[None]:
+            done: Future[None] = Future()
+            done.set_result(store.record_findings(found, inspected))
+            return done
+
+        Inspector(settings, queries, keep, lambda: NOW + 3_600).catch_up()
+        found = queries.current_findings(0)
+        queries.close()
+
+    assert {(one.kind, one.object) for one in found} >= {("new_error", "E: m")}
+    assert select(old_url, "SELECT name, failure FROM inspection") == [("hourly", "")]
