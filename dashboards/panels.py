@@ -330,10 +330,10 @@ def furnished(
     )
 
 
-def thresholds(levels: Levels) -> sdk.ThresholdsConfig:
-    """Colours from a value on; between 0 and the first one green, and no colour where there is no value."""
+def thresholds(levels: Levels, nothing: str = "transparent") -> sdk.ThresholdsConfig:
+    """Colours from a value on; between 0 and the first one green, and `nothing` where there is no value."""
     steps = sorted({0: "green", **levels}.items())
-    first = model.Threshold(color="transparent" if len(steps) > 1 else steps[0][1])
+    first = model.Threshold(color=nothing if len(steps) > 1 else steps[0][1])
     return (
         sdk.ThresholdsConfig()
         .mode(model.ThresholdsMode.ABSOLUTE)

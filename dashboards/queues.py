@@ -110,18 +110,15 @@ def busy() -> stats.Panel:
 
 def queues(*more: Column, chosen: str = SCHEDULERS, width: int = 13, height: int = 7) -> tables.Panel:
     """What waits in each queue."""
-    oldest, consumers, limit = (
-        state(name, chosen, by=BY_QUEUE)
-        for name in ("queue_oldest_message_timestamp_seconds", "queue_consumers", "queue_limit_messages")
-    )
+    oldest = state("queue_oldest_message_timestamp_seconds", chosen, by=BY_QUEUE)
+    consumers = state("queue_consumers", chosen, by=BY_QUEUE)
     return table(
         "Queues",
-        "What waits in each queue of the chosen schedulers: ready, and how much of that is no backlog (setting "
-        "`queues`); handed to workers, and for later; the age of what waits longest, and how many consume it.",
+        "What waits in each queue of the chosen schedulers: ready, handed to workers, and for later; the age of what "
+        "waits longest, and how many consume it.",
         label("queue", "Queue"),
         scheduler_column(width=90),
         number("Ready", _in_state("ready", chosen), width=80),
-        number("Limit", limit, width=65),
         number("In flight", _in_state("in_flight", chosen), width=70),
         number("Later", _in_state("scheduled", chosen), width=55),
         ago("Oldest", oldest, never="-", width=110),
@@ -136,8 +133,9 @@ def queues(*more: Column, chosen: str = SCHEDULERS, width: int = 13, height: int
 
 
 def more_of_queues() -> list[Column]:
-    """What only some systems tell of a queue, and how its runs end."""
+    """From where on what is ready is a backlog, what only some systems tell, and how a queue's runs end."""
     return [
+        number("Limit", state("queue_limit_messages", QUEUES, by=BY_QUEUE), width=70),
         number("Deferred", _in_state("deferred", QUEUES), width=75),
         number("Failed", _in_state("failed", QUEUES), width=70),
         number("Failure rate", _failure_rate(), "percentunit", width=95),

@@ -47,7 +47,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
             "links": [{"title": f"Show {self.title.lower()}", "url": self.link}] if self.link else [],
         }
         if self.levels is not None:
-            wanted["thresholds"] = thresholds(self.levels).build()
+            wanted["thresholds"] = thresholds(self.levels, nothing="text").build()
         named = any(colour for _, colour in (self.texts or {}).values())
         if named or self.levels is not None:
             wanted["custom.cellOptions"] = {"type": "color-text"}

@@ -10,6 +10,7 @@ NIGHTLY = {"scheduler": "billing", "job_name": "nightly"}
 HOURLY = {"scheduler": "billing", "job_name": "hourly"}
 WEEKLY = {"scheduler": "billing", "job_name": "weekly"}
 ELSEWHERE = {"scheduler": "mail", "job_name": "nightly"}
+MAILS = {"scheduler": "billing", "queue": "mails"}
 A = {"job": "taskscope", "instance": "a:9750"}
 B = {"job": "taskscope", "instance": "b:9750"}
 UNSEEN = ("SchedulerAbsent", "info", {"scheduler": "billing"})
@@ -118,6 +119,50 @@ CASES = {
             ABSENT,
             ("JobOverdue", "critical", NIGHTLY),
             ("JobNoSuccess", "critical", NIGHTLY),
+        ],
+    ),
+    "without any worker one message says so, and not what waits or which worker": (
+        [("WorkersDown", "critical", {"scheduler": "billing"})],
+        [
+            ("WorkerDown", "warning", {"scheduler": "billing", "worker": "w1"}),
+            ("QueueBacklog", "critical", MAILS),
+            ("QueueMessageTooOld", "warning", MAILS),
+            ("QueueWithoutConsumers", "critical", MAILS),
+        ],
+        [
+            ("QueueFailing", "warning", MAILS),
+            ("WorkerDown", "warning", {"scheduler": "mail", "worker": "w1"}),
+            ("QueueBacklog", "warning", MAILS | {"scheduler": "mail"}),
+            ("JobFailing", "warning", NIGHTLY),
+        ],
+    ),
+    "a queue that nobody consumes is no backlog besides, and a scheduler that fails fails in every queue": (
+        [
+            ("QueueWithoutConsumers", "critical", MAILS),
+            ("FailureRateHigh", "critical", {"scheduler": "billing"}),
+        ],
+        [
+            ("QueueBacklog", "warning", MAILS),
+            ("QueueMessageTooOld", "warning", MAILS),
+            ("QueueFailing", "warning", MAILS),
+        ],
+        [
+            ("QueueBacklog", "warning", MAILS | {"queue": "other"}),
+            ("QueueFailing", "warning", MAILS | {"scheduler": "mail"}),
+            ("JobFailing", "warning", NIGHTLY),
+        ],
+    ),
+    "without beat it is no news that its jobs do not run and that nobody reads its schedule": (
+        [("BeatDown", "critical", {"scheduler": "billing"})],
+        [
+            ("JobOverdue", "warning", NIGHTLY),
+            ("JobNoSuccess", "warning", HOURLY),
+            ("ReadingsStale", "warning", {"scheduler": "billing", "reading": "jobs"}),
+        ],
+        [
+            ("JobOverdue", "critical", WEEKLY),
+            ("JobFailing", "warning", NIGHTLY),
+            ("JobOverdue", "warning", ELSEWHERE),
         ],
     ),
     "a scheduler that is down mutes warnings about its jobs": (

@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,35 @@ def test_a_worker_shows_what_it_does(redis_url: str, ledger: Any, tmp_path: Path
         gate.touch()
         watching.ended(1)
         watching.until(lambda: watching.reading(WorkerState).active == 0)
+
+
+def test_a_worker_that_died_stays_down_when_others_have_cleaned_up_and_one_that_took_its_leave_is_gone(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    def states() -> dict[str, bool]:
+        return {one.worker: one.up for one in watching.poll() if isinstance(one, WorkerState)}
+
+    client, watching, now = redis.Redis.from_url(redis_url), Watching(redis_url), [time.time()]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    for name in ("dies", "leaves"):
+        client.sadd("rq:workers", f"rq:worker:{name}")
+        client.hset(f"rq:worker:{name}", mapping={"state": "idle", "queues": "default"})
+    assert states() == {"dies": True, "leaves": True}
+
+    client.srem("rq:workers", "rq:worker:leaves")  # its hash stays for a minute
+    client.delete("rq:worker:dies")  # it expired
+    assert states() == {"dies": False}
+    client.srem("rq:workers", "rq:worker:dies")
+    assert states() == {"dies": False}
+    now[0] += 1_000
+    assert states() == {}
+
+    client.sadd("rq:workers", "rq:worker:dies")
+    assert states() == {"dies": False}
+    client.hset("rq:worker:dies", mapping={"state": "idle", "queues": "default"})
+    assert states() == {"dies": True}
+    client.srem("rq:workers", "rq:worker:dies")
+    assert states() == {}
 
 
 def test_the_questions_of_one_look_do_not_grow_with_workers_and_queues(

@@ -11,6 +11,7 @@ from taskscope.bridges._rq_survey import Batch, QueueSurvey, Survey
 from taskscope.events import Fact, Jobs, QueueState, Reading, SchedulerState, Trigger, WorkerState
 from taskscope.events import Job as Defined
 
+_MEMORY = 900.0  # seconds for which a worker that was found dead is told as down, though RQ's others clean up after it
 _PATIENCE = 3  # looks after which an end that a worker counted is not expected to show any more
 
 
@@ -47,6 +48,8 @@ class Readings:
         self._crons = Crons()
         self._waiting: dict[str, Job] = {}
         """Jobs that are scheduled, or stand at the head of a queue."""
+        self._dead: dict[str, float] = {}
+        """Workers that went without a farewell, and when that was found."""
 
     def look(self, survey: Survey) -> list[Job]:
         """Learn of jobs that were not seen waiting before; returns those that are scheduled."""
@@ -124,6 +127,14 @@ class Readings:
         )
 
     def _workers(self, survey: Survey, now: float) -> Iterator[WorkerState]:
+        silent = {name for name, worker in survey.workers.items() if not worker.there}
+        self._dead = {
+            name: at
+            for name, at in (dict.fromkeys(silent, now) | self._dead).items()
+            if name in silent or (name not in survey.workers and now - at < _MEMORY)
+        }
+        for name in self._dead.keys() - silent:
+            yield WorkerState(scheduler=self._scheduler, worker=name, at=now, up=False, active=0)
         for worker in survey.workers.values():
             yield WorkerState(
                 scheduler=self._scheduler,

@@ -136,6 +136,19 @@ def test_a_rescheduled_job_has_one_info_with_its_new_schedule(scene: Scene) -> N
     assert infos == [{"scheduler": "main", "job_name": "a", **wanted}]
 
 
+def test_a_job_that_nobody_defines_has_the_queue_of_its_first_run_until_somebody_does(scene: Scene) -> None:
+    def queues() -> list[str]:
+        return [dict(labels)["queue"] for name, labels in scene.samples() if name == "taskscope_job_info"]
+
+    for at, queue in enumerate(("", "mail", "bulk"), 1):
+        scene.live.fold([fact("success", NOW + at, str(at), queue=queue)])
+        scene.sync(NOW + at)
+        assert queues() == ["mail" if queue else ""]
+
+    told(scene, Job(name="a", key="a", queue="defined"))
+    assert queues() == ["defined"]
+
+
 def test_the_settings_of_a_job_become_info_and_limits(new_scene: Callable[..., Scene]) -> None:
     rules = (
         JobRule(match="main/night*", team="data", severity="critical", grace=60.0, expect_every=90_000.0),
