@@ -308,8 +308,9 @@ def _upkeep(store: Store, metrics: Metrics, settings: Settings) -> "list[Upkeep 
 
 def _rounds(exporter: Exporter) -> "Rounds | None":
     """What inspects the history: nothing where there is none, or nothing to look for."""
-    store, queries, settings = exporter.store, exporter.queries, exporter.settings
-    if queries is None or not settings.inspections:
+    settings = exporter.settings
+    queries = queries_for(settings) if settings.inspections else None  # the API's own stay free
+    if queries is None:
         return None
     from taskscope.inspection.rounds import rounds  # a database library, as above
 
@@ -317,7 +318,7 @@ def _rounds(exporter: Exporter) -> "Rounds | None":
     return rounds(
         settings,
         queries,
-        cast("SqlStore", store),
+        cast("SqlStore", exporter.store),
         pipeline.do,
         exporter.metrics,
         lambda: pipeline.opened and pipeline.failure is None,
