@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, cast
 
 from taskscope.pipeline import Pipeline
 from taskscope.settings import Settings
-from taskscope.sinks.history import MemoryStore
+from taskscope.sinks.history import MemoryStore, queries_for
 from taskscope.sinks.history.store import Store
 from taskscope.sinks.metrics import Metrics
 
 if TYPE_CHECKING:
     from taskscope.census import Census
     from taskscope.inspection.rounds import Rounds
-    from taskscope.sinks.history.queries import Queries
     from taskscope.sinks.history.sql import SqlStore
     from taskscope.upkeep import Upkeep
 
@@ -30,14 +29,19 @@ def upkeep_of(store: Store, metrics: Metrics) -> "list[Upkeep | Census]":
     return [Upkeep(kept, metrics), Census(kept, metrics)]
 
 
-def rounds_of(
-    settings: Settings, store: Store, queries: "Queries | None", pipeline: Pipeline, metrics: Metrics
-) -> "Rounds | None":
+def rounds_of(settings: Settings, store: Store, pipeline: Pipeline, metrics: Metrics) -> "Rounds | None":
     """What inspects the history: nothing where there is none, or nothing to look for."""
-    if queries is None or not settings.inspections:
+    queries = queries_for(settings) if settings.inspections else None  # the API's own stay free
+    if queries is None:
         return None
     from taskscope.inspection.rounds import rounds
 
     kept = cast("SqlStore", store)
-    is_there = lambda: pipeline.opened and pipeline.failure is None  # noqa: E731
-    return rounds(settings, queries, kept, pipeline.do, metrics, is_there)
+    return rounds(
+        settings,
+        queries,
+        kept,
+        pipeline.do,
+        metrics,
+        lambda: pipeline.opened and pipeline.failure is None,
+    )

@@ -60,6 +60,8 @@ def test_an_inspection_that_takes_too_long_gives_up_and_the_next_looks_at_its_wi
     assert past.findings() == []
     assert past.inspect() == [], "it is not tried again and again"
     past.wait()
+    assert [one.failure != "" for one in past.inspect()] == [True]
+    past.wait()
     past.settings.inspections["hourly"] = HOURLY
     (made,) = past.inspect()
     assert made.failure == ""

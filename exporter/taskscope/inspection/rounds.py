@@ -34,7 +34,10 @@ class Numbers(Protocol):
 
 
 class Rounds:
-    """Inspections, findings told, and both as numbers; `ready` says whether the history is ours to write."""
+    """Inspections, findings told, and both as numbers. It owns `queries`.
+
+    `ready` says whether the history is ours to write.
+    """
 
     def __init__(
         self,
@@ -62,10 +65,11 @@ class Rounds:
         self._thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:
-        """Begin nothing more."""
+        """Begin nothing more, and let go of the history."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
+        self._queries.close()
 
     def step(self, now: float) -> None:
         """Do what is to be done now, in seconds of a steady clock."""
