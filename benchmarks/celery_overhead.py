@@ -1,8 +1,8 @@
 """What watching costs a real Celery worker: no-op tasks on Redis, unobserved, with `-E`, with taskscope.
 
 `-E` switches on the events that celery-exporter and Flower live on. Each kind runs in turn, several times, in a worker
-of its own; medians and differences to the unobserved worker count: tasks a second, and CPU of all its processes, which
-a busy machine disturbs less. Beside it what a task pays in the thread that executes it.
+of its own; medians and differences to the unobserved worker count: tasks a second, and CPU of all its processes,
+which a busy machine disturbs less. Beside it: what a task pays in the thread that executes it.
 """
 
 import os

@@ -5,7 +5,7 @@ from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from dashboards.house import jobs, page, row, schedulers
+from dashboards.house import jobs, link_to, page, row, schedulers
 from dashboards.panels import OUTCOMES, at_end, bars, coarse, graph, over_time, stat
 from dashboards.promql import (
     BAD_ENDS,
@@ -41,6 +41,7 @@ def dashboard() -> Dashboard:
         row("", failure_rates(), failures()),
         row("", top_errors(), top_jobs()),
         row("", errors(), failed_jobs()),
+        row("", new_errors(), states(), reported()),
         variables=[schedulers(), jobs()],
     )
 
@@ -127,6 +128,49 @@ def failure_rates() -> timeseries.Panel:
         no_value="no runs",
     )
     return coarse(panel)
+
+
+def new_errors() -> timeseries.Panel:
+    """Errors that were seen for the first time, over time."""
+    return bars(
+        "New errors",
+        "Errors that were seen for the first time, counted in each bar, by job. The page Error groups names them.",
+        over_time(counted("new_errors_total", JOBS, by="job_name"), "{{job_name}}"),
+        no_value="no job is known",
+    )
+
+
+def states() -> tables.Panel:
+    """How many errors are in which state."""
+    groups = 'max by (scheduler, state) (taskscope_error_groups{scheduler=~"$scheduler"})'
+    return table(
+        "Error groups",
+        "How many different errors each scheduler has in which state. A click leads to them.",
+        scheduler_column(),
+        label("state", "State", link=link_to("groups", state="${__data.fields.State}")),
+        number("Errors", groups, width=90),
+        sort="Errors",
+        descending=True,
+        width=6,
+        height=8,
+        no_value="no error is known",
+    )
+
+
+def reported() -> timeseries.Panel:
+    """The share of runs with errors, those included that were survived."""
+    fatal = rate("runs_total", JOBS, FAILED)
+    survived = zero(rate("captured_exceptions_total", JOBS))
+    return graph(
+        "Failure rate with reported exceptions",
+        "Failed and lost runs and exceptions that runs reported and survived, for each run that ended for good: more "
+        "than 100 % where runs report several. Failure rate over time counts failed and lost runs alone.",
+        over_time(share(f"({fatal} + {survived})", rate("runs_total", JOBS, ENDED)), "with reported"),
+        over_time(share(fatal, rate("runs_total", JOBS, ENDED)), "failed alone"),
+        unit="percentunit",
+        colours={"with reported": "orange", "failed alone": "red"},
+        no_value="no runs",
+    )
 
 
 def failures() -> timeseries.Panel:

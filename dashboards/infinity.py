@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from grafana_foundation_sdk.builders import common as build
 from grafana_foundation_sdk.builders import dashboard as sdk
+from grafana_foundation_sdk.builders import logs
 from grafana_foundation_sdk.builders import stat as stats
 from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.cog.builder import Builder
@@ -141,6 +142,20 @@ def api_tiles(
     )
 
 
+def api_text(
+    title: str, description: str, url: str, at: str, field: str, *, width: int, height: int = 14
+) -> logs.Panel:
+    """A text of many lines; `at` is a point in time beside it, without which Grafana shows none."""
+    question = Ask(url, "", moment("timestamp", at), word("body", field), form="logs")
+    return (
+        furnished(logs.Panel(), title, description, [question], "short", width, height, "none")
+        .datasource(API)
+        .wrap_log_message(True)
+        .show_time(False)
+        .enable_log_details(False)
+    )
+
+
 def in_order(columns: Sequence[ApiColumn]) -> DataTransformerConfig:
     """The columns in this order: Infinity's back end gives them in alphabetical order."""
     return transformation(
@@ -217,11 +232,20 @@ def told_alerts(**filters: str) -> sdk.AnnotationQuery:
         word("tags", "severity"),
     ]
     question = Ask("/api/monitoring/alerts", "data", *columns, limit="200", **SPAN, **filters).ref("Told")
-    return (
-        sdk.AnnotationQuery()
-        .name("Alerts as told")
-        .datasource(API)
-        .enable(False)
-        .icon_color("orange")
-        .target(question)
-    )
+    return _marks("Alerts as told", "orange", question)
+
+
+def findings(**filters: str) -> sdk.AnnotationQuery:
+    """A line where an inspection says that something began; not drawn until it is asked for."""
+    columns = [
+        moment("time", "started_at"),
+        word("title", "title"),
+        word("text", "overview"),
+        word("tags", "level"),
+    ]
+    question = Ask("/api/finding/", "data", *columns, limit="200", **SPAN, **filters).ref("Findings")
+    return _marks("Findings", "purple", question)
+
+
+def _marks(name: str, colour: str, question: Ask) -> sdk.AnnotationQuery:
+    return sdk.AnnotationQuery().name(name).datasource(API).enable(False).icon_color(colour).target(question)

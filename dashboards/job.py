@@ -7,7 +7,7 @@ from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.builders.dashboard import CustomVariable, Dashboard
 
 from dashboards.house import API, choice, jobs, page, row, same_on, schedulers
-from dashboards.infinity import Ask, duration, told_alerts
+from dashboards.infinity import Ask, duration, findings, told_alerts
 from dashboards.panels import (
     at_end,
     bars,
@@ -67,7 +67,10 @@ def dashboard() -> Dashboard:
         row("Starting in time", start_delay(), queue_wait(), skipped()),
         variables=[schedulers(many=False), jobs(many=False), *percentiles()],
         asks_api=True,
-        annotations=[told_alerts(scheduler="${scheduler}", job="${job_name}")],
+        annotations=[
+            told_alerts(scheduler="${scheduler}", job="${job_name}"),
+            findings(scheduler="${scheduler}", task="${job_name}"),
+        ],
     )
 
 

@@ -7,7 +7,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards.health import failing_checks, score
 from dashboards.house import ALERT_FIRES, RUNBOOK_PAGE, jobs, page, row, same_on, schedulers
-from dashboards.infinity import told_alerts
+from dashboards.infinity import findings, told_alerts
 from dashboards.panels import (
     OUTCOMES,
     SEVERITIES,
@@ -89,7 +89,7 @@ def dashboard() -> Dashboard:
         row("", next_runs(), every_scheduler()),
         row("Queues and workers", queues(), workers(), waiting(width=8), workers_by_state(), load()),
         variables=[schedulers(), jobs()],
-        annotations=[told_alerts()],
+        annotations=[told_alerts(), findings()],
     )
 
 

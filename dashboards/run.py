@@ -8,11 +8,12 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard, FieldColor
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models.dashboard import FieldColorModeId
 
-from dashboards.house import API, page, row
+from dashboards.house import API, link_to, page, row
 from dashboards.infinity import (
     Ask,
     amount,
     api_table,
+    api_text,
     api_tiles,
     duration,
     in_order,
@@ -21,7 +22,7 @@ from dashboards.infinity import (
     word,
 )
 from dashboards.panels import furnished
-from dashboards.runs import JOB_PAGE, STATUS
+from dashboards.runs import FATAL, JOB_PAGE, STATUS
 
 RUN = "/api/task/$run_id"
 
@@ -35,6 +36,7 @@ def dashboard() -> Dashboard:
         row("", which(), outcome()),
         row("", times(), spent()),
         row("", failure()),
+        row("", exceptions()),
         row("", stack_trace(), details()),
         row("", place()),
         variables=[typed("run_id", "Run")],
@@ -129,25 +131,32 @@ def failure() -> tables.Panel:
     return api_table("Error", description, Ask(RUN, "", *columns), columns, height=4)
 
 
+def exceptions() -> tables.Panel:
+    """What it failed of and what it reported, as it happened."""
+    columns = [
+        duration("After", "offset", width=90),
+        word("It", "fatal", texts=FATAL, width=85),
+        word("Exception", "exception", width=250),
+        word("Message", "message"),
+        word("Error", "error", link=link_to("groups", fingerprint="${__data.fields.Error}"), width=150),
+    ]
+    description = (
+        "What it failed of, and the exceptions that it reported and survived, in the order in which they happened. A "
+        "click on an error shows when else it happened."
+    )
+    return api_table(
+        "Exceptions", description, Ask(RUN, "exceptions", *columns), columns, height=5, no_value="none"
+    )
+
+
 def stack_trace() -> logs.Panel:
     """The traceback, line by line."""
     description = "The traceback with its causes, innermost frame last."
-    return text("Stack trace", description, "stack_trace", width=16)
+    return api_text("Stack trace", description, RUN, "due_at", "stack_trace", width=16)
 
 
 def details() -> logs.Panel:
     """What the scheduler or the job added."""
     description = "What the scheduler or the job added, such as arguments and results."
-    return text("Details", description, "details", width=8).prettify_log_message(True)
-
-
-def text(title: str, description: str, field: str, width: int) -> logs.Panel:
-    """A text of many lines."""
-    question = Ask(RUN, "", moment("timestamp", "due_at"), word("body", field), form="logs")
-    return (
-        furnished(logs.Panel(), title, description, [question], "short", width, 14, "none")
-        .datasource(API)
-        .wrap_log_message(True)
-        .show_time(False)
-        .enable_log_details(False)
-    )
+    panel = api_text("Details", description, RUN, "due_at", "details", width=8)
+    return panel.prettify_log_message(True)

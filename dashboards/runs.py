@@ -28,6 +28,8 @@ STATUS: Texts = {status: (status, colour) for status, colour in OUTCOMES.items()
     "queued": ("queued", "text"),
 }
 """The colours of runs by status, also while they have not ended."""
+FATAL: Texts = {"true": ("failed", "red"), "false": ("reported", "orange")}
+"""What became of the run of an exception."""
 FAILING: Levels = {0: "text", 0.05: "orange", 0.1: "red"}
 """The colours of a share of failed runs."""
 RUNS = chosen("/api/task/", task="job_name", scheduler="scheduler", slow="slow")

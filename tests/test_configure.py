@@ -97,7 +97,7 @@ def test_the_environment_variable_of_every_setting_reaches_it(key: str) -> None:
     variable = name_in_environment(key)
     wrong_unless_text = {variable: "[{"}
 
-    if key in ("service", "spool"):
+    if key in ("service", "spool", "version"):
         assert getattr(load(environ=wrong_unless_text), key) == "[{"
     else:
         assert sentence(environ=wrong_unless_text).startswith((variable, key))
@@ -207,6 +207,42 @@ def test_what_kubernetes_says_about_a_service_of_our_name_is_not_taken_for_setti
         (
             {"lost_after": 5},
             "lost_after must be longer than heartbeat (10 s), or runs of a living process count as lost",
+        ),
+        (
+            {"inspections": {"a b": {}}},
+            "inspections.a b must be a name of letters, digits, `_`, `-` and `.`: it stands in addresses",
+        ),
+        (
+            {"inspections": {"a": {"schedule": "61 * * * *"}}},
+            "inspections.a.schedule must be a cron expression such as `0 * * * *`, not '61 * * * *' (bad minute)",
+        ),
+        (
+            {"inspections": {"a": {"timezone": "Europe/Berl"}}},
+            "inspections.a.timezone must be a time zone such as Europe/Berlin, not 'Europe/Berl'",
+        ),
+        (
+            {"inspections": {"a": {"looks": ["slow"]}}},
+            "inspections.a.looks must be of new_errors, slow_jobs, silence, not 'slow'",
+        ),
+        (
+            {"inspections": {"a": {"notify": {"levels": ["loud"]}}}},
+            "inspections.a.notify.levels must be of critical, warning and info, not 'loud'",
+        ),
+        (
+            {"inspections": {"a": {"window": "90m"}}},
+            "inspections.a.window must be whole hours, such as 1h or 24h, not 5400 s",
+        ),
+        (
+            {"alertmanager": "am:9093"},
+            "alertmanager must be an address such as http://localhost:9093, not 'am:9093'",
+        ),
+        (
+            {"links": {"grafana": "g"}},
+            "links.grafana must be an address such as http://localhost:9093, not 'g'",
+        ),
+        (
+            {"links": {"wiki": "http://w"}},
+            "links.wiki is no place that findings link to; there are grafana, taskscope",
         ),
         (
             {"buckets": {"wait": [1, 1]}},

@@ -122,7 +122,8 @@ def test_while_the_store_is_away_deliveries_fail_and_are_kept_by_nobody(postgres
 
 
 def test_a_delivery_does_not_wait_for_the_end_of_a_burst_nor_a_burst_for_deliveries(monkeypatch):
-    monkeypatch.setattr("taskscope.pipeline._HOLD", 30.0)
+    for where in ("burst", "pipeline"):
+        monkeypatch.setattr(f"taskscope.{where}.HOLD", 30.0)
     scheduler, over = FakeScheduler(), threading.Event()
 
     def pour():

@@ -30,6 +30,7 @@ PUBLIC = [
     "Sink",
     "TaskscopeError",
     "Unavailable",
+    "capture_exception",
     "current_run",
     "watch",
 ]

@@ -61,6 +61,61 @@ VALUES = {
 }
 
 
+def canary(before, alphabet, length):
+    """A credential that is none: put together here, so that no scanner of sources takes it for one."""
+    return before + (alphabet * length)[:length]
+
+
+LETTERS, HEX = "Zx7Qw9Lk3Vb5", "0a1b2c3d4e5f"
+SHAPED = {
+    "AWS": canary("AK" + "IA", "Z7QW9LK3", 16),
+    "GitHub": canary("gh" + "p_", LETTERS, 36),
+    "GitHub fine-grained": canary("github" + "_pat_", LETTERS, 40),
+    "GitLab": canary("glp" + "at-", LETTERS, 20),
+    "Slack": canary("xo" + "xb-", "12345-", 24) + LETTERS,
+    "Stripe": canary("sk" + "_live_", LETTERS, 24),
+    "Google": canary("AI" + "za", LETTERS, 35),
+    "Google OAuth": canary("ya" + "29.", LETTERS, 40),
+    "JWT": canary("ey" + "J", LETTERS, 20) + canary(".eyJ", LETTERS, 30) + canary(".", LETTERS, 40),
+    "npm": canary("np" + "m_", LETTERS, 36),
+    "PyPI": canary("py" + "pi-AgE", LETTERS, 60),
+    "SendGrid": canary("S" + "G.", LETTERS, 22) + canary(".", LETTERS, 43),
+    "a model": canary("s" + "k-ant-", LETTERS, 40),
+    "Hugging Face": canary("h" + "f_", LETTERS, 34),
+    "DigitalOcean": canary("dop" + "_v1_", HEX, 64),
+    "Shopify": canary("shp" + "at_", HEX, 32),
+    "Twilio": canary("S" + "K", HEX, 32),
+    "Telegram": canary("123456789" + ":AA", LETTERS, 33),
+}
+"""Credentials that are known by their shape."""
+AROUND = {
+    "a private key": (
+        "-----BEGIN RSA PRIVATE" + " KEY-----\n{}\n-----END RSA PRIVATE" + " KEY-----",
+        LETTERS * 6,
+    ),
+    "Azure": ("AccountName=a;AccountKey={};EndpointSuffix=b", LETTERS * 4 + "=="),
+    "a signed URL": ("https://a.example/b?X-Amz-Date=1&X-Amz-Signature={}", HEX * 5),
+    "a shared URL": ("https://a.example/b?sv=1&sig={}", LETTERS * 3 + "%3D"),
+    "a webhook": ("https://hooks.slack.com/{}", "services/T0/B0/" + LETTERS * 2),
+    "basic": ("sent Basic {} in vain", "Y2FuYXJ5OmNhbmFyeTE="),
+}
+"""Credentials that are known by what stands beside them."""
+CANARIES = {name: (value, value) for name, value in SHAPED.items()} | {
+    name: (text.format(value), value) for name, (text, value) in AROUND.items()
+}
+
+
+@pytest.mark.parametrize(("text", "secret"), CANARIES.values(), ids=CANARIES)
+@pytest.mark.parametrize(
+    "place", ["{}", "refused: {!r}", "f({{'x': '{}'}})", "https://h/p?q={}&r=1", "a={},b"]
+)
+def test_a_credential_of_a_known_kind_is_not_shown_wherever_it_stands(text, secret, place):
+    told = HIDE.text(place.format(text))
+
+    assert secret not in told
+    assert "***" in told
+
+
 def leaks(told):
     return CANARY in repr(told) or "471147114711" in repr(told)
 
@@ -124,6 +179,10 @@ def test_a_secret_that_a_cut_parts_from_its_name_is_not_shown(filler):
         "me@example.org",
         "the token was refused",
         "the auth-token given was refused",
+        "Basic authentication failed",
+        "task-1 and risk-averse",
+        "the SKU SK12 is sold out",
+        "the signature= of a function",
     ],
 )
 def test_what_is_no_secret_stays(text):
@@ -173,23 +232,36 @@ def test_a_job_that_did_not_change_is_looked_at_once():
 
 class Refused(Exception):
     def __init__(self, password, request):
-        super().__init__(f"refused: Authorization: Bearer {CANARY} at redis://:{CANARY}@cache")
+        told = "\n".join(text for text, _ in CANARIES.values())
+        super().__init__(f"refused: Authorization: Bearer {CANARY} at redis://:{CANARY}@cache {told}")
         self.password, self.request = password, request
+        for n, (text, _) in enumerate(CANARIES.values()):
+            setattr(self, f"attribute_{n}", text)
 
 
-def connect(address, password, headers):
-    raise Refused(password, {"headers": headers, "url": address})
+def connect(address, *others, password, headers):
+    try:
+        raise LookupError(others)
+    except LookupError:
+        shaped = dict(zip(SHAPED, SHAPED.values(), strict=True))
+        taskscope.capture_exception(
+            password=password, shaped=shaped, url=f"https://u:{CANARY}@h/?sig={others[0]}"
+        )
+    raise Refused(password, {"headers": headers, "url": address, "others": others})
 
 
 def told(url):
-    """What every page says that tells of jobs or runs."""
+    """What every page says that tells of jobs, runs or errors."""
     run = json.loads(get(f"{url}/api/task/"))["data"][0]["id"]
+    groups = json.loads(get(f"{url}/api/error/"))["data"]
     paths = (
         "/api/task/",
         f"/api/task/{run}",
         "/api/task/info",
         "/api/job/",
         "/api/job/apscheduler/connect",
+        "/api/error/",
+        *(f"/api/error/{group['fingerprint']}" for group in groups),
         "/metrics",
     )
     return {path: get(url + path) for path in paths} | {"run": get(f"{url}/api/task/{run}")}
@@ -200,7 +272,8 @@ def get(url):
         return answer.read().decode()
 
 
-def test_no_secret_of_a_job_reaches_a_page_or_the_file(tmp_path):
+def test_no_secret_of_a_job_reaches_a_page_a_log_or_the_file(tmp_path, caplog):
+    caplog.set_level("DEBUG", "taskscope")
     file = tmp_path / "runs.db"
     scheduler = BackgroundScheduler(timezone="UTC")
     scheduler.add_job(
@@ -208,7 +281,7 @@ def test_no_secret_of_a_job_reaches_a_page_or_the_file(tmp_path):
         "interval",
         hours=1,
         id="connect",
-        args=[f"amqp://me:{CANARY}@mq/"],
+        args=[f"amqp://me:{CANARY}@mq/", *SHAPED.values()],
         kwargs={"password": CANARY, "headers": {"Authorization": f"Bearer {CANARY}"}},
         next_run_time=datetime.now(UTC),
         misfire_grace_time=None,
@@ -219,15 +292,19 @@ def test_no_secret_of_a_job_reaches_a_page_or_the_file(tmp_path):
         ) as exporter:
             scheduler.start()
             until(lambda: "Refused" in get(f"{exporter.url}/api/task/"))
+            until(lambda: "LookupError" in get(f"{exporter.url}/api/error/"))
             until(lambda: "connect" in get(f"{exporter.url}/api/job/"))
             pages = told(exporter.url)
     finally:
         scheduler.shutdown()
 
-    stored = b"".join(part.read_bytes() for part in tmp_path.iterdir())
+    stored = b"".join(part.read_bytes() for part in tmp_path.iterdir()).decode(errors="replace")
+    log = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("taskscope"))
+    secrets = {"canary": CANARY} | {name: secret for name, (_, secret) in CANARIES.items()}
+    places = pages | {"file": stored, "log": log}
+    assert len(secrets) >= 20
     assert "Refused" in pages["run"]
+    assert "LookupError" in pages["/api/error/"]
     assert "***" in pages["run"]
-    assert "kwargs" in "".join(pages.values())
-    assert b"Refused" in stored
-    assert [name for name, page in pages.items() if CANARY in page] == []
-    assert CANARY.encode() not in stored
+    assert "Refused" in stored
+    assert [(n, p) for n, secret in secrets.items() for p, page in places.items() if secret in page] == []

@@ -6,6 +6,7 @@ TYPE_CHECKING = False  # as type checkers take it; `taskscope exec` must not wai
 if TYPE_CHECKING:
     from typing import Any
 
+    from taskscope.capture import capture_exception
     from taskscope.contracts import Bridge, Sink
     from taskscope.errors import BadArgument, TaskscopeError, Unavailable
     from taskscope.exporter import Exporter, watch
@@ -24,11 +25,13 @@ __all__ = [
     "Sink",
     "TaskscopeError",
     "Unavailable",
+    "capture_exception",
     "current_run",
     "watch",
 ]
 
 _HOME = {
+    "capture": ("capture_exception",),
     "contracts": ("Bridge", "Sink"),
     "errors": ("BadArgument", "TaskscopeError", "Unavailable"),
     "exporter": ("Exporter", "watch"),

@@ -1,6 +1,7 @@
 """What may come in: every text bounded, printable and without secrets, the user's rules about jobs applied."""
 
 import math
+from collections import OrderedDict
 from functools import lru_cache
 from itertools import islice
 from typing import Any, cast
@@ -8,7 +9,7 @@ from typing import Any, cast
 import msgspec
 
 from taskscope.errors import BadEvent
-from taskscope.events import Defined, Error, Event, Fact, Job, Jobs
+from taskscope.events import Captured, Defined, Error, Event, Fact, Job, Jobs
 from taskscope.failure import cut, plain, repr_of
 from taskscope.redaction import Redaction
 from taskscope.rules import rule_for
@@ -18,9 +19,15 @@ from taskscope.settings import Limits, Settings
 _FUTURE = 86_400.0  # a clock may be wrong by a day, not more
 _LATEST = 32_503_680_000.0  # the year 3000, in seconds
 _ATTEMPTS = 2**31
+_KEY = 64  # characters of what tells two exceptions of a run apart
+_RUNS = 10_000  # of which is remembered how many exceptions they reported
 _TIMES = ("at", "due", "enqueued", "started", "duration")
 _NAMES = ("scheduler", "native", "job", "queue", "worker", "instance", "entity", "reason", "trace_id")
 _LARGEST = 2.0**63  # of other numbers
+
+
+class Surplus(BadEvent):
+    """A run reports more exceptions than are kept of one run."""
 
 
 class Admission:
@@ -29,6 +36,8 @@ class Admission:
     def __init__(self, settings: Settings) -> None:
         self._limits = settings.limits
         self._redaction = Redaction(settings.redact)
+        self._version = settings.version
+        self._reported: OrderedDict[tuple[str, str, int], int] = OrderedDict()
         self._max_age = settings.retention.max_age or math.inf
         self._known: set[tuple[str, ...]] = set()
         self._renames = any(rule.name or rule.ignore for rule in settings.jobs)
@@ -67,10 +76,27 @@ class Admission:
             if name != job:
                 changes["job"] = name
         if fact.error is not None:
-            changes["error"] = bounded_error(fact.error, self._limits, self._redaction)
+            changes["error"] = self._error(fact.error)
+        if fact.captured is not None:
+            changes["captured"] = self._captured(fact, fact.captured)
         if fact.details:
             changes["details"] = bounded_details(fact.details, self._limits, self._redaction)
         return msgspec.structs.replace(fact, **changes) if changes else fact
+
+    def _error(self, error: Error) -> Error:
+        bounded = bounded_error(error, self._limits, self._redaction)
+        return bounded if bounded.version else msgspec.structs.replace(bounded, version=self._version)
+
+    def _captured(self, fact: Fact, captured: Captured) -> Captured:
+        """The exception that the run reports. Raises `Surplus`."""
+        run = (fact.scheduler, fact.native, fact.attempt)
+        reported = self._reported[run] = self._reported.pop(run, 0) + 1
+        if len(self._reported) > _RUNS:
+            self._reported.popitem(last=False)
+        if reported > self._limits.captured:
+            raise Surplus(f"{fact.job}: one run reports more than {self._limits.captured} exceptions")
+        key = clean(captured.key, _KEY)
+        return Captured(key=key, at=fact.at, error=self._error(captured.error))
 
     def _texts(self, fact: Fact) -> dict[str, Any]:
         """The names that must change to be printable and bounded: mostly none, and that is remembered."""
@@ -145,6 +171,7 @@ def bounded_error(error: Error, limits: Limits, redaction: Redaction) -> Error:
         message=clean(redaction.text(error.message), limits.message),
         stack=clean(cut(redaction.text(error.stack), limits.stack), limits.stack),
         data={clean(key, 200): clean(value, limits.args) for key, value in data.items()},
+        version=clean(error.version, 128),
     )
 
 

@@ -18,6 +18,7 @@ from taskscope.crontab_command import crontab
 from taskscope.errors import TaskscopeError
 from taskscope.health_command import health
 from taskscope.history_commands import history, runs, show_one
+from taskscope.inspect_commands import inspect
 from taskscope.options import (
     config_option,
     duration,
@@ -88,7 +89,7 @@ def commands(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (runs, show_one, history, crontab, health):
+for command in (runs, show_one, history, crontab, health, inspect):
     commands.add_command(command)
 
 

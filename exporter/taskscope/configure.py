@@ -6,17 +6,20 @@ Every error is a `BadArgument` of one sentence: which setting, what is wrong wit
 import os
 import re
 from collections.abc import Hashable, Iterator, Mapping
+from datetime import datetime
 from ipaddress import ip_address
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import yaml
+from cronsim import CronSim, CronSimError
 
 from taskscope.errors import BadArgument
 from taskscope.redaction import HIDDEN, Redaction
-from taskscope.settings import Health, Settings
+from taskscope.settings import Health, Inspection, Settings
 from taskscope.values import bare, masked, members, parse, read, unknown, written
 
 FILE = "taskscope.yaml"
@@ -36,8 +39,16 @@ HEALTH_CHECKS = (
     "taskscope",
 )
 """What `taskscope.checks` defines."""
+LOOKS = ("new_errors", "slow_jobs", "silence")
+"""What `taskscope.inspection` looks for."""
+LINKS = ("grafana", "taskscope")
+"""Where findings link to."""
 
-_RESERVED = ("TASKSCOPE_CONFIG", "TASKSCOPE_HOME")
+_RESERVED = (
+    "TASKSCOPE_CONFIG",
+    "TASKSCOPE_HOME",
+    "TASKSCOPE_SCHEDULER",
+)  # the last is read by `taskscope exec`
 _KUBERNETES = re.compile(r"TASKSCOPE_(SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+)")
 """A Kubernetes Service that is called `taskscope` puts these into every pod, and PORT as `tcp://…`."""
 
@@ -184,6 +195,59 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             if rule.severity not in SEVERITIES:
                 yield f"{section}[{n}].severity must be critical, warning or info, not {rule.severity!r}"
     yield from _health(settings.health)
+
+    yield from _errors(settings)
+    yield from _inspections(settings)
+
+
+def _inspections(settings: Settings) -> Iterator[str]:
+    for name, rules in settings.inspections.items():
+        place = f"inspections.{name}"
+        if not re.fullmatch(r"[\w.-]+", name):
+            yield f"{place} must be a name of letters, digits, `_`, `-` and `.`: it stands in addresses"
+        yield from _timetable(place, rules)
+        for look in rules.looks:
+            if look not in LOOKS:
+                yield f"{place}.looks must be of {', '.join(LOOKS)}, not {look!r}"
+        for level in rules.notify.levels:
+            if level not in SEVERITIES[1:]:
+                yield f"{place}.notify.levels must be of critical, warning and info, not {level!r}"
+        if rules.window % 3600:
+            yield f"{place}.window must be whole hours, such as 1h or 24h, not {rules.window:g} s"
+    for name, url in {"alertmanager": settings.alertmanager, **_links(settings)}.items():
+        if url is not None and not re.match(r"https?://[^/\s]", url):
+            yield f"{name} must be an address such as http://localhost:9093, not {masked(url)!r}"
+    for name in settings.links:
+        if name not in LINKS:
+            yield f"links.{name} is no place that findings link to; there are {', '.join(LINKS)}"
+
+
+def _links(settings: Settings) -> dict[str, str]:
+    return {f"links.{name}": url for name, url in settings.links.items()}
+
+
+def _timetable(place: str, rules: Inspection) -> Iterator[str]:
+    try:
+        CronSim(rules.schedule, datetime(2000, 1, 1))
+    except CronSimError as error:
+        yield (
+            f"{place}.schedule must be a cron expression such as `0 * * * *`, not {rules.schedule!r} "
+            f"({str(error).lower()})"
+        )
+    try:
+        ZoneInfo(rules.timezone)
+    except (ValueError, OSError, KeyError):
+        yield f"{place}.timezone must be a time zone such as Europe/Berlin, not {rules.timezone!r}"
+
+
+def _errors(settings: Settings) -> Iterator[str]:
+    for n, rule in enumerate(settings.errors.rules):
+        said = [bool(rule.name), rule.split, rule.ignore].count(True)
+        if said != 1:
+            yield (
+                f"errors.rules[{n}] must say one of name, split and ignore, not {said or 'none'} of them: "
+                "give each thing that is to be done a rule of its own"
+            )
 
 
 def _history(history: str | None) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """What has been counted of a job: the numbers behind its counters and histograms, added up exactly."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from zlib import crc32
 
@@ -12,6 +12,9 @@ from taskscope.facts import DELAY, DURATION, WAIT, Bit, Change, Row, fresh
 
 OTHER = "_other"
 """Where names beyond a budget are counted together."""
+
+
+_NONE: Mapping[JobKey, Mapping[str, int]] = {}
 
 
 class Histogram(msgspec.Struct, kw_only=True, array_like=True):
@@ -48,6 +51,8 @@ class Counts(msgspec.Struct, kw_only=True):
     reasons: dict[str, int] = {}
     exceptions: dict[str, int] = {}
     triggers: dict[str, int] = {}
+    errors: dict[str, int] = {}
+    """Error groups that are `new`, exceptions that were `captured`."""
     histograms: dict[str, Histogram] = {}
     """By name: `duration`, `wait`, `delay`; absent before its first observation."""
 
@@ -58,6 +63,7 @@ class Counts(msgspec.Struct, kw_only=True):
             reasons=_sum(self.reasons, other.reasons, limit),
             exceptions=_sum(self.exceptions, other.exceptions, limit),
             triggers=_sum(self.triggers, other.triggers),
+            errors=_sum(self.errors, other.errors),
             histograms=_histograms(self.histograms, other.histograms),
         )
 
@@ -88,9 +94,15 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fold(
-    changes: Iterable[Change], bounds: Bounds, label: Callable[[JobKey], JobKey] = lambda key: key
+    changes: Iterable[Change],
+    bounds: Bounds,
+    label: Callable[[JobKey], JobKey] = lambda key: key,
+    errors: Mapping[JobKey, Mapping[str, int]] = _NONE,
 ) -> Delta:
-    """What these changes add to the counters. Pure; `label` says under which name a job is counted."""
+    """What these changes, and `errors` of these jobs, add to the counters.
+
+    Pure; `label` says under which name a job is counted.
+    """
     tallies: dict[JobKey, _Tally] = {}
     of_job: dict[JobKey, _Tally] = {}
     for change in changes:
@@ -101,6 +113,8 @@ def fold(
             if tally is None:
                 tally = of_job[job] = tallies.setdefault(label(job), _Tally(bounds))
             tally.take(bits, row)
+    for job, found in errors.items():
+        tallies.setdefault(label(job), _Tally(bounds)).errors(found)
     exemplars = {(key, *place): it for key, tally in tallies.items() for place, it in tally.exemplars()}
     return Delta(counts={key: tally.counts() for key, tally in tallies.items()}, exemplars=exemplars)
 
@@ -111,6 +125,7 @@ class _Tally:
     def __init__(self, bounds: Bounds) -> None:
         self._alike: dict[tuple[int, int, str, str], int] = {}
         """Runs by fresh bits, facts, reason and exception: of thousands there are few kinds."""
+        self._errors: dict[str, int] = {}
         self._duration = _Observed("duration", bounds.duration)
         self._wait = _Observed("wait", bounds.wait)
         self._delay = _Observed("delay", bounds.delay)
@@ -126,9 +141,13 @@ class _Tally:
         if bits & DELAY:
             self._delay.observe(max(0, row.started - row.due) / 1e3, row)
 
+    def errors(self, found: Mapping[str, int]) -> None:
+        """Count errors."""
+        self._errors = _sum(self._errors, dict(found))
+
     def counts(self) -> Counts:
         """The sum."""
-        counts = Counts()
+        counts = Counts(errors=self._errors)
         for kind, runs in self._alike.items():
             _count(counts, runs, *kind)
         observed = (self._duration, self._wait, self._delay)

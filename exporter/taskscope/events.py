@@ -40,6 +40,17 @@ class Error(_Written, frozen=True, kw_only=True):
     """The traceback as text, with its chain of causes; innermost frame last."""
     data: dict[str, str] = {}
     """The exception's own attributes, by repr."""
+    version: str = ""
+    """Release of the program that failed; empty: that of the setting `version`."""
+
+
+class Captured(msgspec.Struct, frozen=True, kw_only=True):
+    """An exception that a run reports, and does not fail of."""
+
+    key: str
+    """Different for any two of a run, and the same whenever the same one is told again."""
+    at: float
+    error: Error
 
 
 class Fact(_Versioned, frozen=True, kw_only=True, tag="fact", gc=False):
@@ -69,6 +80,8 @@ class Fact(_Versioned, frozen=True, kw_only=True, tag="fact", gc=False):
     entity: str = ""
     trace_id: str = ""
     error: Error | None = None
+    captured: Captured | None = None
+    """Told with the status `started`: that much is known of a run that reports an exception, but not since when."""
     details: dict[str, Any] | None = None
 
 

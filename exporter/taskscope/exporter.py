@@ -5,12 +5,11 @@ import atexit
 import logging
 import os
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, Self
 from weakref import WeakMethod
 
-from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from taskscope import bridges
@@ -18,6 +17,7 @@ from taskscope.api.backend import Backend, Component, Writer
 from taskscope.api.server import Listener, Server
 from taskscope.checks import Own
 from taskscope.child import Child
+from taskscope.chores import rounds_of, upkeep_of
 from taskscope.configure import load
 from taskscope.contracts import Bridge, Sink
 from taskscope.errors import BadArgument, NotOwner, TaskscopeError
@@ -28,16 +28,12 @@ from taskscope.instance import new_instance
 from taskscope.live import Live
 from taskscope.members import Members
 from taskscope.pipeline import Pipeline
+from taskscope.registered import Registered
 from taskscope.roster import Roster, named
 from taskscope.settings import Settings
 from taskscope.sinks.history import MemoryStore, queries_for, store_for
-from taskscope.sinks.history.store import Store
 from taskscope.sinks.metrics import Metrics
 from taskscope.supervisor import Supervisor
-
-if TYPE_CHECKING:
-    from taskscope.sinks.history.sql import SqlStore
-    from taskscope.upkeep import Upkeep
 
 logger = logging.getLogger("taskscope")
 
@@ -71,7 +67,7 @@ class Exporter:
         self.store = store_for(self.settings)
         self.queries = queries_for(self.settings)
         self.health = Health(self.settings, self.live, self._own, self.metrics.usual)
-        upkeep = _upkeep(self.store, self.metrics)
+        upkeep = upkeep_of(self.store, self.metrics)
         made = named(schedulers, names, self.settings.service)
         self._members = Members(self.settings, any(bridge.forks for bridge in made.values()))
         self._copy = self._forwarding(self.settings.forward)
@@ -89,6 +85,7 @@ class Exporter:
             relay=self._forwarding(self._members.url) if self._members.shared else None,
         )
         self._carrier: Pipeline | Forwarding = self.pipeline if keeps or self._copy is None else self._copy
+        self._rounds = rounds_of(self.settings, self.store, self.queries, self.pipeline, self.metrics)
         self.url: str | None = None
         """Where it serves; None before the start, after the end, and without a port."""
         self._roster = Roster(made, self._supervisor, self._instance)
@@ -126,7 +123,7 @@ class Exporter:
     @property
     def degraded(self) -> dict[str, str]:
         """What does not work, by reason, each with a sentence."""
-        found = dict(self._failures)
+        found = self._failures | (self._rounds.failures if self._rounds else {})
         if self._carrier is self.pipeline and (away := self.pipeline.trouble) is not None:
             found["member" if isinstance(away, NotOwner) else "store"] = str(away)
         if self._copy is not None and self._copy.failure is not None:
@@ -143,6 +140,13 @@ class Exporter:
         self.metrics.sync(self.live, time.time())
         show_health(self.health.scores(), self.metrics)
 
+    def _refreshed(self) -> bool:
+        """Brought up to now; not in a forked child, where a lock of ours may be held by nobody for ever."""
+        if self._state == "forked":
+            return False
+        self.refresh()
+        return True
+
     def _own(self, now: float) -> Own:
         away = self.pipeline.failure or ""
         return Own(now=now, store=str(away), lag=self.pipeline.lag, degraded=self._failures)
@@ -151,7 +155,7 @@ class Exporter:
         """The same series for a `prometheus_client` registry of your own; begins to watch if that has not begun."""
         if self._state == "new":
             self.start()
-        return _Collector(self)
+        return Registered(self._refreshed, self.metrics.collector())
 
     def adopt(
         self, settings: Settings, gone: Collection[str] = (), come: Mapping[str, Any] | None = None
@@ -243,6 +247,8 @@ class Exporter:
         os.register_at_fork(after_in_child=_Forked(self))
         self._carrier.start()
         self._roster.start(self._fail)
+        if self._rounds is not None:
+            self._rounds.start()
         self._carrier.tried.wait(_PATIENCE)
         if self._carrier.failure is not None and self.settings.strict:
             self._fail("store", self._carrier.failure)
@@ -295,6 +301,8 @@ class Exporter:
         self._state = "closed"
         atexit.unregister(self.close)
         self._roster.stop()
+        if self._rounds is not None:
+            self._rounds.stop()
         self._members.close()
         self._carrier.stop()
         if self.queries is not None:
@@ -349,24 +357,6 @@ def watch(*schedulers: Any, **settings: Any) -> Exporter:
     return Exporter(*schedulers, **settings).start_when_needed()
 
 
-class _Collector(Collector):
-    """An exporter as a collector of `prometheus_client`."""
-
-    def __init__(self, exporter: Exporter) -> None:
-        self._exporter, self._collector = exporter, exporter.metrics.collector()
-
-    def describe(self) -> Iterable[Metric]:
-        """The families without their samples: registering collects nothing."""
-        return self._collector.describe()
-
-    def collect(self) -> Iterable[Metric]:
-        """What is true now; nothing in a forked child, where a lock of ours may be held by nobody for ever."""
-        if self._exporter._state == "forked":
-            return []
-        self._exporter.refresh()
-        return self._collector.collect()
-
-
 class _Forked:
     """Tells an exporter that it woke up in a child; weakly, because a fork hook cannot be taken back."""
 
@@ -376,15 +366,6 @@ class _Forked:
     def __call__(self) -> None:
         if method := self._method():
             method()
-
-
-def _upkeep(store: Store, metrics: Metrics) -> "list[Upkeep]":
-    """What keeps the store within its bounds: nothing where it is memory."""
-    if isinstance(store, MemoryStore):
-        return []
-    from taskscope.upkeep import Upkeep  # a database library, which `history=None` does without
-
-    return [Upkeep(cast("SqlStore", store), metrics)]
 
 
 def _component(post: Supervisor) -> Component:

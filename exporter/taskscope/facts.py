@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import msgspec
 
-from taskscope.events import Fact, JobKey, Status
+from taskscope.events import Captured, Fact, JobKey, Status
 
 
 class Bit:
@@ -63,6 +63,10 @@ class Detail(msgspec.Struct, frozen=True, gc=False):
     """JSON object: the exception's own attributes."""
     details: str = ""
     """JSON object: what the bridge or the job added."""
+    version: str = ""
+    """Release of the program that failed."""
+    captured: tuple[Captured, ...] = ()
+    """Exceptions that the run reported, by key."""
 
 
 class Row(msgspec.Struct, gc=False):
@@ -119,7 +123,7 @@ def row_of(fact: Fact, run_id: bytes) -> Row:
         ended, duration = _end(fact), fact.duration
     elif bit == Bit.QUEUED and enqueued is None:
         enqueued = fact.at
-    elif bit == Bit.STARTED and started is None:
+    elif bit == Bit.STARTED and started is None and fact.captured is None:
         started = fact.at
     facts = (bit | Bit.NAMED if fact.job else bit) | (Bit.UNANCHORED if fact.anchor is None else 0)
     if due:
@@ -149,7 +153,7 @@ def row_of(fact: Fact, run_id: bytes) -> Row:
         instance=fact.instance,
         entity=fact.entity,
         trace_id=fact.trace_id,
-        detail=_detail(fact) if error is not None or fact.details is not None else None,
+        detail=_detail(fact) if error or fact.details is not None or fact.captured else None,
     )
 
 
@@ -195,12 +199,20 @@ def lost_row(run: bytes, scheduler: str, job: str, started: int, enqueued: int) 
 
 
 def merge_detail(old: Detail | None, new: Detail | None) -> Detail | None:
-    """Both details together, text by text the greater."""
+    """Both details together, text by text the greater, and all exceptions that either knows of."""
     if old is None or new is None or old == new:
         return old or new
-    return Detail(
-        *(max(pair) for pair in zip(msgspec.structs.astuple(old), msgspec.structs.astuple(new), strict=True))
-    )
+    texts: dict[str, str] = {name: max(getattr(old, name), getattr(new, name)) for name in _TEXTS}
+    both = old.captured and new.captured
+    captured = _all(old.captured, new.captured) if both else old.captured or new.captured
+    return Detail(captured=captured, **texts)
+
+
+def _all(captured: tuple[Captured, ...], others: tuple[Captured, ...]) -> tuple[Captured, ...]:
+    known: dict[str, Captured] = {}
+    for one in (*captured, *others):
+        known[one.key] = max(known.get(one.key, one), one, key=repr)
+    return tuple(known[key] for key in sorted(known))
 
 
 def observable(facts: int) -> int:
@@ -231,24 +243,23 @@ def _end(fact: Fact) -> float:
 
 
 def _detail(fact: Fact) -> Detail | None:
-    error = fact.error
-    if error is None and not fact.details:
+    error, captured = fact.error, (fact.captured,) if fact.captured else ()
+    if error is None and not fact.details and not captured:
         return None
-    details = _json(fact.details) if fact.details else ""
+    details = as_json(fact.details)
     if error is None:
-        return Detail(details=details)
-    return Detail(
-        message=error.message,
-        stack=error.stack,
-        data=_json(error.data) if error.data else "",
-        details=details,
-    )
+        return Detail(details=details, captured=captured)
+    return Detail(error.message, error.stack, as_json(error.data), details, error.version, captured)
 
 
-def _json(value: object) -> str:
+def as_json(value: object) -> str:
+    """The value as JSON, the same whatever its order; empty for nothing."""
+    if not value:
+        return ""
     return msgspec.json.encode(value, order="deterministic", enc_hook=repr).decode()
 
 
+_TEXTS = ("message", "stack", "data", "details", "version")
 _LONGEST = 2**62  # µs; fits a BIGINT
 
 _STATUSES = Bit.QUEUED | Bit.STARTED | ENDED

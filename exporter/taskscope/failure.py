@@ -3,10 +3,12 @@
 Nothing here raises, whatever the exception's own `__str__`, `__repr__` or properties do.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
+from os.path import dirname
 from reprlib import Repr
-from traceback import format_exception
+from traceback import StackSummary, TracebackException, format_exception
+from types import FrameType
 from typing import Any, TypeVar
 
 import msgspec
@@ -23,14 +25,30 @@ KEYS, VALUE = 20, 200
 _LARGEST = 2**63  # of the integers that JSON's readers know
 _LONGEST = 2_048  # characters of a foreign object among plain data
 _MARK = 40  # room for saying what was cut
+_CALLS = 100  # frames that led to where an exception was caught
+_OURS = dirname(__file__)
 _CANCELLED = ("asyncio.exceptions.CancelledError", "concurrent.futures._base.CancelledError", "GeneratorExit")
 
 
 def describe(error: BaseException, skip: int = 0) -> Error:
     """The error as it is kept; its stack leaves out the `skip` outermost frames."""
+    return _described(error, lambda: _stack(error, skip))
+
+
+def describe_caught(error: BaseException, data: Mapping[str, object]) -> Error:
+    """The same of an exception that was caught, with data of the program's.
+
+    Its stack begins where the run begins, as it would had nobody caught it.
+    """
+    told = _described(error, lambda: _whole_stack(error))
+    more = {cut(key, VALUE): short_repr(value) for key, value in islice(data.items(), KEYS)}
+    return msgspec.structs.replace(told, data=told.data | more)
+
+
+def _described(error: BaseException, take_stack: Callable[[], str]) -> Error:
     kind = kind_of(error)
     message = cut(_message(error), MESSAGE)
-    stack = _attempt(lambda: _stack(error, skip), f"{kind}: {message}\n")
+    stack = _attempt(take_stack, f"{kind}: {message}\n")
     return Error(kind=kind, message=message, stack=cut(stack, STACK), data=_attempt(lambda: _data(error), {}))
 
 
@@ -108,6 +126,19 @@ def _stack(error: BaseException, skip: int) -> str:
         if traceback is not None:
             traceback = traceback.tb_next
     return "".join(format_exception(type(error), error, traceback))
+
+
+def _whole_stack(error: BaseException) -> str:
+    """The traceback, behind the calls that led to where the exception was caught."""
+    traceback = error.__traceback__
+    frame = traceback.tb_frame.f_back if traceback else None
+    calls: list[tuple[FrameType, int]] = []
+    while frame and len(calls) < _CALLS and not frame.f_code.co_filename.startswith(_OURS):
+        calls.insert(0, (frame, frame.f_lineno))
+        frame = frame.f_back
+    told = TracebackException(type(error), error, traceback)
+    told.stack[:0] = StackSummary.extract(iter(calls))
+    return "".join(told.format())
 
 
 def _data(error: BaseException) -> dict[str, str]:

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections import Counter, deque
 
-from taskscope.admission import Admission
+from taskscope.admission import Admission, Surplus
 from taskscope.contracts import Emit, Told, made
 from taskscope.errors import BadEvent, NotOwner, TaskscopeError
 from taskscope.events import Event
@@ -90,6 +90,8 @@ class Inlet:
             try:
                 event = made(told)
                 event = admit(event, now) if event is not None else None
+            except Surplus:
+                self.drop("surplus")
             except BadEvent as error:
                 self.refuse(str(error))
             except Exception as error:  # noqa: BLE001 - isolation: an event that cannot be made hurts itself only

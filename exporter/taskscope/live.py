@@ -165,6 +165,8 @@ class Live:
             return
         job = self._job((fact.scheduler, fact.job), fact.at)
         job.heard, job.queue = True, job.queue or fact.queue
+        if fact.captured is not None:
+            return  # a run that is known to have begun, but not since when
         run = (fact.scheduler, fact.native, fact.attempt)
         if fact.status == "started":
             if run not in self._ended and run not in self._ended_before:

@@ -332,6 +332,10 @@ class Pipeline:
             totals=first.totals | second.totals,
             exemplars=first.exemplars | second.exemplars,
             expired=first.expired + second.expired,
+            limited={
+                name: first.limited.get(name, 0) + second.limited.get(name, 0)
+                for name in first.limited | second.limited
+            },
         )
 
     def _refuse(self, run: bytes, why: str) -> None:
@@ -343,6 +347,8 @@ class Pipeline:
         self._metrics.publish(applied.totals, applied.exemplars)
         if applied.expired:
             self._inlet.drop("expired", applied.expired)
+        for scheduler, errors in applied.limited.items():
+            self._metrics.add("error_groups_limited_total", errors, scheduler)
         if applied.changes:
             self._audience.committed(applied.changes)
 

@@ -25,6 +25,38 @@ _BARE = re.compile(
 )
 _BEARER = re.compile(r"\b(bearer)(\s+|%20)[\w.~+/=-]+", re.IGNORECASE)
 _USER = re.compile(r"(https?://)[^\s/@:'\"]{1,512}@", re.IGNORECASE)  # a token in place of a name
+_SHAPES = {
+    "AKIA": r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
+    "ASIA": "",
+    "gh": r"\bgh[opsru]_\w{20,}",
+    "github_pat_": r"\bgithub_pat_\w{20,}",
+    "glpat-": r"\bglpat-[\w-]{16,}",
+    "xox": r"\bxox[abeoprs]-[\w-]{10,}",
+    "hooks.": r"(?<=hooks\.slack\.com/)[\w/-]{20,}",
+    "k_live_": r"\b[prs]k_live_\w{12,}",
+    "k_test_": r"\b[prs]k_test_\w{12,}",
+    "whsec_": r"\bwhsec_\w{12,}",
+    "AIza": r"\bAIza[\w-]{30,}",
+    "ya29.": r"\bya29\.[\w-]{12,}",
+    "GOCSPX-": r"\bGOCSPX-[\w-]{12,}",
+    "eyJ": r"\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?",
+    "PRIVATE KEY": r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+    "npm_": r"\bnpm_[A-Za-z0-9]{20,}",
+    "pypi-": r"\bpypi-[\w-]{30,}",
+    "SG.": r"\bSG\.[\w-]{16,}\.[\w-]{16,}",
+    "sk-": r"\bsk-[\w-]{20,}",
+    "hf_": r"\bhf_[A-Za-z0-9]{20,}",
+    "dop_v1_": r"\bdop_v1_[0-9a-f]{32,}",
+    "shpat_": r"\bshp(?:at|ca|pa|ss)_[0-9a-fA-F]{24,}",
+    "SK": r"\bSK[0-9a-f]{32}\b",
+    ":AA": r"\b\d{6,12}:AA[\w-]{30,}",
+    "AccountKey=": r"(?<=AccountKey=)[\w+/=]{12,}",
+    "sig=": r"(?<=[?&]sig=)[\w%+/=-]{12,}",
+    "ignature=": r"(?<=Signature=)[\w%+/=-]{12,}",
+    "Basic ": r"(?<=\bBasic )(?=[\w+/]*(?:\d|=))[\w+/]{8,}={0,2}",
+}
+"""What credentials of well-known kinds look like, wherever they stand, by a text that each of them holds."""
+_SHAPE = re.compile("|".join(filter(None, _SHAPES.values())), re.DOTALL)
 _FAR = 8_192  # characters within which a bracket is closed, or not at all
 
 
@@ -54,6 +86,8 @@ class Redaction:
             text = _USER.sub(rf"\g<1>{HIDDEN}@", masked(text))
         if self.sounds_secret(text):
             text = self._without_values(text)
+        if any(hint in text for hint in _SHAPES):
+            text = _SHAPE.sub(HIDDEN, text)
         return _BEARER.sub(rf"\g<1>\g<2>{HIDDEN}", text) if "earer" in text or "EARER" in text else text
 
     def value(self, value: Any) -> Any:

@@ -1,14 +1,14 @@
-"""Which of the user's rules holds for a job, and for a queue."""
+"""Which of the user's rules holds for a job, for a queue, and for an error of a job."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from taskscope.events import JobKey
-from taskscope.settings import JobRule, QueueRule, Settings
+from taskscope.fingerprint import Signature
+from taskscope.settings import ErrorRule, JobRule, QueueRule, Settings
 
 Rule = TypeVar("Rule", JobRule, QueueRule)
-
 
 BACKLOG, MAX_AGE = 1000, 3600.0
 """What holds for a queue without a rule: waiting messages, and seconds for which one may wait."""
@@ -16,14 +16,32 @@ BACKLOG, MAX_AGE = 1000, 3600.0
 
 def rule_for(settings: Settings, key: JobKey) -> JobRule | None:
     """The first rule whose pattern matches the job's name or `scheduler/job`; None where no rule does."""
-    return _first(settings.jobs, *key)
+    return _first(settings.jobs, key)
 
 
 def queue_rule(settings: Settings, scheduler: str, queue: str) -> QueueRule | None:
     """The first rule whose pattern matches the queue's name or `scheduler/queue`; None where no rule does."""
-    return _first(settings.queues, scheduler, queue)
+    return _first(settings.queues, (scheduler, queue))
 
 
-def _first(rules: Sequence[Rule], scheduler: str, name: str) -> Rule | None:
-    path = f"{scheduler}/{name}"
-    return next((r for r in rules if fnmatchcase(name, r.match) or fnmatchcase(path, r.match)), None)
+def error_rule_for(settings: Settings, key: JobKey, signature: Signature, message: str) -> ErrorRule | None:
+    """The first rule all of whose patterns match this error of the job; None where no rule does."""
+    for rule in settings.errors.rules:
+        if (
+            any(fnmatchcase(kind, rule.exception) for kind in signature.kinds)
+            and fnmatchcase(signature.place, rule.place)
+            and fnmatchcase(message, rule.message)
+            and is_meant(key, rule.match)
+        ):
+            return rule
+    return None
+
+
+def is_meant(key: tuple[str, str], pattern: str) -> bool:
+    """Does a shell pattern match the name, or `scheduler/name`?"""
+    scheduler, name = key
+    return fnmatchcase(name, pattern) or fnmatchcase(f"{scheduler}/{name}", pattern)
+
+
+def _first(rules: Sequence[Rule], key: tuple[str, str]) -> Rule | None:
+    return next((rule for rule in rules if is_meant(key, rule.match)), None)

@@ -28,7 +28,10 @@ class Run(NamedTuple):
 
 
 Making: TypeAlias = Callable[[], Run]
-"""Makes the run when somebody asks: mostly nobody does."""
+"""Makes the run when somebody asks: mostly nobody does.
+
+One with a method `tell` takes facts about the run; without it, exceptions that the run reports are told to nobody.
+"""
 
 _current: ContextVar[Making | None] = ContextVar("taskscope_run", default=None)
 
@@ -37,6 +40,11 @@ def current_run() -> Run | None:
     """The run that the caller is part of; None outside of any."""
     making = _current.get()
     return making() if making else None
+
+
+def current_making() -> Making | None:
+    """What makes the run that the caller is part of."""
+    return _current.get()
 
 
 enter: Callable[[Making], Token[Making | None]] = _current.set
@@ -54,15 +62,31 @@ def leave(token: Token[Making | None]) -> None:
 class RunFilter(logging.Filter):
     """Adds `run_id` and `job_name` to every log record; `-` outside of a run.
 
-    Put it on a handler: `handler.addFilter(RunFilter())`, with `%(run_id)s` in the format.
+    Put it on a handler: `handler.addFilter(RunFilter())`, with `%(run_id)s` in the format. With `capture=True` an
+    exception that is logged within a run as an error is reported, too, as `capture_exception` does.
     """
+
+    def __init__(self, name: str = "", *, capture: bool = False) -> None:
+        super().__init__(name)
+        self._captures = capture
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every record through."""
         run = current_run()
+        if run and self._captures and record.exc_info and record.levelno >= logging.ERROR:
+            _report(record)
         record.run_id = run.run_id if run else "-"
         record.job_name = run.job_name if run else "-"
         return True
+
+
+def _report(record: logging.LogRecord) -> None:
+    """Report the logged exception, once for all handlers."""
+    from taskscope.capture import capture_exception
+
+    if record.exc_info and not getattr(record, "captured", False):
+        record.captured = True
+        capture_exception(record.exc_info[1], logger=record.name, logged=record.getMessage())
 
 
 @lru_cache(maxsize=256)

@@ -77,6 +77,60 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = {}
 
 
+class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who hears of what an inspection finds."""
+
+    levels: Annotated[
+        tuple[str, ...], Meta(description="Of critical, warning and info; findings of others are only kept.")
+    ] = ("critical", "warning")
+    receivers: Annotated[
+        tuple[str, ...],
+        Meta(description="Values of the label `receiver`, by which Alertmanager routes them."),
+    ] = ()
+    silence: Annotated[
+        Seconds,
+        Meta(description="After a finding has recovered, the same again is not told for so long."),
+    ] = 3600.0
+
+
+class Inspection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A look at the history now and then; filters are shell patterns, of which one must match; none: everything."""
+
+    schedule: Annotated[str, Meta(description="When, as a cron expression.")] = "0 * * * *"
+    timezone: Annotated[str, Meta(description="In which time zone, such as `Europe/Berlin`.")] = "UTC"
+    timeout: Annotated[Seconds, Meta(description="After it an inspection is given up.")] = 60.0
+    enabled: Annotated[bool, Meta(description="False: only when `taskscope inspect run` asks for it.")] = True
+    looks: Annotated[
+        tuple[str, ...], Meta(min_length=1, description="For what: new_errors, slow_jobs, silence.")
+    ] = ("new_errors", "slow_jobs", "silence")
+    window: Annotated[
+        float,
+        Meta(
+            ge=3600,
+            description="At how much of the history it looks: whole hours.",
+            extra={"unit": "seconds"},
+        ),
+    ] = 3600.0
+    look_back: Annotated[
+        Seconds | None,
+        Meta(
+            description="What counts as the past before the window; null: for errors as long as they are kept, "
+            "for slow jobs a week, for silence a month."
+        ),
+    ] = None
+    rise: Annotated[
+        float, Meta(gt=1, description="An error that comes so many times as often as usual rises sharply.")
+    ] = 5.0
+    slower: Annotated[
+        float, Meta(gt=1, description="A job whose p95 is so many times its own past is slow.")
+    ] = 2.0
+    schedulers: Annotated[tuple[str, ...], Meta(description="Schedulers: of a service, an environment.")] = ()
+    jobs: Annotated[tuple[str, ...], Meta(description="Jobs, by name or `scheduler/job`.")] = ()
+    queues: Annotated[tuple[str, ...], Meta(description="Queues of the jobs.")] = ()
+    versions: Annotated[tuple[str, ...], Meta(description="Versions in which an error was seen.")] = ()
+    notify: Annotated[Notify, Meta(description="Who hears of findings.")] = Notify()
+
+
 class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A bearer token that may do what its scopes say."""
 
@@ -88,7 +142,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long runs and alerts are kept. Open and recent runs always are, and active alerts."""
+    """How long runs, alerts and error groups are kept. Open and recent runs always are, and active alerts."""
 
     max_age: Annotated[Seconds | None, Meta(description="Older runs go; null keeps them.")] = 30 * 86400.0
     max_runs: Annotated[Count | None, Meta(description="Beyond the newest N, runs go; null keeps them.")] = (
@@ -108,11 +162,58 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             "Alertmanager's `repeat_interval`."
         ),
     ] = 25 * 3600.0
+    max_findings: Annotated[Count, Meta(description="Newest N of past findings of inspections.")] = 10_000
     rollups: Annotated[Seconds, Meta(description="How long hourly rollups are kept.")] = 400 * 86400.0
+    errors: Annotated[
+        Seconds, Meta(description="How long an error group is kept after it was last seen.")
+    ] = 365 * 86400.0
+    max_errors: Annotated[
+        Count,
+        Meta(
+            description="Error groups; what is new beyond is counted together as `_other` of its job until the groups "
+            "seen longest ago were removed."
+        ),
+    ] = 10_000
     interval: Annotated[Seconds, Meta(description="How often retention looks; also at start.")] = 600.0
     chunk: Annotated[
         Count, Meta(description="Runs deleted in one transaction; keeps writers from waiting.")
     ] = 500
+
+
+class ErrorRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the user says about some errors; patterns are the shell's, and of several rules the first match wins."""
+
+    match: Annotated[str, Meta(description="Pattern over the job name, or over `scheduler/job`.")] = "*"
+    exception: Annotated[
+        str, Meta(description="Pattern over the exception's class, or over one that led to it.")
+    ] = "*"
+    place: Annotated[str, Meta(description="Pattern over the place, `package.module:function`.")] = "*"
+    message: Annotated[
+        str, Meta(description="Pattern over the message; `*deadlock*` finds a word in it.")
+    ] = "*"
+    name: Annotated[
+        str,
+        Meta(description="All these errors of a job are one group, which is called so: renames, and merges."),
+    ] = ""
+    split: Annotated[
+        bool, Meta(description="Errors from one place are told apart by their messages, too (masked).")
+    ] = False
+    ignore: Annotated[bool, Meta(description="They belong to no group; the runs failed all the same.")] = (
+        False
+    )
+
+
+class Errors(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which errors are the same."""
+
+    rules: Annotated[tuple[ErrorRule, ...], Meta(description="What you say about errors, in order.")] = ()
+    foreign: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Patterns of files (`*/vendor/*`) and Java classes that are not the program's own code, "
+            "besides the standard library and whatever is installed."
+        ),
+    ] = ()
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -129,6 +230,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     details: Annotated[
         Count, Meta(description="Bytes of a run's details as JSON; of longer ones the beginning is kept.")
     ] = 16_384
+    captured: Annotated[
+        Count,
+        Meta(description="Exceptions that one run may report without failing; more are dropped and counted."),
+    ] = 100
     body: Annotated[Count, Meta(description="Bytes of a request body, packed and unpacked.")] = 4 * 2**20
     events: Annotated[Count, Meta(description="Events that one request may send.")] = 10_000
     depth: Annotated[
@@ -155,6 +260,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             description="The application; names its history file (default: the program) and its scheduler (default: "
             "the kind of scheduler). Give each program its own."
         ),
+    ] = ""
+    version: Annotated[
+        str, Meta(description="The application's release, kept with its errors; a bridge may know better.")
     ] = ""
     history: Annotated[
         str | None,
@@ -230,11 +338,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[Annotated[float, Meta(gt=0, lt=100)], ...], Meta(description="Percentiles that `/stats` gives.")
     ] = (50, 90, 95, 99)
     buckets: Annotated[Bounds, Meta(description="Upper bounds of the histograms, in seconds.")] = Bounds()
-    retention: Annotated[Retention, Meta(description="How long runs and alerts are kept.")] = Retention()
+    retention: Annotated[Retention, Meta(description="How long runs, alerts and error groups are kept.")] = (
+        Retention()
+    )
     limits: Annotated[Limits, Meta(description="Bounds on events and requests.")] = Limits()
     jobs: Annotated[tuple[JobRule, ...], Meta(description="What you say about jobs, by pattern.")] = ()
     queues: Annotated[tuple[QueueRule, ...], Meta(description="What you say about queues, by pattern.")] = ()
     health: Annotated[Health, Meta(description="How the score of health is made.")] = Health()
+    errors: Annotated[Errors, Meta(description="Which errors are the same.")] = Errors()
+    inspections: Annotated[dict[str, Inspection], Meta(description="Looks at the history, by name.")] = {}
+    alertmanager: Annotated[
+        str | None, Meta(description="URL of the Alertmanager that is told of findings; null: nobody is.")
+    ] = None
+    links: Annotated[
+        dict[str, str],
+        Meta(description="Where people reach `grafana` and `taskscope`; findings link there."),
+    ] = {}
     schedulers: Annotated[
         dict[str, Source], Meta(description="What `taskscope serve` watches, by name.")
     ] = {}

@@ -5,10 +5,10 @@ from itertools import islice
 from operator import attrgetter
 from typing import TypeAlias
 
-import msgspec
+from msgspec.structs import replace
 
 from taskscope.events import Error, Event, Fact
-from taskscope.facts import Row, merge, row_of
+from taskscope.facts import Detail, Row, merge, row_of
 from taskscope.identity import run_id
 
 RunKey: TypeAlias = tuple[str, str, int]
@@ -36,8 +36,8 @@ class Waiting:
 
     def add(self, fact: Fact, now: float) -> bool:
         """Take in a fact; False when there is no room for one more run."""
-        if fact.error is not None:
-            fact = self._weighed(fact, fact.error)
+        if fact.error is not None or fact.captured is not None:
+            fact = self._weighed(fact)
         key = (fact.scheduler, fact.native, fact.attempt)
         facts = self._facts.get(key)
         if facts is None:
@@ -68,18 +68,23 @@ class Waiting:
         for row in rows:
             del self._rows[row.id]
             if row.detail is not None:
-                self._text -= len(row.detail.stack) + len(row.detail.message)
+                self._text -= _weight(row.detail) + sum(_weight(one.error) for one in row.detail.captured)
         self.since = now if len(self) else 0.0
         if not len(self):
             self._text = 0
 
-    def _weighed(self, fact: Fact, error: Error) -> Fact:
-        """The fact, without the texts of its error where too many wait already."""
-        self._text += len(error.stack) + len(error.message)
-        if self._text <= _TEXT:
+    def _weighed(self, fact: Fact) -> Fact:
+        """The fact, without the texts of its errors where too many wait already."""
+        error, captured = fact.error, fact.captured
+        weight = (_weight(error) if error else 0) + (_weight(captured.error) if captured else 0)
+        if self._text + weight <= _TEXT:
+            self._text += weight
             return fact
-        self._text -= len(error.stack) + len(error.message)
-        return msgspec.structs.replace(fact, error=Error(kind=error.kind))
+        return replace(
+            fact,
+            error=error and Error(kind=error.kind),
+            captured=captured and replace(captured, error=Error(kind=captured.error.kind)),
+        )
 
     def _room(self, now: float) -> bool:
         self.since = self.since or now
@@ -118,3 +123,7 @@ def rows_of(events: Sequence[Event], now: float, refuse: Callable[[bytes, str], 
         if isinstance(event, Fact):
             waiting.add(event, now)
     return waiting.batch(len(events))
+
+
+def _weight(told: Error | Detail) -> int:
+    return len(told.stack) + len(told.message)

@@ -52,6 +52,30 @@ CASES = {
             ("JobNoSuccess", "warning", HOURLY | {"scheduler": "mail"}),
         ],
     ),
+    "what an inspection found and a rule noticed is one message": (
+        [
+            ("FoundNewError", "warning", NIGHTLY | {"inspection": "hourly", "finding": "1f"}),
+            ("FoundRegression", "critical", HOURLY | {"inspection": "hourly"}),
+            ("ErrorBurst", "critical", HOURLY),
+            ("JobOverdue", "critical", WEEKLY),
+            ("JobSlow", "warning", NIGHTLY),
+        ],
+        [
+            ("NewError", "warning", NIGHTLY | TOLD),
+            ("ErrorRegression", "warning", {"scheduler": "billing"}),
+            ("FoundErrorRise", "warning", HOURLY | {"inspection": "hourly"}),
+            ("FoundSilence", "warning", WEEKLY | {"inspection": "hourly"}),
+            ("FoundSlowJob", "warning", NIGHTLY | {"inspection": "hourly"}),
+        ],
+        [
+            ("NewError", "warning", HOURLY),
+            ("ErrorRegression", "warning", {"scheduler": "mail"}),
+            ("FoundErrorRise", "warning", NIGHTLY),
+            ("FoundSilence", "warning", NIGHTLY),
+            ("FoundSlowJob", "warning", HOURLY),
+            ("InspectionFailing", "warning", {"inspection": "hourly"}),
+        ],
+    ),
     "a taskscope that is down mutes what it said of itself, and no other": (
         [("Down", "critical", A)],
         [("ProcessMemoryHigh", "critical", A), ("PipelineLagging", "warning", A)],

@@ -89,7 +89,10 @@ def test_the_landing_page_shows_what_is_watched_and_its_links_work(client, live)
     assert "/metrics" in page.links
     for link in page.links:
         assert link.startswith("/"), "nothing is loaded from elsewhere"
-        assert client.ask(link).status in (200, 404 if link.startswith("/api/task/") else 200), link
+        assert client.ask(link).status in (
+            200,
+            404 if link.startswith(("/api/task/", "/api/error/")) else 200,
+        ), link
 
 
 def test_metrics_are_negotiated_and_refreshed_before_each_scrape(client):

@@ -99,6 +99,7 @@ RETRY = LIMIT.replace("billiard.exceptions.Z: Z(1,)", "celery.exceptions.Retry: 
         ("ValueError('boom')", SOME_TRACEBACK, "ValueError", "boom"),
         ("Declined('no\\nfunds: 0')", CHAIN, "shop.errors.Declined", "no\nfunds: 0"),
         ("KeyError('k')", CHAIN, "KeyError", "'k'\n"),
+        ("ExceptionWithTraceback()", CHAIN, "shop.errors.Declined", "no\nfunds: 0"),
         ("ExceptionWithTraceback()", LIMIT, "billiard.exceptions.Z", "Z(1,)"),
         ("<HTTPError 404: 'Not Found'>", LIMIT.replace("Z(1,)", "404"), "billiard.exceptions.Z", "404"),
         ("ValueError('boom')", None, "ValueError", "ValueError('boom')"),

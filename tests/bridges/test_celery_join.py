@@ -62,6 +62,24 @@ def test_a_retry_that_is_received_before_the_attempt_before_it_ends_is_another_r
     assert rows(facts)["u", 0].exception == "KeyError"
 
 
+def test_a_start_that_is_told_twice_is_not_that_of_the_next_attempt() -> None:
+    facts = joined([received(0), started(0.2), received(0.4, 1), retried(0.5)], [started(0.2)])
+
+    assert {key: row.status for key, row in rows(facts).items()} == {("u", 0): "retried", ("u", 1): "queued"}
+
+
+def test_of_a_repetition_it_is_the_attempt_before_that_was_tried_again() -> None:
+    facts = joined([received(0.4, 1)], [retried(0.5)])
+
+    assert {key: row.status for key, row in rows(facts).items()} == {("u", 0): "retried", ("u", 1): "queued"}
+
+
+def test_a_start_that_comes_after_the_end_completes_the_run() -> None:
+    row = rows(joined([received(1), succeeded(3)], [started(2)]))["u", 0]
+
+    assert (row.status, row.started) == ("success", round((NOW + 2) * 1000))
+
+
 def test_only_the_attempt_that_waits_for_its_time_has_that_time() -> None:
     facts = joined(
         [received(0), started(0.1), received(0.2, 1, eta="2023-11-14T22:15:00+00:00"), retried(0.3)]

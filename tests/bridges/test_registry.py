@@ -42,7 +42,7 @@ def test_what_cannot_be_watched_is_refused_in_a_sentence_that_says_what_can(targ
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    with pytest.raises(BadArgument, match=r"there is no bridge 'cron'; there are apscheduler, fake"):
+    with pytest.raises(BadArgument, match=r"there is no bridge 'cron'; there are apscheduler, .*fake"):
         bridges.by_name("cron")
 
 

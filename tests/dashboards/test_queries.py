@@ -64,11 +64,19 @@ def now(day):
 
 @pytest.fixture(scope="module")
 def choices(now, day):
-    """All choices for a page by its name; a run is one that failed."""
+    """All choices for a page by its name: a run that failed, what it failed of, a finding that recovered."""
     failed = get(f"{day.api}/api/task/?status=failed&task=nightly_invoice")["data"][0]["id"]
+    error = get(f"{day.api}/api/task/{failed}")["error"]
+    chosen = {"run_id": failed, "fingerprint": error, "finding": _a_finding(day)}
     return lambda name: [
-        Choice(PAGES[name], {"run_id": failed, **values}, now - span(PAGES[name]), now) for values in CHOICES
+        Choice(PAGES[name], {**chosen, **values}, now - span(PAGES[name]), now) for values in CHOICES
     ]
+
+
+def _a_finding(day):
+    """A new error of a job that went away and came back."""
+    found = get(f"{day.api}/api/finding/?kind=new_error&state=recovered")["data"]
+    return found[-1]["id"]
 
 
 def get(url):

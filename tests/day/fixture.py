@@ -14,7 +14,7 @@ from day.replica import Replica
 from day.script import HOUR, LENGTH, MINUTE, Play, beat, mailbox, queues, reports, shop, sibling, workers
 from services.process import free_port
 from taskscope.bridges.fake import Clock
-from taskscope.settings import JobRule, Settings
+from taskscope.settings import Inspection, JobRule, Settings
 
 SCRAPE = 60.0
 """Seconds between two scrapes of the day's last hours; before, twice as long."""
@@ -50,6 +50,8 @@ class Day:
         self.prometheus.remember(self._pages())
         self.api = self.replica.serve()
         self._notify()
+        found = self.replica.queries.current_findings(0)
+        self.replica.store.tell_findings([one.id for one in found], round(self.end * 1000))
         dead = f"127.0.0.1:{free_port()}"
         self.prometheus.follow({self.replica.name: self.api.removeprefix("http://"), self.sibling.name: dead})
 
@@ -65,8 +67,14 @@ class Day:
 
     def _replica(self, name: str, *schedulers: str) -> Replica:
         history = f"sqlite:///{self._directory / name}.db"
+        inspected = {"hourly": Inspection(), "hasty": Inspection(timeout=1e-9)} if name == "web-1" else {}
         quiet = {"heartbeat": HOUR, "lost_after": 2 * HOUR}  # each beat is a transaction
-        return Replica(f"{name}:9750", schedulers, Settings(history=history, jobs=RULES, **quiet), self.clock)
+        return Replica(
+            f"{name}:9750",
+            schedulers,
+            Settings(history=history, version="1.0", jobs=RULES, inspections=inspected, **quiet),
+            self.clock,
+        )
 
     def _pages(self) -> Iterator[bytes]:
         watched, tell = self.replica.schedulers, self.replica.pipeline.emit

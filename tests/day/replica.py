@@ -1,13 +1,16 @@
 """One taskscope whose time goes only when told to: the real pipeline, store, metrics and API around fake schedulers."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 
 from taskscope.api.backend import Backend, Component, Writer
 from taskscope.api.server import Server
 from taskscope.bridges.fake import Clock, FakeBridge, FakeScheduler
+from taskscope.census import Census
 from taskscope.checks import Own
 from taskscope.health import Health, show_health
+from taskscope.inspection.rounds import rounds
 from taskscope.instance import new_instance
 from taskscope.live import Live
 from taskscope.pipeline import Pipeline
@@ -31,6 +34,8 @@ class Replica:
         self.store = SqlStore(str(settings.history), settings)
         self.health = Health(settings, self.live, self._own, self.metrics.usual, clock)
         self.pipeline = self._pipeline()
+        self._rounds = rounds(settings, self.queries, self.store, _at_once, self.metrics, lambda: True, clock)
+        self._hour = 0.0
         self._supervisors = [self._supervisor(name) for name in self.schedulers]
         self._server: Server | None = None
         self.degraded: set[str] = set()
@@ -55,6 +60,9 @@ class Replica:
             supervisor.poll()
         while self.pipeline._step():  # its thread would go by the clock on the wall
             pass
+        if self.settings.inspections and self.clock() // 3_600 > self._hour:
+            self._hour = self.clock() // 3_600
+            self._rounds.step(self.clock())
         self._refresh()
 
     def serve(self) -> str:
@@ -89,7 +97,7 @@ class Replica:
             self.settings,
             new_instance(),
             sinks=[self.health, upkeep],
-            upkeep=[upkeep.step],
+            upkeep=[upkeep.step, Census(self.store, self.metrics).step],
             clock=self.clock,
         )
 
@@ -130,3 +138,10 @@ class Replica:
             own = f'job="taskscope",instance="{self.name}"'.encode()
             known = self._known[series] = name + b"{" + own + (b"," + labels if labels else b"}") + b" "
         return known
+
+
+def _at_once(work: Callable[[], None]) -> Future[None]:
+    """What a pipeline would do a moment later; the day has one thread."""
+    done: Future[None] = Future()
+    done.set_result(work())
+    return done

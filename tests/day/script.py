@@ -49,6 +49,7 @@ def shop(play: Play, scheduler: FakeScheduler, tell: Tell) -> None:
     play.add(_retries(scheduler.job("send_mails", queue="mail"), now + 70, tell))
     play.add(_flaky(scheduler.job("import_feed"), now + 20))
     play.add(_broken(scheduler.job("charge_cards"), now + 40))
+    play.add(_once(scheduler.job("import_feed"), now + 3 * HOUR + 25 * MINUTE))
     play.add(_slow(scheduler.job("render_pictures"), now + 90))
     play.add(_overlapping(scheduler.job("export_orders", overlap=False), now + 100))
     play.add(_misfiring(scheduler.job("refresh_cache"), now + 130))
@@ -151,6 +152,14 @@ def _flaky(job: FakeJob, begin: float) -> Part:
         run = job.start()
         yield due + 4 + number % 5
         run.end(fails=_raised(next(errors)) if number % 4 == 3 else None)
+
+
+def _once(job: FakeJob, begin: float) -> Part:
+    """An error that comes once, and is over."""
+    yield begin
+    run = job.start()
+    yield begin + 2
+    run.end(fails=_raised(OSError("no space is left for the feed")))
 
 
 def _broken(job: FakeJob, begin: float) -> Part:

@@ -271,3 +271,16 @@ def test_two_wrappers_that_drain_one_spool_tell_each_run_once(wrapper: Wrapper, 
 
     assert len(collector.runs(wrapper.scheduler)) == 7
     assert collector.value("taskscope_runs_total", scheduler=wrapper.scheduler, status="success") == 7
+
+
+def test_a_program_that_embeds_taskscope_is_not_disturbed_by_what_is_said_to_its_wrapper(wrapper: Wrapper):
+    program = "import taskscope; taskscope.Exporter(history=None, port=None); print('fine')"
+    said = {
+        "TASKSCOPE_HEARTBEAT": "5s",
+        "TASKSCOPE_SPOOL": str(wrapper.home / "spool"),
+        "TASKSCOPE_FORWARD_TOKEN": "t",
+    }
+
+    done = wrapper.run("--job", "j", "--", sys.executable, "-c", program, env=said)
+
+    assert (done.returncode, done.stdout) == (0, b"fine\n"), done.stderr

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from aiohttp import web
 
 from taskscope.api.backend import Backend
-from taskscope.api.endpoint import Scope
+from taskscope.api.endpoint import ACTOR, Scope
 from taskscope.api.errors import ApiError
 from taskscope.errors import BadArgument
 from taskscope.settings import Settings, Token
@@ -39,6 +39,7 @@ class Gate:
         logger.debug("token %s asked for %s: %s", token.name, scope, "granted" if granted else "refused")
         if not granted:
             raise ApiError(403, f"This token lacks the scope {scope}.")
+        request[ACTOR] = token.name
 
 
 class Open:

@@ -35,6 +35,8 @@ Method = Literal["GET", "POST", "DELETE"]
 Handler = Callable[..., Coroutine[Any, Any, Any]]
 
 JSON = "application/json"
+ACTOR = web.RequestKey("actor", str)
+"""The name of the token that a request came with; missing where it needed none."""
 _PATIENCE = 12.0  # seconds for a write to be durable
 
 
@@ -50,6 +52,17 @@ class Call(msgspec.Struct, frozen=True):
     def now(self) -> int:
         """The time, in ms since the epoch."""
         return round(self.backend.clock() * 1000)
+
+    @property
+    def actor(self) -> str:
+        """Who asks: the name of the token, empty where none is needed."""
+        actor: str = self.request.get(ACTOR, "")
+        return actor
+
+    @property
+    def question(self) -> list[tuple[str, str]]:
+        """The query as it was given: a cursor goes with it."""
+        return list(self.request.query.items())
 
     @property
     def queries(self) -> "Queries":
@@ -168,7 +181,12 @@ def get(
 
 
 def post(
-    path: str, *, tag: str, scope: Scope, errors: tuple[int, ...] = (), takes: Mapping[str, Any] | None = None
+    path: str,
+    *,
+    tag: str,
+    scope: Scope,
+    errors: tuple[int, ...] = (),
+    takes: Mapping[str, Any] | None = None,
 ) -> Callable[[Handler], Endpoint]:
     """Declare the function below as what answers POST on this path; what it writes, it does by `Call.write`."""
 

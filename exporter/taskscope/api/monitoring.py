@@ -163,7 +163,7 @@ async def alerts(call: Call, query: AlertsQuery) -> AlertRows:
     if query.cursor and query.offset:
         raise refused({"offset": "does not go with cursor"})
     limit = min(query.limit, call.backend.settings.limits.page)
-    after = unseal(query.cursor, _question(call)) if query.cursor else None
+    after = unseal(query.cursor, call.question) if query.cursor else None
     page = await call.ask(
         call.alerts.alerts, _filter(call, query), limit=limit, offset=query.offset, after=after
     )
@@ -172,7 +172,7 @@ async def alerts(call: Call, query: AlertsQuery) -> AlertRows:
         limit=limit,
         offset=query.offset,
         data=list(_rows(page, call.now)),
-        next_cursor=seal(page.after, _question(call)) if page.after else None,
+        next_cursor=seal(page.after, call.question) if page.after else None,
     )
 
 
@@ -238,10 +238,6 @@ def _filter(call: Call, query: AlertsQuery) -> AlertFilter:
         since=since,
         until=until,
     )
-
-
-def _question(call: Call) -> list[tuple[str, str]]:
-    return list(call.request.query.items())
 
 
 def _rows(page: AlertPage, now: int) -> Iterator[AlertRow]:

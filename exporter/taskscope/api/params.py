@@ -38,6 +38,9 @@ When = Annotated[
 """A point in time as people write it; `moment` reads it."""
 Text = Annotated[str, Meta(extra_json_schema={"pattern": "^[^\\x00]*$"})]
 Texts = tuple[Text, ...]
+Fingerprint = Annotated[
+    str, Meta(pattern="^[0-9a-f]{16}$", description="The error group's fingerprint: 16 hex digits.")
+]
 
 Limit = Annotated[
     int, Meta(ge=1, description="Rows of the answer, at most `limits.page`.", extra={"most": "page"})

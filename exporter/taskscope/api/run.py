@@ -1,5 +1,6 @@
 """A run as the API writes it."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -8,6 +9,7 @@ from msgspec import Meta
 from taskscope.api.wire import Milliseconds, Moment, decode, moment
 from taskscope.events import Status
 from taskscope.identity import text
+from taskscope.sinks.history.error_records import Occurrence
 from taskscope.sinks.history.records import Run
 
 RunId = Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
@@ -39,10 +41,29 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     message: Annotated[str | None, Meta(description="The exception's message.")]
 
 
+class RunException(msgspec.Struct, frozen=True, kw_only=True):
+    """An exception that a run failed of, or reported by `capture_exception`."""
+
+    at: Moment
+    offset: Annotated[Milliseconds | None, Meta(description="Since the run began.")]
+    fatal: Annotated[bool, Meta(description="Did the run fail of it?")]
+    error: Annotated[str, Meta(description="Fingerprint of its error group.")]
+    exception: Annotated[
+        str | None, Meta(description="Its class; null where its group is not known any more.")
+    ]
+    message: str | None
+    stack_trace: str | None
+    data: Annotated[Any, Meta(description="The exception's own attributes, and what was captured with it.")]
+
+
 class RunInFull(RunRow, frozen=True, kw_only=True):
     """One run with everything that is kept of it."""
 
     stack_trace: Annotated[str | None, Meta(description="The traceback with its causes.")]
+    error: Annotated[str | None, Meta(description="Fingerprint of the error group that it failed of.")]
+    exceptions: Annotated[
+        list[RunException], Meta(description="What it failed of and what it reported, as it happened.")
+    ]
     data: Annotated[Any, Meta(description="The exception's own attributes, by repr.")]
     details: Annotated[Any, Meta(description="What the scheduler or the job added.")]
     task_details: Annotated[
@@ -59,12 +80,14 @@ def row(run: Run, slow_after: float | None) -> RunRow:
     return RunRow(**_fields(run, slow_after))
 
 
-def in_full(run: Run, slow_after: float | None) -> RunInFull:
+def in_full(run: Run, errors: Sequence[Occurrence], slow_after: float | None) -> RunInFull:
     """The run as it is shown alone."""
     data, details = decode(run.data), decode(run.details)
     return RunInFull(
         **_fields(run, slow_after),
         stack_trace=run.stack or None,
+        error=next((one.error.hex() for one in errors if one.fatal), None),
+        exceptions=[_exception(one, run) for one in errors],
         data=data,
         details=details,
         task_details=_as_metabase(run, data, details) if run.status == "failed" else details,
@@ -95,6 +118,19 @@ def _fields(run: Run, slow_after: float | None) -> dict[str, Any]:
         "exception": run.exception or None,
         "message": run.message or None,
     }
+
+
+def _exception(one: Occurrence, run: Run) -> RunException:
+    return RunException(
+        at=moment(one.at) or "",
+        offset=_between(run.started, one.at),
+        fatal=one.fatal,
+        error=one.error.hex(),
+        exception=(run.exception if one.fatal else one.kind) or None,
+        message=one.message or None,
+        stack_trace=one.stack or None,
+        data=decode(one.data),
+    )
 
 
 def _between(begin: int | None, end: int | None) -> float | None:

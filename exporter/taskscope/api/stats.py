@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from taskscope.api.endpoint import Call, get
-from taskscope.api.params import Limit, Offset, When, window
+from taskscope.api.params import Limit, Offset, Texts, When, window
 from taskscope.api.slow import Slow, by_rule, limits
 from taskscope.api.task import DAY, Schedulers, Tasks
 from taskscope.api.wire import Milliseconds, Moment, milliseconds, moment
@@ -20,6 +20,10 @@ class StatsQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     task: Tasks = ()
     scheduler: Schedulers = ()
+    entity: Annotated[
+        Texts,
+        Meta(description="Only runs about these: shops, tenants … Counted from the runs that are kept."),
+    ] = ()
     since: Annotated[When, Meta(description="Begin; default: 24 h before the end.")] = msgspec.field(
         default="", name="from"
     )
@@ -88,6 +92,7 @@ async def stats(call: Call, query: StatsQuery) -> Stats:
         scheduler=query.scheduler,
         slow=slow,
         slow_by_job=slow_by_job or None,
+        entity=query.entity,
     )
     limit = min(query.limit, call.backend.settings.limits.page)
     return Stats(

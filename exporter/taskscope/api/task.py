@@ -10,7 +10,7 @@ from msgspec import Meta
 from taskscope.api.cursor import seal, unseal
 from taskscope.api.endpoint import Call, get
 from taskscope.api.errors import missing, refused
-from taskscope.api.params import Cursor, Limit, Offset, Text, Texts, When, span, window
+from taskscope.api.params import Cursor, Fingerprint, Limit, Offset, Text, Texts, When, span, window
 from taskscope.api.run import RunInFull, RunRow, in_full, row
 from taskscope.api.slow import Slow, limits, slow_after
 from taskscope.events import JobKey, Status
@@ -37,7 +37,11 @@ class RunsQuery(msgspec.Struct, frozen=True, kw_only=True):
     reason: Annotated[
         Texts, Meta(description="How it failed, why it was skipped: `timeout`, `misfire` …")
     ] = ()
-    error: Annotated[Texts, Meta(description="Class of the exception.")] = ()
+    exception: Annotated[Texts, Meta(description="Class of the exception.")] = ()
+    error: Annotated[
+        tuple[Fingerprint, ...],
+        Meta(description="Fingerprint of an error group that the run failed of, or reported."),
+    ] = ()
     trace_id: Annotated[Text, Meta(description="Trace that the run belongs to.")] = ""
     q: Annotated[Text, Meta(description="Text in the job's name, the exception or its message.")] = ""
     slow: SlowFilter = ""
@@ -113,7 +117,8 @@ async def run(call: Call, path: RunPath) -> RunInFull:
     found = await call.ask(call.queries.run, path.id.bytes)
     if found is None:
         raise missing(f"run {path.id}; it never was, or retention has removed it")
-    return in_full(found, slow_after(call.backend.settings, (found.scheduler, found.job)))
+    errors = await call.ask(call.queries.errors_of, found.id)
+    return in_full(found, errors, slow_after(call.backend.settings, (found.scheduler, found.job)))
 
 
 async def _filter(call: Call, query: RunsQuery) -> Filter:
@@ -127,7 +132,8 @@ async def _filter(call: Call, query: RunsQuery) -> Filter:
         worker=query.worker,
         entity=query.entity,
         reason=query.reason,
-        error=query.error,
+        exception=query.exception,
+        error=tuple(map(bytes.fromhex, query.error)),
         trace_id=query.trace_id,
         q=query.q,
         slow=slow,
@@ -150,11 +156,7 @@ def _after(call: Call, query: RunsQuery) -> bytes | None:
         raise refused({"offset": "does not go with cursor"})
     if query.sort_column != "id":
         raise refused({"cursor": "walks in the order of ids; page other orders by offset"})
-    return unseal(query.cursor, _question(call))
-
-
-def _question(call: Call) -> Sequence[tuple[str, str]]:
-    return list(call.request.query.items())
+    return unseal(query.cursor, call.question)
 
 
 def _written(call: Call, query: RunsQuery, page: Page) -> RunPage:
@@ -164,7 +166,7 @@ def _written(call: Call, query: RunsQuery, page: Page) -> RunPage:
         limit=min(query.limit, call.backend.settings.limits.page),
         offset=query.offset,
         data=_rows(call, page.runs),
-        next_cursor=seal(page.after, _question(call)) if page.after else None,
+        next_cursor=seal(page.after, call.question) if page.after else None,
     )
 
 

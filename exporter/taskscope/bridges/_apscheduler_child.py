@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from contextvars import Token
-from functools import partial
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -18,6 +17,8 @@ from taskscope.run import Making, Run, enter, leave
 
 NEWS = struct.Struct("<QIddI")
 """The datagram about a run: submission number, place of the run in it, start, duration (-1: it begins), pid."""
+
+_TOLD = 1_000  # facts of one run that its report holds
 
 
 class RunTimes(list[Any]):
@@ -44,6 +45,8 @@ class Report(NamedTuple):
     error: Any
     """`taskscope.events.Error`; None after a success."""
     reason: str
+    told: tuple[Any, ...] = ()
+    """`taskscope.events.Fact`s that the run told of itself."""
 
 
 class SubmissionId(str):
@@ -122,12 +125,14 @@ class Reporter:
     def __init__(self, runs: list[tuple[Any, ...]], reports: list[Report], number: int, address: str) -> None:
         self._runs, self._reports, self._number, self._address = runs, reports, number, address
         self._started = self._begun = 0.0
+        self._told: list[Any] = []
 
     def begin(self, place: int) -> Token[Making | None]:
         """Send that it has started."""
         self._started = time.time()
         self._send(place, -1.0)
-        token = enter(partial(Run, *self._runs[place]))
+        self._told = []
+        token = enter(_Executed(self._runs[place], self._told))
         self._begun = time.perf_counter()
         return token
 
@@ -137,7 +142,8 @@ class Reporter:
         if error is None:  # should the worker die or its result be lost, this run succeeded all the same
             self._send(place, duration)
         described, reason = _described(error) if error is not None else (None, "")
-        self._reports.append(Report(place, self._started, duration, os.getpid(), described, reason))
+        report = Report(place, self._started, duration, os.getpid(), described, reason, tuple(self._told))
+        self._reports.append(report)
 
     def _send(self, place: int, duration: float) -> None:
         """Send, or lose it: the report comes with the result anyway."""
@@ -147,6 +153,23 @@ class Reporter:
                 sender.sendto(
                     NEWS.pack(self._number, place, self._started, duration, os.getpid()), self._address
                 )
+
+
+class _Executed:
+    """The run that is being executed, and what it tells of itself until it has ended."""
+
+    __slots__ = ("_context", "_told")
+
+    def __init__(self, context: tuple[Any, ...], told: list[Any]) -> None:
+        self._context, self._told = context, told
+
+    def __call__(self) -> Run:
+        return Run(*self._context)
+
+    def tell(self, fact: Any) -> None:
+        """Keep it for the report."""
+        if len(self._told) < _TOLD:
+            self._told.append(fact)
 
 
 def _described(error: BaseException) -> tuple[Any, str]:

@@ -257,6 +257,8 @@ class Submission(Likeness):
     def _take(self, reports: Iterable[Report]) -> None:
         with self.tap.watch.lock:
             for report in reports:
+                for fact in report.told:
+                    self.tap.watch.emit(fact)
                 self.hear(report.place, report.started, -1.0, report.pid)
                 run = self.runs[report.place]
                 if not run.ended:

@@ -129,6 +129,10 @@ class Tracked(msgspec.Struct, gc=False, eq=False):
         """The run as `current_run` tells it."""
         return Run(*self.context())
 
+    def tell(self, fact: Fact) -> None:
+        """Pass on what the run itself says."""
+        self.watch.emit(fact)
+
     def context(self) -> tuple[Any, ...]:
         """What a `Run` is made of."""
         return self.watch.scheduler, job_name(self.job), self.native, 0, self.due, self.anchor

@@ -97,7 +97,7 @@ class Watch(msgspec.Struct, eq=False):
 
 
 class Execution(msgspec.Struct, gc=False, eq=False):
-    """A task being executed here.
+    """A task being executed here; its start and its end become facts on a thread of ours.
 
     The collector need not know of it (`gc=False`): nothing that it leads to leads back once the task has ended.
     """
@@ -107,40 +107,39 @@ class Execution(msgspec.Struct, gc=False, eq=False):
     task: dict[str, Any]
     started: float
     begun: float = 0.0
-    ended: bool = False
-    error: Error | None = None
-    """What it failed with, or why it is tried again."""
     token: Any = None
     """What `leave` wants."""
+    status: Status | None = None
+    """How it has ended."""
+    duration: float = 0.0
+    reason: str = ""
+    error: Error | None = None
+    """What it failed with, or why it is tried again."""
 
     def __call__(self) -> Run:
         """The run as `current_run` tells it."""
         task = self.task
         return Run(self.watch.scheduler, self.job, str(task["id"]), task.get("retries") or 0, due(task), None)
 
-
-class Moment(msgspec.Struct, gc=False, eq=False):
-    """The start or the end of an execution, which becomes a fact on a thread of ours."""
-
-    run: Execution
-    status: Status
-    duration: float | None = None
-    reason: str = ""
-
-    def __call__(self) -> Fact | None:
-        """The fact; None where the run's end, which says all of it, has been told meanwhile."""
-        run = self.run
-        if run.ended and self.status == "started":
+    def start(self) -> Fact | None:
+        """That it has started; None where the end, which says all of it, has been told meanwhile."""
+        if self.status is not None:
             return None
-        return run.watch.fact(
-            run.job,
-            run.task,
+        return self.watch.fact(self.job, self.task, "started", self.started, started=self.started)
+
+    def end(self) -> Fact | None:
+        """How it has ended."""
+        if self.status is None:
+            return None
+        return self.watch.fact(
+            self.job,
+            self.task,
             self.status,
-            run.started + (self.duration or 0.0),
-            started=run.started,
+            self.started + self.duration,
+            started=self.started,
             duration=self.duration,
             reason=self.reason,
-            error=run.error if self.status != "started" else None,
+            error=self.error,
         )
 
 

@@ -18,7 +18,7 @@ from celery.utils.dispatch import Signal
 from taskscope.bridges._celery_beat import Beat
 from taskscope.bridges._celery_mapping import ending, rejected, revoked
 from taskscope.bridges._celery_publish import stamp
-from taskscope.bridges._celery_runs import Execution, Moment, Watch, kept_of
+from taskscope.bridges._celery_runs import Execution, Watch, kept_of
 from taskscope.bridges._celery_worker import worker_readings, worker_stopped
 from taskscope.bridges._quiet import quiet
 from taskscope.contracts import Emit
@@ -197,9 +197,8 @@ class Signals:
                 return
             context = vars(task.request_stack.top)
             context[_RUN] = run = Execution(watch, task.name, kept_of(context), time.time())
-            run.token = enter(run)
-            watch.emit(Moment(run, "started"))
-            run.begun = time.perf_counter()
+            run.token, run.begun = enter(run), time.perf_counter()
+            watch.emit(run.start)
         except Exception:  # noqa: BLE001 - `_lost` logs it
             self._lost()
 
@@ -212,8 +211,9 @@ class Signals:
             leave(run.token)
             run.token = None
             if end := _SUCCESS if state == "SUCCESS" else self._ending(run, state, retval):
-                run.ended = True
-                run.watch.emit(Moment(run, end[0], ended - (run.begun or ended), end[1]))
+                run.duration = ended - run.begun
+                run.status, run.reason = end
+                run.watch.emit(run.end)
         except Exception:  # noqa: BLE001 - `_lost` logs it
             self._lost()
 

@@ -109,7 +109,8 @@ def _columns(known: Row) -> tuple[Any, ...]:
 
 def python(source: str, *arguments: str, before: Iterable[str] = (), **options: Any) -> subprocess.Popen[str]:
     """Another process that runs this source; `before` is the command that starts it, if any."""
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    path = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
     command = [*before, sys.executable, "-W", "error", "-c", source, *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=environment, **pipes, **options)

@@ -9,6 +9,7 @@ from past import BEGIN, Past
 from test_queries_runs import history
 
 from taskscope.sinks.history import pages
+from taskscope.sinks.history.error_records import ErrorFilter
 from taskscope.sinks.history.queries import Queries
 from taskscope.sinks.history.records import Filter
 
@@ -128,3 +129,37 @@ def test_statistics_of_days_read_days(asked: tuple[Queries, list[tuple[str, obje
     ]
     assert len(walks) == 4, "hours, days, hours; and the runs of the last half hour"
     assert all("USING PRIMARY KEY" in line for line in walks)
+
+
+@pytest.mark.parametrize(
+    "filter", [ErrorFilter(), ErrorFilter(state=("open",)), ErrorFilter(job=("b",), since=1)]
+)
+def test_a_list_of_errors_walks_an_index_without_texts(
+    asked: tuple[Queries, list[tuple[str, object]]], sqlite_url: str, filter: ErrorFilter
+):
+    queries, statements = asked
+    assert queries.errors(filter, limit=2).total
+
+    for plan in plans(sqlite_url, statements):
+        for line in plan:
+            if "error_group" in line:
+                assert "COVERING INDEX" in line or "PRIMARY KEY (fingerprint=?)" in line, plan
+
+
+def test_occurrences_and_trends_of_an_error_walk_their_indexes(
+    asked: tuple[Queries, list[tuple[str, object]]], sqlite_url: str
+):
+    queries, statements = asked
+    error = queries.errors(ErrorFilter(), limit=1).groups[0].fingerprint
+    statements.clear()
+    assert queries.occurrences(error, limit=2)
+    queries.error_trend(error, 0, 3_600_000, 3_600_000)
+    queries.error_trend(error, 0, 3_600_000, 60_000)
+    queries.errors_of(AFTER)
+    queries.runs(Filter(error=(error,)), limit=2)
+
+    lines = [line for plan in plans(sqlite_url, statements) for line in plan]
+    assert [line for line in lines if line.startswith(("SCAN occurrence", "SCAN error"))] == []
+    assert any("occurrence_captured (run=?)" in line for line in lines)
+    assert any("occurrence_by_error (error=?" in line for line in lines)
+    assert any("error_rollup_by_error (error=? AND at>?)" in line for line in lines)

@@ -1,6 +1,7 @@
 """A history of the first release, with runs in it, is taken over by today's code and goes on."""
 
 import json
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from alembic.migration import MigrationContext
 from histories import NOW, batch, done, opened, row, select, stored
 
 from taskscope.counts import Counts
+from taskscope.events import Error
 from taskscope.facts import RANK
-from taskscope.settings import Settings
+from taskscope.inspection.inspector import Inspector
+from taskscope.settings import Inspection, Settings
 from taskscope.sinks.history import schema
 from taskscope.sinks.history.mark import Mark, size
 from taskscope.sinks.history.queries import Queries
@@ -159,3 +162,35 @@ def test_it_still_knows_what_retention_had_removed(old_url: str) -> None:
         late = store.apply([done(20, at=long_ago, anchor=long_ago)])
 
     assert (late.changes, late.expired) == ([], 1)
+
+
+def test_its_errors_are_grouped_from_then_on(old_url: str) -> None:
+    with opened(old_url) as store:
+        assert select(old_url, "SELECT count(*) FROM error_group") == [(0,)]
+        store.apply(batch([row(n, "failed", error=Error(kind="E", message="m")) for n in (30, 31)]))
+        store.apply(batch([row(10, "failed", started=NOW - 2, duration=2.0)]))  # it had failed before
+
+        counted = store.totals()["s", "job"].errors
+
+    assert counted == {"new": 2}
+    groups = select(old_url, "SELECT kind, message, failures FROM error_group ORDER BY kind")
+    assert groups == [("E", "m", 2), ("ValueError", "50 % of naught", 1)]
+
+
+def test_it_is_inspected_from_then_on(old_url: str) -> None:
+    with opened(old_url, clock=NOW) as store:
+        store.apply(batch([row(n, "failed", error=Error(kind="E", message="m")) for n in (30, 31)]))
+        settings = Settings(history=old_url, inspections={"hourly": Inspection()})
+        queries = Queries(old_url, settings)
+
+        def keep(found: Any, inspected: Any) -> Future[None]:
+            done: Future[None] = Future()
+            done.set_result(store.record_findings(found, inspected))
+            return done
+
+        Inspector(settings, queries, keep, lambda: NOW + 3_600).catch_up()
+        found = queries.current_findings(0)
+        queries.close()
+
+    assert {(one.kind, one.object) for one in found} >= {("new_error", "E: m")}
+    assert select(old_url, "SELECT name, failure FROM inspection") == [("hourly", "")]

@@ -28,7 +28,7 @@ def test_a_known_job_has_its_core_at_once_at_0(scene: Scene) -> None:
     found = {
         key: sample.value for key, sample in scene.samples().items() if dict(key[1]).get("job_name") == "a"
     }
-    assert len(found) == CORE == 17
+    assert len(found) == CORE == 18
     assert {name for (name, _), value in found.items() if value} == {
         "taskscope_job_first_seen_timestamp_seconds",
         "taskscope_job_info",

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection
 from taskscope.events import JobKey
 from taskscope.facts import RANK
 from taskscope.identity import first_id
-from taskscope.sinks.history import schema
+from taskscope.sinks.history import error_queries, schema
 from taskscope.sinks.history.records import Filter
 
 Condition: TypeAlias = ColumnElement[bool] | sa.TextClause
@@ -33,12 +33,14 @@ def conditions(connection: Connection, filter: Filter) -> Conditions | None:
     """The conditions of the filter; None where no run can fulfil them, as a name was never seen."""
     others = [*_times(filter), *_durations(connection, filter), *_texts(connection, filter)]
     others += _reasons(connection, filter.reason)
-    for column in ("queue", "worker", "entity", "error"):
+    if filter.error:
+        others.append(error_queries.runs_of(filter.error))
+    for column in ("queue", "worker", "entity", "exception"):
         if wanted := getattr(filter, column):
             ids = name_ids(connection, wanted)
             if not ids:
                 return None
-            others.append(run.c["exception" if column == "error" else column].in_(ids))
+            others.append(run.c[column].in_(ids))
     jobs = None
     if filter.job or filter.scheduler:
         jobs = list(connection.scalars(sa.select(job.c.id).where(*_job_is(filter.job, filter.scheduler))))

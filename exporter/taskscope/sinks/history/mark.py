@@ -50,7 +50,8 @@ class Mark:
 
 def size(counts: Iterable[Counts]) -> int:
     """How much that is: a number that falls when any of the counters does."""
-    parts = (
-        part for each in counts for part in (each.statuses, each.reasons, each.exceptions, each.triggers)
+    return sum(
+        sum(part.values())
+        for each in counts
+        for part in (each.statuses, each.reasons, each.exceptions, each.triggers, each.errors)
     )
-    return sum(sum(part.values()) for part in parts)

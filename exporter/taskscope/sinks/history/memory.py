@@ -7,10 +7,12 @@ from msgspec.structs import replace
 
 from taskscope.counts import Counts, JobState, fold
 from taskscope.events import JobKey
-from taskscope.facts import ENDED, Change, Row, lost_row, merge
+from taskscope.facts import ENDED, Bit, Change, Row, lost_row, merge
 from taskscope.identity import key
 from taskscope.settings import Settings
 from taskscope.sinks.history.alert_log import AlertLog
+from taskscope.sinks.history.error_log import ErrorLog
+from taskscope.sinks.history.error_records import Action, ErrorGroup
 from taskscope.sinks.history.records import Alert
 from taskscope.sinks.history.store import Applied, Store
 from taskscope.sinks.history.unanchored import provisional, settled
@@ -34,6 +36,7 @@ class MemoryStore(Store):
         self._beats: dict[str, float] = {}
         self._totals: dict[JobKey, Counts] = {}
         self.alert_log = AlertLog()
+        self._errors = ErrorLog(settings)
 
     def open(self) -> None:
         """Nothing to do."""
@@ -45,10 +48,11 @@ class MemoryStore(Store):
         label: Callable[[JobKey], JobKey] = lambda key: key,
     ) -> Applied:
         """Merge and count."""
-        changes = [change for row in self._identified(rows) if (change := self._merge(row)).added]
+        rows = self._identified(rows)
+        changes = [change for row in rows if (change := self._merge(row)).added]
         self._trim(self._ended, self._kept)
         self._trim(self._open, OPEN)
-        delta = fold(changes, self.settings.buckets, label)
+        delta = fold(changes, self.settings.buckets, label, self._errors.record(changes, rows))
         limit = self.settings.names_per_job
         totals = {job: self._totals.get(job, Counts()).plus(new, limit) for job, new in delta.counts.items()}
         self._totals |= totals
@@ -82,6 +86,12 @@ class MemoryStore(Store):
         """Keep what was told of alerts."""
         self.alert_log.record(alerts)
 
+    def act(
+        self, fingerprint: bytes, action: Action, at: int, actor: str = "", note: str = ""
+    ) -> ErrorGroup | None:
+        """None: of groups only their number is known."""
+        return None
+
     def close(self) -> None:
         """Nothing to do."""
 
@@ -98,7 +108,8 @@ class MemoryStore(Store):
         old = self._open.pop(row.id, None) or self._ended.pop(row.id, None)
         new = merge(old, row) if old else row
         kept = self._ended if new.facts & ENDED else self._open
-        kept[row.id] = replace(new, detail=None) if new.detail else new
+        # what a run without a name failed of belongs to no group yet
+        kept[row.id] = replace(new, detail=None) if new.detail and new.facts & Bit.NAMED else new
         return Change(new, new.facts & ~(old.facts if old else 0))
 
     def _trim(self, rows: OrderedDict[bytes, Row], kept: int) -> None:

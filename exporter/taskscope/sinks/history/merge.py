@@ -43,8 +43,8 @@ class Merger:
                 added[run] = bits
                 if bits != facts:
                     before.append(run)
-        _merge_details(connection, rows)
-        merged = self._read(connection, before, {row.id: row for row in rows}) if before else {}
+        merge_details(connection, ((row.id, row.detail) for row in rows if row.detail))
+        merged = self.read(connection, before, {row.id: row for row in rows}) if before else {}
         return [Change(merged.get(row.id, row), added[row.id]) for row in rows if row.id in added]
 
     def _values(
@@ -88,7 +88,7 @@ class Merger:
             for row in rows
         ]
 
-    def _read(
+    def read(
         self, connection: sa.Connection, runs: list[bytes], given: Mapping[bytes, Row]
     ) -> dict[bytes, Row]:
         """Runs as they are now; what RETURNING would tell of every run is only needed of those known before."""
@@ -197,16 +197,17 @@ def _select(
     return f"SELECT {', '.join(columns)} FROM run WHERE id IN {marks}", tuple(map(bytearray, runs))
 
 
-def _merge_details(connection: sa.Connection, rows: Iterable[Row]) -> None:
-    heavy = [(row.id, *_texts_of(row.detail)) for row in rows if row.detail]
+def merge_details(connection: sa.Connection, details: Iterable[tuple[bytes, Detail]]) -> None:
+    """Merge the heavy texts of runs, and of exceptions that they reported, by id."""
+    heavy = [(id, *texts) for id, detail in details if any(texts := _texts_of(detail)) or not detail.captured]
     for some in slices(heavy):
         connection.exec_driver_sql(
             _details(connection.dialect.name, len(some)), tuple(chain.from_iterable(some))
         )
 
 
-def _texts_of(detail: Detail) -> Iterable[str]:
-    return map(schema.clean, (detail.message, detail.stack, detail.data, detail.details))
+def _texts_of(detail: Detail) -> tuple[str, ...]:
+    return tuple(map(schema.clean, (detail.message, detail.stack, detail.data, detail.details)))
 
 
 @lru_cache(maxsize=len(_AT_ONCE))

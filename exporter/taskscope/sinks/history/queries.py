@@ -2,15 +2,36 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 import sqlalchemy as sa
 
-from taskscope.counts import OTHER
+from taskscope.counts import OTHER, JobState
 from taskscope.errors import BadArgument
 from taskscope.events import JobKey
 from taskscope.settings import Settings
-from taskscope.sinks.history import alerts, filters, pages, schema, statistics
+from taskscope.sinks.history import (
+    alerts,
+    entities,
+    error_queries,
+    filters,
+    findings,
+    job_states,
+    pages,
+    schema,
+    statistics,
+)
+from taskscope.sinks.history.entities import EntityStats
+from taskscope.sinks.history.error_records import (
+    ErrorBucket,
+    ErrorFilter,
+    ErrorGroup,
+    ErrorPage,
+    ErrorSort,
+    Occurrence,
+)
+from taskscope.sinks.history.finding_records import Finding, FindingFilter, FindingPage, Inspected
 from taskscope.sinks.history.reader import Reader
 from taskscope.sinks.history.records import (
     AlertFilter,
@@ -47,6 +68,8 @@ class Queries:
         """`url` is `sqlite:///file` or `postgresql://…`; nothing is opened before the first question."""
         self._reader = Reader(url)
         self._limit = settings.limits.page
+        self.kept_errors = settings.retention.errors
+        """For how many seconds errors are kept."""
         self._size = _Minutely(self._look)
         self._p95 = _Minutely(self._work_out_p95)
 
@@ -129,19 +152,31 @@ class Queries:
         scheduler: Sequence[str] = (),
         slow: float | None = None,
         slow_by_job: dict[JobKey, float] | None = None,
+        entity: Sequence[str] = (),
     ) -> list[JobStats]:
         """Statistics of the runs whose anchor is in [since, until) ms: of all, then of each job by its key.
 
-        Runs that retention removed count too. `slow` is a limit in s, for jobs without one in `slow_by_job`.
+        Runs that retention removed count too, unless only those about an `entity` are asked for. `slow` is
+        a limit in s, for jobs without one in `slow_by_job`.
         """
         window = Window(max(since, 0), until)
         with self._reader.snapshot() as connection:
             known = filters.jobs(connection, jobs, scheduler)
             own = filters.limits_by_id(connection, slow_by_job or {})
             limits = {id: filters.micros(limit) for id in known if (limit := own.get(id, slow)) is not None}
-            tallies = statistics.Tallies(window, known, limits)
+            about = filters.name_ids(connection, entity) if entity else None
+            tallies = statistics.Tallies(window, known, limits, about)
             tallies.read(connection)
         return statistics.by_job(tallies, window, percentiles, limits)
+
+    def entities(
+        self, since: int, until: int, scheduler: Sequence[str] = (), jobs: Sequence[str] = ()
+    ) -> list[EntityStats]:
+        """What the kept runs whose anchor is in [since, until) ms were about, and how they went."""
+        with self._reader.snapshot(alone=True) as connection:
+            return entities.read(
+                connection, since, until, [*map(schema.clean, scheduler)], [*map(schema.clean, jobs)]
+            )
 
     def trend(
         self,
@@ -156,10 +191,7 @@ class Queries:
 
         Steps begin at multiples of `step` ms; the window may cut the first and last. Raises `BadArgument`.
         """
-        if step < 1 or (until - since) / step > MAX_STEPS:
-            raise BadArgument(
-                f"step={step} does not cut this window into 1 to {MAX_STEPS} steps: give a longer one"
-            )
+        _check_step(since, until, step)
         window = Window(max(since, 0), until, step)
         with self._reader.snapshot() as connection:
             tallies = statistics.Tallies(window, filters.jobs(connection, jobs, scheduler), {})
@@ -177,6 +209,118 @@ class Queries:
         _check(limit, self._limit, offset, after, None)
         with self._reader.snapshot() as connection:
             return alerts.page(connection, filter, limit, offset, after)
+
+    def errors(
+        self,
+        filter: ErrorFilter,
+        *,
+        limit: int,
+        offset: int = 0,
+        after: bytes | None = None,
+        sort: ErrorSort = "last_seen",
+        descending: bool = True,
+    ) -> ErrorPage:
+        """One page of error groups, going on `after` a page's last one."""
+        _check(limit, self._limit, offset, after, None)
+        with self._reader.snapshot() as connection:
+            return error_queries.page(connection, filter, limit, offset, after, sort, descending)
+
+    def error(self, fingerprint: bytes) -> ErrorGroup | None:
+        """One group with its stack and data; None where there is none."""
+        with self._reader.snapshot(alone=True) as connection:
+            return error_queries.one(connection, fingerprint)
+
+    def occurrences(
+        self,
+        fingerprint: bytes,
+        *,
+        since: int | None = None,
+        until: int | None = None,
+        limit: int = 50,
+        after: bytes | None = None,
+    ) -> list[Occurrence]:
+        """Its occurrences by the anchors of their runs, newest first, going on `after` one of them."""
+        with self._reader.snapshot(alone=True) as connection:
+            return error_queries.occurrences(connection, fingerprint, since, until, limit, after)
+
+    def errors_of(self, run: bytes) -> list[Occurrence]:
+        """What a run failed of and what it reported, as it happened."""
+        with self._reader.snapshot() as connection:
+            return error_queries.of_run(connection, run)
+
+    def error_trend(self, fingerprint: bytes, since: int, until: int, step: int) -> list[ErrorBucket]:
+        """How often it happened in every step of [since, until) ms. Raises `BadArgument`."""
+        _check_step(since, until, step)
+        with self._reader.snapshot(alone=True) as connection:
+            return error_queries.trend(connection, fingerprint, max(since, 0), until, step)
+
+    def error_counts(self, since: int, until: int) -> dict[bytes, int]:
+        """By fingerprint how often each error happened in [since, until) ms, by whole hours."""
+        with self._reader.snapshot(alone=True) as connection:
+            return error_queries.counts(connection, since, until)
+
+    def errors_seen(self, since: int, until: int, limit: int) -> list[ErrorGroup]:
+        """The error groups that were seen since then, first before `until` (ms); the latest first."""
+        with self._reader.snapshot(alone=True) as connection:
+            return error_queries.seen(connection, since, until, limit)
+
+    def job_states(self) -> dict[JobKey, JobState]:
+        """What is remembered of all jobs."""
+        with self._reader.snapshot(alone=True) as connection:
+            return job_states.states(connection)
+
+    def job_queues(self, since: int) -> dict[JobKey, frozenset[str]]:
+        """In which queues each job ran, since then (ms)."""
+        with self._reader.snapshot(alone=True) as connection:
+            return job_states.queues(connection, since)
+
+    def findings(
+        self, filter: FindingFilter, *, limit: int, offset: int = 0, after: bytes | None = None
+    ) -> FindingPage:
+        """One page of what inspections found, newest first, going on `after` a page's last finding."""
+        _check(limit, self._limit, offset, after, None)
+        with self._reader.snapshot() as connection:
+            return findings.page(connection, filter, limit, offset, after)
+
+    def finding(self, id: bytes) -> Finding | None:
+        """One finding; None where there is none."""
+        with self._reader.snapshot(alone=True) as connection:
+            return findings.one(connection, id)
+
+    def current_findings(self, since: int, inspection: str | None = None) -> list[Finding]:
+        """What is open, and what has recovered since (ms), of one inspection or of all; the oldest first."""
+        with self._reader.snapshot(alone=True) as connection:
+            return findings.current(connection, since, inspection)
+
+    def findings_near(self, since: int, until: int) -> list[Finding]:
+        """The newest findings that were open at some time in [since, until) ms, a thousand at most."""
+        with self._reader.snapshot(alone=True) as connection:
+            return findings.near(connection, since, until)
+
+    def open_findings(self) -> dict[tuple[str, str], int]:
+        """How many findings are open, by scheduler and kind."""
+        with self._reader.snapshot(alone=True) as connection:
+            return findings.census(connection)
+
+    def inspections(self) -> dict[str, Inspected]:
+        """How the last inspection of each name went."""
+        with self._reader.snapshot(alone=True) as connection:
+            return findings.inspections(connection)
+
+    @contextmanager
+    def alone(self, what: str) -> Iterator[bool]:
+        """Inside, no other replica is alone for the same; False where another is, and it is not waited for."""
+        with self._reader.snapshot(alone=True) as connection:
+            if connection.dialect.name == "sqlite":  # which has one owner
+                yield True
+                return
+            key = int.from_bytes(schema.digest(what)[:7], "big")
+            mine = bool(connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({key})").scalar_one())
+            try:
+                yield mine
+            finally:
+                if mine:
+                    connection.exec_driver_sql(f"SELECT pg_advisory_unlock({key})")
 
     def close(self) -> None:
         """Close all connections; questions under way are answered."""
@@ -204,6 +348,13 @@ class _Minutely(Generic[T]):
         if known is None or time.monotonic() > known[1]:
             known = self._known = (self._ask(), time.monotonic() + 60)
         return known[0]
+
+
+def _check_step(since: int, until: int, step: int) -> None:
+    if step < 1 or (until - since) / step > MAX_STEPS:
+        raise BadArgument(
+            f"step={step} does not cut this window into 1 to {MAX_STEPS} steps: give a longer one"
+        )
 
 
 def _check(limit: int, most: int, offset: int, after: bytes | None, sort: SortColumn | None) -> None:

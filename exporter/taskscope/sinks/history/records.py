@@ -24,8 +24,10 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     worker: tuple[str, ...] = ()
     entity: tuple[str, ...] = ()
     reason: tuple[str, ...] = ()
-    error: tuple[str, ...] = ()
+    exception: tuple[str, ...] = ()
     """Exception classes."""
+    error: tuple[bytes, ...] = ()
+    """Fingerprints of error groups, of which the runs have an occurrence."""
     trace_id: str = ""
     q: str = ""
     """Text anywhere in job name, exception, message (case-insensitive)."""

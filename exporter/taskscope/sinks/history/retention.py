@@ -19,7 +19,7 @@ from taskscope.facts import RANK
 from taskscope.identity import first_id
 from taskscope.settings import Retention as Rules
 from taskscope.settings import Settings
-from taskscope.sinks.history import alerts, lost, open_runs, unused
+from taskscope.sinks.history import alerts, error_retention, findings, lost, open_runs, unused
 from taskscope.sinks.history.merge import slices
 from taskscope.sinks.history.removed import removing
 from taskscope.sinks.history.schema import job, rollup, run
@@ -129,6 +129,7 @@ class Retention:
             some = replace(sweep, last=gone[-1])
             connection.execute(sa.delete(run).where(*_meant(some), removable))
             _remove_details(connection, gone)
+            error_retention.remove_occurrences(connection, gone)
             self._store.removed.note(connection, gone[-1], sweep.job, key)
         rest = replace(sweep, after=runs[-1][0]) if len(runs) == chunk else None
         return rest, len(gone)
@@ -147,7 +148,7 @@ class Retention:
             yield 0
 
     def _tidy(self, now: float) -> Iterator[int]:
-        """Forget old rollups, hour by hour, old alerts, and processes that have been silent for a day."""
+        """Forget old rollups, hour by hour, old alerts, errors, findings, and processes silent for a day."""
         before = int(now - self._rules.rollups) // _HOUR
         for hours in (1, 24):
             old = (rollup.c.hours == hours, rollup.c.at < before - hours)
@@ -155,7 +156,7 @@ class Retention:
                 with self._store.transaction() as connection:
                     connection.execute(sa.delete(rollup).where(rollup.c.hours == hours, rollup.c.at == at))
                 yield 0
-        while self._forget_alerts(now):
+        while self._forget_alerts(now) or self._forget_errors(now) or self._forget_findings(now):
             yield 0
         with self._store.transaction() as connection:
             lost.sweep(connection, now - _DAY)
@@ -170,6 +171,14 @@ class Retention:
     def _forget_alerts(self, now: float) -> int:
         with self._store.transaction() as connection:
             return alerts.remove(connection, self._rules, now)
+
+    def _forget_errors(self, now: float) -> int:
+        with self._store.transaction() as connection:
+            return error_retention.remove(connection, self._rules, now)
+
+    def _forget_findings(self, now: float) -> int:
+        with self._store.transaction() as connection:
+            return findings.remove(connection, self._rules, now)
 
     def _oldest(self, old: Iterable[Any]) -> int | None:
         with self._store.transaction() as connection:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from taskscope.facts import RANK
 
-HEAD = "0003"
+HEAD = "0005"
 """The revision that this code reads and writes: the newest file in migrations/versions."""
 
 NAMESPACE = "taskscope"
@@ -79,6 +79,8 @@ UNSUCCESSFUL = f"rank <> {RANK['success']}"
 """SQL: runs in `run_unsuccessful` (rank, id). Write it beside `rank = …`, or SQLite leaves the index."""
 ENDED_BADLY = f"rank NOT IN ({RANK['queued']}, {RANK['started']}, {RANK['success']})"
 """SQL: runs in `run_ended_badly` (job, rank, id); to be written out likewise. (No range: SQLite would walk it.)"""
+ABOUT = "entity <> 0"
+"""SQL: runs in `run_by_entity` (entity, id); to be written out likewise."""
 TRACED = "trace_id <> ''"
 """SQL: runs in `run_by_trace` (trace_id); to be written out likewise."""
 
@@ -91,6 +93,7 @@ def _partial(name: str, condition: str, *columns: sa.Column[Any]) -> None:
 sa.Index("run_by_job", run.c.job, run.c.id)
 _partial("run_unsuccessful", UNSUCCESSFUL, run.c.rank, run.c.id)
 _partial("run_ended_badly", ENDED_BADLY, run.c.job, run.c.rank, run.c.id)
+_partial("run_by_entity", ABOUT, run.c.entity, run.c.id)
 _partial("run_by_trace", TRACED, run.c.trace_id)
 
 detail = sa.Table(
@@ -173,6 +176,86 @@ removed = sa.Table(
 )
 """The highest run id that retention removed: overall (job 0), and of a job under a rule of its own."""
 
+occurrence = sa.Table(
+    "occurrence",
+    metadata,
+    sa.Column("id", sa.LargeBinary(16), primary_key=True),
+    sa.Column("run", sa.LargeBinary(16), nullable=False),
+    sa.Column("error", sa.LargeBinary(8), nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The errors of runs: what a run failed of, under the run's own id, and exceptions that it reported (`CAPTURED`).
+
+`error` is the fingerprint of their group, which may be gone; their texts are in `detail`, by their own ids.
+"""
+
+CAPTURED = "id <> run"
+"""SQL: occurrences in `occurrence_captured` (run)."""
+
+sa.Index("occurrence_by_error", occurrence.c.error, occurrence.c.id)
+sa.Index(
+    "occurrence_captured",
+    occurrence.c.run,
+    sqlite_where=sa.text(CAPTURED),
+    postgresql_where=sa.text(CAPTURED),
+)
+
+error_group = sa.Table(
+    "error_group",
+    metadata,
+    sa.Column("fingerprint", sa.LargeBinary(8), primary_key=True),
+    sa.Column("job", sa.Integer, nullable=False),
+    sa.Column("kind", _TEXT, nullable=False),
+    sa.Column("name", _TEXT, nullable=False),
+    sa.Column("place", _TEXT, nullable=False),
+    sa.Column("message", _TEXT, nullable=False),
+    sa.Column("first_seen", sa.BigInteger, nullable=False),
+    sa.Column("last_seen", sa.BigInteger, nullable=False),
+    sa.Column("failures", sa.BigInteger, nullable=False),
+    sa.Column("captured", sa.BigInteger, nullable=False),
+    sa.Column("latest_id", sa.LargeBinary(16), nullable=False),
+    sa.Column("latest_run", sa.LargeBinary(16), nullable=False),
+    sa.Column("instances", _TEXT, nullable=False),
+    sa.Column("versions", _TEXT, nullable=False),
+    sa.Column("state", sa.SmallInteger, nullable=False),
+    sa.Column("acted", sa.BigInteger, nullable=False),
+    sa.Column("actor", _TEXT, nullable=False),
+    sa.Column("note", _TEXT, nullable=False),
+    sa.Column("regressed", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Errors of a job that are the same: an error_records.ErrorGroup without its heavy texts. Outlives its occurrences."""
+
+_FILTERED = ("fingerprint", "state", "job", "first_seen")
+"""Behind `last_seen`: the usual filters then read the index alone, and no texts."""
+sa.Index("error_group_last_seen", error_group.c.last_seen, *[error_group.c[name] for name in _FILTERED])
+for _order in ("first_seen", "failures"):
+    sa.Index(f"error_group_{_order}", error_group.c[_order], error_group.c.fingerprint)
+
+error_text = sa.Table(
+    "error_text",
+    metadata,
+    sa.Column("error", sa.LargeBinary(8), primary_key=True),
+    sa.Column("stack", _TEXT, nullable=False),
+    sa.Column("data", _TEXT, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The heavy texts of a group's latest occurrence."""
+
+error_rollup = sa.Table(
+    "error_rollup",
+    metadata,
+    sa.Column("at", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("error", sa.LargeBinary(8), primary_key=True),
+    sa.Column("failures", sa.BigInteger, nullable=False),
+    sa.Column("captured", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Occurrences by the anchor of their run: `at` is hours since the epoch."""
+
+sa.Index("error_rollup_by_error", error_rollup.c.error, error_rollup.c.at)
+
 alert = sa.Table(
     "alert",
     metadata,
@@ -193,6 +276,34 @@ alert = sa.Table(
 """What Alertmanager told: a records.Alert for each (fingerprint, started); `labels` and `annotations` are JSON."""
 
 sa.Index("alert_by_fingerprint", alert.c.fingerprint, alert.c.id)
+
+
+finding = sa.Table(
+    "finding",
+    metadata,
+    sa.Column("id", sa.LargeBinary(16), primary_key=True),
+    *[
+        sa.Column(name, sa.BigInteger, nullable=False)
+        for name in ("started", "last_seen", "recovered", "told")
+    ],
+    *[
+        sa.Column(name, _TEXT, nullable=False)
+        for name in ("inspection", "kind", "level", "scheduler", "job", "key", "content")
+    ],
+)
+"""What inspections found: `content` is a finding_records.Finding as JSON; the rest is for filters, but `told`."""
+
+sa.Index("finding_by_inspection", finding.c.inspection, finding.c.id)
+sa.Index("finding_by_recovery", finding.c.recovered, finding.c.id)
+
+inspection = sa.Table(
+    "inspection",
+    metadata,
+    sa.Column("name", _TEXT, primary_key=True),
+    *[sa.Column(name, sa.BigInteger, nullable=False) for name in ("through", "at", "took", "found")],
+    sa.Column("failure", _TEXT, nullable=False),
+)
+"""How the last inspection of each name went: a finding_records.Inspected."""
 
 
 def digest(*texts: str) -> bytes:

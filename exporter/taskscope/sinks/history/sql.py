@@ -14,8 +14,12 @@ from taskscope.events import JobKey
 from taskscope.facts import Change, Row
 from taskscope.settings import Settings
 from taskscope.sinks.history import alerts as alert_table
-from taskscope.sinks.history import lost, merge, names, replica, rollups, schema
+from taskscope.sinks.history import error_queries, job_states, lost, merge, names, replica, rollups, schema
+from taskscope.sinks.history import findings as finding_table
 from taskscope.sinks.history.database import Database
+from taskscope.sinks.history.error_records import Action, ErrorGroup, State
+from taskscope.sinks.history.errors import Errors
+from taskscope.sinks.history.finding_records import Finding, Inspected
 from taskscope.sinks.history.ledger import Ledger
 from taskscope.sinks.history.mark import Mark
 from taskscope.sinks.history.migrate import migrate
@@ -26,7 +30,6 @@ from taskscope.sinks.history.removed import Removed
 from taskscope.sinks.history.store import Applied, Store
 
 _decode_counts = msgspec.msgpack.Decoder(Counts).decode
-_decode_state = msgspec.msgpack.Decoder(JobState).decode
 _COUNTS_REMEMBERED = 2_000
 _ROLLUPS_REMEMBERED = 4_000
 
@@ -45,8 +48,9 @@ class SqlStore(Store):
         self._jobs, self.names = names.jobs(), names.names()
         self._merger = merge.Merger(self._jobs, self.names)
         self._open_runs = OpenRuns()
+        self.errors = Errors(settings, self._merger, self._jobs)
         self._counters: Ledger[Counts] = Ledger(schema.counter, _decode_counts, _COUNTS_REMEMBERED)
-        self._states: Ledger[JobState] = Ledger(schema.job_state, _decode_state, 0)
+        self._states: Ledger[JobState] = Ledger(schema.job_state, job_states.decode, 0)
         self._rollups: Ledger[rollups.Rollup] = Ledger(schema.rollup, rollups.decode, _ROLLUPS_REMEMBERED)
         self._replica = self._pid = 0
         self._uncertain = False
@@ -82,7 +86,8 @@ class SqlStore(Store):
             runs = self._identified(connection, rows)
             kept = self._unexpired(connection, runs)
             changes = self._merger.merge(connection, kept, self._clock())
-            delta = fold(changes, self.settings.buckets, label)
+            news = self.errors.record(connection, kept, changes)
+            delta = fold(changes, self.settings.buckets, label, news.counts)
             totals = self._count(connection, delta.counts)
             self._roll_up(connection, changes)
             self._save(connection, states or {})
@@ -92,7 +97,11 @@ class SqlStore(Store):
         if self._mark is not None:
             self._mark.add(delta.counts.values())
         return Applied(
-            changes=changes, totals=totals, exemplars=delta.exemplars, expired=len(runs) - len(kept)
+            changes=changes,
+            totals=totals,
+            exemplars=delta.exemplars,
+            expired=len(runs) - len(kept),
+            limited=news.limited,
         )
 
     def totals(self) -> dict[JobKey, Counts]:
@@ -102,13 +111,13 @@ class SqlStore(Store):
 
     def states(self) -> dict[JobKey, JobState]:
         """The saved memories of all jobs."""
-        job, state = schema.job.c, schema.job_state.c
-        query = sa.select(job.scheduler, job.name, state.state).join(schema.job, job.id == state.job)
         with self.transaction() as connection:
-            return {
-                (scheduler, name): _decode_state(packed)
-                for scheduler, name, packed in connection.execute(query)
-            }
+            return job_states.states(connection)
+
+    def error_groups(self) -> dict[tuple[str, State], int]:
+        """How many error groups each scheduler has in each state."""
+        with self.transaction() as connection:
+            return error_queries.census(connection)
 
     def rows(self) -> int:
         """How many runs are kept."""
@@ -130,6 +139,23 @@ class SqlStore(Store):
         """Keep what was told of alerts."""
         with self.transaction() as connection:
             alert_table.record(connection, alerts)
+
+    def record_findings(self, findings: Iterable[Finding], inspected: Inspected | None = None) -> None:
+        """Keep findings as they are now, and how the inspection went."""
+        with self.transaction() as connection:
+            finding_table.record(connection, findings, inspected)
+
+    def tell_findings(self, ids: Iterable[bytes], at: int) -> None:
+        """Note when (ms) these findings were told."""
+        with self.transaction() as connection:
+            finding_table.tell(connection, ids, at)
+
+    def act(
+        self, fingerprint: bytes, action: Action, at: int, actor: str = "", note: str = ""
+    ) -> ErrorGroup | None:
+        """Do this with an error group; the group as it is then, None where there is none."""
+        with self.transaction() as connection:
+            return self.errors.act(connection, fingerprint, action, at, actor, note)
 
     def close(self) -> None:
         """Let go of the connection and the file."""

@@ -73,8 +73,16 @@ class Tally(msgspec.Struct):
 class Tallies:
     """What happened to these jobs in a window; a run that took longer than its job's limit (µs) is slow."""
 
-    def __init__(self, window: Window, jobs: Mapping[int, JobKey], limits: Mapping[int, int]) -> None:
+    def __init__(
+        self,
+        window: Window,
+        jobs: Mapping[int, JobKey],
+        limits: Mapping[int, int],
+        entities: Sequence[int] | None = None,
+    ) -> None:
+        """Of runs about these entities (name.id) only, which rollups cannot tell: of the runs that are kept."""
         self.jobs = jobs
+        self._entities = entities
         self.by_place: dict[tuple[int, int], Tally] = {}
         """By the begin of the step, in ms, and job.id."""
         self._window = window
@@ -85,6 +93,9 @@ class Tallies:
 
     def read(self, connection: Connection) -> None:
         """Add up everything."""
+        if self._entities is not None:
+            self._read_runs(connection, self._window.since, self._window.until)
+            return
         query = sa.select(removed.c.job, removed.c.id)
         removals = ((id, anchor_ms(last)) for id, last in connection.execute(query))
         self._removed = {id: last for id, last in removals if last >= self._window.since}
@@ -104,6 +115,8 @@ class Tallies:
     def _read_runs(self, connection: Connection, since: int, until: int) -> None:
         columns = (run.c.id, run.c.job, run.c.rank, run.c.facts, run.c.duration)
         query = sa.select(*columns).where(run.c.id >= first_id(since), run.c.id < first_id(until))
+        if self._entities is not None:
+            query = query.where(sa.text(schema.ABOUT), run.c.entity.in_(self._entities))
         streamed = query.execution_options(stream_results=True)
         for run_id, id, rank, facts, duration in _rows(connection, streamed):
             anchor = anchor_ms(run_id)

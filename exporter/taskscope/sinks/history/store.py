@@ -9,6 +9,7 @@ from taskscope.counts import Counts, Exemplar, JobState
 from taskscope.events import JobKey
 from taskscope.facts import Change, Row
 from taskscope.settings import Settings
+from taskscope.sinks.history.error_records import Action, ErrorGroup
 from taskscope.sinks.history.records import Alert
 
 
@@ -22,6 +23,8 @@ class Applied(msgspec.Struct):
     exemplars: dict[tuple[JobKey, str, int], Exemplar] = {}
     expired: int = 0
     """Facts that came after retention had removed their run: acknowledged, neither stored nor counted."""
+    limited: dict[str, int] = {}
+    """By scheduler, errors that were counted as `_other`: there are as many groups as may be."""
 
 
 class Store(ABC):
@@ -70,6 +73,12 @@ class Store(ABC):
     @abstractmethod
     def record(self, alerts: Sequence[Alert]) -> None:
         """Keep what was told of alerts, in one transaction; order and repetition do not matter."""
+
+    @abstractmethod
+    def act(
+        self, fingerprint: bytes, action: Action, at: int, actor: str = "", note: str = ""
+    ) -> ErrorGroup | None:
+        """Do this with an error group, as of `at` ms; the group as it is then, None where there is none."""
 
     @abstractmethod
     def close(self) -> None:

@@ -109,6 +109,19 @@ CATALOG: tuple[Metric, ...] = (
         "reason",
         job=True,
     ),
+    _counter(
+        "new_errors_total",
+        "Error groups of the job that were seen for the first time.",
+        *_JOB,
+        core=True,
+        job=True,
+    ),
+    _counter(
+        "captured_exceptions_total",
+        "Exceptions that runs reported by `capture_exception`, and did not fail of; not part of `run_failures_total`.",
+        *_JOB,
+        job=True,
+    ),
     _of_runs(
         "run_duration_seconds", "How long runs took, by the clock of whoever executed them.", "duration"
     ),
@@ -157,6 +170,21 @@ CATALOG: tuple[Metric, ...] = (
         "state",
         job=True,
     ),
+    _gauge(
+        "error_groups", "Error groups by state (open, resolved, regressed, ignored).", "scheduler", "state"
+    ),
+    _counter(
+        "error_groups_limited_total",
+        "Errors that were counted as `_other` because there are as many groups as may be (`retention.max_errors`).",
+        "scheduler",
+    ),
+    # Inspections, of all replicas together.
+    _gauge("findings", "Findings of inspections that are open, by kind.", "scheduler", "kind"),
+    _gauge("inspection_last_timestamp_seconds", "When it was last inspected.", "inspection"),
+    _gauge("inspection_next_timestamp_seconds", "When the next inspection after it is due.", "inspection"),
+    _gauge("inspection_duration_seconds", "How long the last inspection took.", "inspection"),
+    _gauge("inspection_failed", "1 when the last inspection gave up.", "inspection"),
+    _counter("inspection_failures_total", "Inspections of this replica that gave up.", "inspection"),
     # Schedulers: readings, gone past their time to live.
     _gauge("triggers", "Triggers by state.", "scheduler", "state"),
     _counter("trigger_events_total", "What triggers did.", "scheduler", split=("event", TRIGGER_EVENTS)),
@@ -209,7 +237,7 @@ CATALOG: tuple[Metric, ...] = (
     _counter("events_total", "Events taken in, by lane.", "lane", born=(("accepted",),)),
     _counter(
         "events_dropped_total",
-        "Events that are counted nowhere else, by reason (overflow, bad, refused, expired, member, unsaved).",
+        "Events that are counted nowhere else, by reason (overflow, bad, refused, expired, member, unsaved, surplus).",
         "reason",
         born=(("overflow",), ("bad",), ("expired",), ("member",)),
     ),

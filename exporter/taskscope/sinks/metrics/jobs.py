@@ -69,6 +69,7 @@ class JobSeries:
     def __init__(self, families: Mapping[str, Family], guard: Guard, settings: Settings) -> None:
         self._families, self._guard, self._settings = families, guard, settings
         self._runs, self._triggers = families["runs_total"], families["trigger_events_total"]
+        self._new_errors = families["new_errors_total"]
         self._gauges = [metric.name for metric in CATALOG if metric.core and metric.kind == "gauge"]
         self._info: dict[JobKey, Labels] = {}
         self._rules: dict[JobKey, JobRule | None] = {}
@@ -159,7 +160,7 @@ class JobSeries:
         if counts := self._counted.pop(key, None):
             self._retire(key, counts)
         self._trim(key)
-        for name in ("runs_total", *self._gauges):
+        for name in ("runs_total", "new_errors_total", *self._gauges):
             self._families[name].drop(key)
         if key in self._info:
             self._families["job_info"].drop(self._info.pop(key))
@@ -184,6 +185,7 @@ class JobSeries:
         past = self._past.pop(key, None)
         if key not in self._runs.rows and (past or key not in self._fired):
             self._runs.put(key, *(0 for _ in STATUSES))
+            self._new_errors.put(key, 0)
         if past:
             self._export(key, past)
 
@@ -192,6 +194,9 @@ class JobSeries:
         if old is None or sum(counts.statuses.values()) >= sum(old.statuses.values()):
             self._counted[key] = counts
         self._runs.raise_to(key, *_statuses(counts))
+        self._new_errors.raise_to(key, counts.errors.get("new", 0))
+        if captured := counts.errors.get("captured"):
+            self._raise(key, "captured_exceptions_total", key, captured)
         for name, count in counts.exceptions.items():
             self._raise(key, "run_failures_total", (*key, name), count)
         for name, count in counts.reasons.items():

@@ -1,0 +1,94 @@
+"""What an inspection looks at: a window of the history, what came before it, and what it found the last time."""
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import msgspec
+
+from taskscope.counts import JobState
+from taskscope.events import JobKey
+from taskscope.rules import is_meant
+from taskscope.settings import Inspection
+from taskscope.sinks.history.finding_records import Finding, Level
+from taskscope.sinks.history.queries import Queries
+
+HOUR = 3_600_000
+DAY = 24 * HOUR
+"""ms."""
+STEPS = 48
+"""Hours that a distribution shows, the window's among them."""
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is true of the window."""
+
+    kind: str
+    scheduler: str
+    job: str
+    object: str
+    key: str = ""
+    level: Level = "warning"
+    title: str
+    overview: str
+    at: int
+    """Since when, in ms."""
+    details: dict[str, Any] = {}
+    distribution: tuple[tuple[int, float], ...] = ()
+    attributes: dict[str, str] = {}
+
+
+class Scene(msgspec.Struct, frozen=True, kw_only=True):
+    """Times are ms since the epoch; the window is whole hours."""
+
+    rules: Inspection
+    queries: Queries
+    jobs: Mapping[JobKey, JobState]
+    """What is remembered of jobs."""
+    queues: Mapping[JobKey, frozenset[str]] = {}
+    """Where each job ran lately; only where queues are filtered by."""
+    begin: int
+    end: int
+    watched: int = 0
+    """Since when taskscope has been there to see anything."""
+    known: tuple[Finding, ...] = ()
+    """What is open, and what has recovered lately."""
+
+    @property
+    def shown(self) -> int:
+        """Where the distribution of a finding begins."""
+        return max(0, self.end - STEPS * HOUR)
+
+    def past(self, usual: float) -> int:
+        """The begin of what the window is compared with: `look_back`, or so many seconds, before it."""
+        seconds = usual if self.rules.look_back is None else self.rules.look_back
+        return max(0, self.begin - round(seconds * 1000) // HOUR * HOUR)
+
+    def open(self, kind: str, key: JobKey, about: str = "") -> Finding | None:
+        """The finding about it that is open."""
+        return next((one for one in self._about(kind, key, about) if not one.recovered), None)
+
+    def is_told(self, kind: str, key: JobKey, about: str, at: int) -> bool:
+        """Was it found already that this is so since then?"""
+        return any(one.started == at for one in self._about(kind, key, about))
+
+    def meant(self, key: JobKey) -> bool:
+        """Does this inspection look at the job?"""
+        rules = self.rules
+        if rules.schedulers and not _any(rules.schedulers, (key[0],)):
+            return False
+        if rules.jobs and not any(is_meant(key, pattern) for pattern in rules.jobs):
+            return False
+        return not rules.queues or _any(rules.queues, self.queues.get(key, ()))
+
+    def meant_version(self, versions: Iterable[str]) -> bool:
+        """Is one of these versions looked at?"""
+        return not self.rules.versions or _any(self.rules.versions, versions)
+
+    def _about(self, kind: str, key: JobKey, about: str) -> Iterable[Finding]:
+        subject = (kind, *key, about)
+        return (one for one in self.known if (one.kind, one.scheduler, one.job, one.key) == subject)
+
+
+def _any(patterns: Iterable[str], texts: Iterable[str]) -> bool:
+    return any(fnmatchcase(text, pattern) for text in texts for pattern in patterns)

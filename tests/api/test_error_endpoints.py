@@ -1,0 +1,251 @@
+"""`/api/error/`: what is asked of error groups, and what is said of them."""
+
+import json
+from hashlib import sha256
+
+import pytest
+from stored import BEGIN
+
+from taskscope.api.backend import Writer
+from taskscope.errands import Errands
+from taskscope.events import Captured, Error, Fact
+from taskscope.facts import row_of
+from taskscope.identity import run_id, text
+from taskscope.settings import Settings, Token
+from taskscope.sinks.history.queries import Queries
+from taskscope.sinks.history.sql import SqlStore
+
+ALL = {"from": "-7d", "to": "now"}
+MANAGER = Token(name="ann", sha256=sha256(b"m").hexdigest(), scopes=("manage",))
+READER = Token(name="bob", sha256=sha256(b"r").hexdigest(), scopes=("monitoring",))
+
+
+def group(historian, **query):
+    return historian.ask("/api/error/", query).json["data"]
+
+
+def test_failed_runs_are_one_group(historian):
+    (found,) = group(historian)
+
+    assert found["count"] == 10
+    assert found["captured"] == 0
+    assert (found["scheduler"], found["task"], found["exception"]) == ("main", "flaky", "ValueError")
+    assert found["message"] == "50 % of naught_"
+    assert found["state"] == "open"
+    assert found["first_seen"] < found["last_seen"]
+
+
+@pytest.mark.parametrize(
+    ("query", "total"),
+    [
+        ({"task": "flaky"}, 1),
+        ({"task": "steady"}, 0),
+        ({"task": "never seen"}, 0),
+        ({"scheduler": "main"}, 1),
+        ({"scheduler": "other"}, 0),
+        ({"exception": "ValueError"}, 1),
+        ({"exception": "KeyError"}, 0),
+        ({"state": "open"}, 1),
+        ({"state": "open,regressed"}, 1),
+        ({"state": "resolved"}, 0),
+        ({"q": "NAUGHT"}, 1),
+        ({"q": "valueerr"}, 1),
+        ({"q": "x"}, 0),
+        ({"from": "-2h"}, 1),
+        ({"from": "-1m"}, 0),
+        ({"to": "-2h"}, 0),
+        ({"sort_column": "count", "sort_direction": "asc"}, 1),
+        ({"sort_column": "first_seen"}, 1),
+    ],
+)
+def test_groups_are_filtered(historian, query, total):
+    answer = historian.ask("/api/error/", query)
+
+    assert answer.json["total"] == len(answer.json["data"]) == total
+
+
+def test_a_group_shows_its_occurrences_page_by_page(historian):
+    fingerprint = group(historian)[0]["fingerprint"]
+    seen, query = [], {"limit": 3}
+    while True:
+        page = historian.ask(f"/api/error/{fingerprint}", query).json
+        seen += page["occurrences"]
+        if page["next_cursor"] is None:
+            break
+        query["cursor"] = page["next_cursor"]
+
+    runs = historian.ask("/api/task/", {"error": fingerprint}).json
+    assert [one["run"] for one in seen] == [run["id"] for run in runs["data"]]
+    assert runs["total"] == len(seen) == 10
+    assert all(one["fatal"] and one["status"] == "failed" for one in seen)
+    assert page["stack_trace"].startswith("Traceback")
+    assert page["data"] == {"n": "1"}
+
+
+def test_a_trend_adds_up_to_the_count(historian):
+    fingerprint = group(historian)[0]["fingerprint"]
+
+    for span in ({}, ALL, {"from": BEGIN, "to": "now"}, {"from": "-400d", "to": "now"}):
+        trend = historian.ask(f"/api/error/{fingerprint}", span).json["trend"]
+        assert sum(step["count"] for step in trend) == 10
+        assert len(trend) <= 62
+    assert historian.ask(f"/api/error/{fingerprint}", {"from": "-1m"}).json["occurrences"] == []
+
+
+def test_a_run_names_its_group(historian):
+    failed = historian.ask("/api/task/", {"status": "failed"}).json["data"][0]["id"]
+    fine = historian.ask("/api/task/", {"status": "success"}).json["data"][0]["id"]
+
+    run = historian.ask(f"/api/task/{failed}").json
+    assert run["error"] == group(historian)[0]["fingerprint"]
+    assert [(one["fatal"], one["error"], one["exception"]) for one in run["exceptions"]] == [
+        (True, run["error"], "ValueError")
+    ]
+    assert run["exceptions"][0]["offset"] == run["duration"]
+    run = historian.ask(f"/api/task/{fine}").json
+    assert (run["error"], run["exceptions"]) == (None, [])
+
+
+@pytest.mark.parametrize("path", ["/api/error/0123456789abcdef", "/api/error/0123456789abcdef/resolve"])
+def test_a_group_that_is_not_there_is_404(historian, path):
+    more = {"method": "POST", "body": b"{}", "Content_Type": "application/json"} if "resolve" in path else {}
+
+    answer = historian.ask(path, **more)
+
+    assert answer.status == 404
+    assert "error 0123456789abcdef" in answer.json["error"]
+
+
+@pytest.mark.parametrize("path", ["/api/error/xyz", "/api/error/0123456789ABCDEF", "/api/error/" + "0" * 17])
+def test_what_is_no_fingerprint_is_refused(historian, path):
+    assert historian.ask(path).status == 400
+
+
+def test_a_cursor_goes_with_its_question_alone(historian):
+    fingerprint = group(historian)[0]["fingerprint"]
+    cursor = historian.ask(f"/api/error/{fingerprint}", {"limit": 3}).json["next_cursor"]
+
+    assert historian.ask(f"/api/error/{fingerprint}", ALL | {"cursor": cursor}).status == 400
+    assert historian.ask("/api/error/", {"cursor": cursor, "offset": 1}).json["errors"] == {
+        "offset": "does not go with cursor"
+    }
+
+
+def test_without_a_history_there_are_no_groups(client):
+    assert client.ask("/api/error/").status == 404
+
+
+@pytest.fixture
+def written(serve, tmp_path):
+    """A server whose history is written, at two o'clock, and by whom it is asked."""
+    url = f"sqlite:///{tmp_path / 'runs.db'}"
+    settings = Settings(history=url, tokens=(MANAGER, READER))
+    store, queries = SqlStore(url, settings), Queries(url, settings)
+    store.open()
+    errands = Errands()
+
+    def do(work):
+        done = errands.do(work)
+        errands.step(0)
+        return done
+
+    def fail(number, at, captured=()):
+        fact = Fact(
+            scheduler="s",
+            native=str(number),
+            status="failed",
+            at=at,
+            anchor=float(BEGIN),
+            job="j",
+            started=at - 1,
+            duration=1.0,
+            error=Error(kind="E", message=f"number {number}"),
+        )
+        row = row_of(fact, run_id("s", str(number), 0, BEGIN * 1000))
+        store.apply([row])
+        return row.id
+
+    parts = {"queries": queries, "writer": Writer(store, do), "clock": lambda: BEGIN + 100.0}
+    yield serve(settings, token="m", **parts), fail, store
+    store.close()
+    queries.close()
+
+
+def act(client, fingerprint, what, **body):
+    path = f"/api/error/{fingerprint}/{what}"
+    return client.ask(path, method="POST", body=json.dumps(body).encode(), Content_Type="application/json")
+
+
+def test_a_resolved_group_that_is_seen_again_is_regressed(written):
+    client, fail, _ = written
+    fail(1, BEGIN + 10.0)
+    fingerprint = client.ask("/api/error/").json["data"][0]["fingerprint"]
+
+    answer = act(client, fingerprint, "resolve", note="fixed in 1.2; password=hunter2")
+    fail(2, BEGIN + 50.0)  # told late, happened before
+    late = client.ask(f"/api/error/{fingerprint}").json
+    fail(3, BEGIN + 300.0)
+    fail(4, BEGIN + 200.0)
+    again = client.ask(f"/api/error/{fingerprint}").json
+
+    assert (answer.status, answer.json["state"]) == (200, "resolved")
+    assert (late["state"], late["count"], late["state_changed_by"]) == ("resolved", 2, "ann")
+    assert late["note"] == "fixed in 1.2; password=***"
+    assert (again["state"], again["count"]) == ("regressed", 4)
+    assert again["regressed_at"] < again["last_seen"]
+    assert act(client, fingerprint, "resolve").json["state"] == "resolved"
+
+
+def test_an_ignored_group_stays_ignored_until_it_is_reopened(written):
+    client, fail, _ = written
+    fail(1, BEGIN + 10.0)
+    fingerprint = client.ask("/api/error/").json["data"][0]["fingerprint"]
+
+    act(client, fingerprint, "ignore")
+    fail(2, BEGIN + 300.0)
+    ignored = client.ask("/api/error/", {"state": "ignored"}).json["data"]
+    reopened = act(client, fingerprint, "reopen").json
+
+    assert [(one["state"], one["count"]) for one in ignored] == [("ignored", 2)]
+    assert (reopened["state"], reopened["count"]) == ("open", 2)
+
+
+def test_only_who_may_manage_changes_a_group(written, serve):
+    client, fail, _ = written
+    fail(1, BEGIN + 10.0)
+    fingerprint = client.ask("/api/error/").json["data"][0]["fingerprint"]
+    client._headers = {"Authorization": "Bearer r"}
+
+    assert client.ask("/api/error/").status == 200
+    assert act(client, fingerprint, "resolve").status == 403
+    assert client.ask(f"/api/error/{fingerprint}").json["state"] == "open"
+
+
+def test_what_a_run_reported_stands_beside_what_it_failed_of(written):
+    client, fail, store = written
+    run = fail(1, BEGIN + 10.0)
+    error = Error(kind="K", message="survived", stack="", data={"shop": "7"})
+    told = Fact(
+        scheduler="s",
+        native="1",
+        status="started",
+        at=BEGIN + 9.5,
+        anchor=float(BEGIN),
+        job="j",
+        captured=Captured(key="a", at=BEGIN + 9.5, error=error),
+    )
+    for _ in range(2):
+        store.apply([row_of(told, run)])
+
+    first, second = client.ask(f"/api/task/{text(run)}").json["exceptions"]
+    assert (first["fatal"], first["exception"], first["message"], first["data"]) == (
+        False,
+        "K",
+        "survived",
+        {"shop": "7"},
+    )
+    assert first["offset"] == 500.0
+    assert (second["fatal"], second["exception"]) == (True, "E")
+    captured = client.ask("/api/error/", {"exception": "K"}).json["data"][0]
+    assert (captured["count"], captured["captured"], captured["latest_run"]) == (0, 1, text(run))
+    assert client.ask("/api/task/", {"error": captured["fingerprint"]}).json["total"] == 1

@@ -1,0 +1,3 @@
+class Client:
+    def get(self, number):
+        raise ValueError("no parcel %d" % number)

@@ -1,0 +1,69 @@
+"""`taskscope inspect`: tried out without being written, exported, and refused in a sentence."""
+
+import json
+import time
+
+import pytest
+from inspecting import HOUR, Past
+
+from taskscope.cli import run
+
+
+@pytest.fixture
+def say(tmp_path, monkeypatch, capsys):
+    """What a command says about a history in which something failed in the last full hour."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taskscope.yaml").write_text(
+        "inspections: {hourly: {}, 'off': {enabled: false, schedule: '0 3 * * *'}}\n"
+    )
+    url = f"sqlite:///{tmp_path / 'runs.db'}"
+    past = Past(url)
+    past.clock.now = time.time() // HOUR * HOUR - 60
+    past.fails()
+    past.close()
+
+    def say(*arguments, code=0):
+        assert run(["inspect", *arguments, "--history", url]) == code
+        said = capsys.readouterr()
+        return said.err if code else said.out
+
+    return say
+
+
+def test_a_test_run_prints_what_it_would_report_and_writes_nothing(say):
+    for name in ("hourly", "off"):
+        for _ in range(2):
+            header, line = say("run", name).splitlines()
+            assert header.split("\t") == ["level", "kind", "scheduler", "job", "since", "overview"]
+            assert line.split("\t")[:4] == ["warning", "new_error", "s", "job"]
+            assert line.endswith("ValueError: no happened 1 times. It was never seen before.")
+    (found,) = json.loads(say("run", "hourly", "--json"))
+    assert found["kind"] == "new_error"
+    assert json.loads(say("export", "hourly"))["findings"] == []
+
+
+def test_inspections_are_listed(say):
+    header, hourly, off = (line.split("\t") for line in say("list").splitlines())
+    assert header[0] == "inspection"
+    assert hourly[:4] == ["hourly", "0 * * * *", "UTC", "new_errors, slow_jobs, silence"]
+    assert (hourly[6], off[5]) == ("0", "disabled")
+
+
+def test_an_export_is_what_the_api_says(say):
+    told = json.loads(say("export", "off"))
+
+    assert told["settings"]["schedule"] == "0 3 * * *"
+    assert (told["enabled"], told["last_at"], told["next_at"]) == (False, None, None)
+
+
+@pytest.mark.parametrize("command", ["run", "export"])
+def test_an_inspection_that_there_is_not_is_refused(say, command):
+    said = say(command, "nightly", code=2)
+
+    assert said == "taskscope: there is no inspection 'nightly' in the settings; there are hourly, off\n"
+
+
+def test_a_run_that_finds_nothing_says_so(say, tmp_path):
+    (tmp_path / "taskscope.yaml").write_text("inspections: {hourly: {jobs: [none]}}\n")
+
+    assert say("run", "hourly") == "it would report nothing\n"
