@@ -165,10 +165,14 @@ def written(serve, tmp_path):
         store.apply([row])
         return row.id
 
-    parts = {"queries": queries, "writer": Writer(store, do), "clock": lambda: BEGIN + 100.0}
+    parts = {"queries": queries, "writer": Writer(store, do, _nothing, _nothing), "clock": lambda: BEGIN + 100.0}
     yield serve(settings, token="m", **parts), fail, store
     store.close()
     queries.close()
+
+
+def _nothing(*_):
+    """Nothing is delivered here."""
 
 
 def act(client, fingerprint, what, **body):

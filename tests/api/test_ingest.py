@@ -361,7 +361,7 @@ def test_whoever_does_not_own_the_history_takes_nothing(tmp_path):
     history = f"sqlite:///{tmp_path}/runs.db"
     with Exporter(history=history, port=0) as owner, Exporter(history=history, port=None) as member:
         send(client_of(owner), fact())
-        until(lambda: member.degraded.get("member"))
+        until(lambda: member.pipeline.failure)
 
         with pytest.raises(Exception, match="is owned by process"):
             member.pipeline.deliver([]).result(5)

@@ -360,7 +360,7 @@ def test_a_process_that_does_not_own_the_history_says_so(tmp_path):
     history = f"sqlite:///{tmp_path}/runs.db"
     with Exporter(history=history, port=None) as owner, Exporter(history=history, port=None) as member:
         until(lambda: owner.pipeline.opened and member.pipeline.failure)
-        server = Server(member._backend())
+        server = Server(member._backend)
         answer = send(Client(server.start("127.0.0.1", 0)), told())
         server.stop()
 

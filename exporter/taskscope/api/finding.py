@@ -44,7 +44,7 @@ class FindingsQuery(msgspec.Struct, frozen=True, kw_only=True):
 class FindingPath(msgspec.Struct, frozen=True):
     """Which finding."""
 
-    id: UUID
+    id: Annotated[UUID, Meta(description="The finding's id.")]
 
 
 class FindingRow(msgspec.Struct, frozen=True, kw_only=True):
