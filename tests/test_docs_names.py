@@ -2,10 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
+from taskscope.api.finding import Kind
+from taskscope.inspection.teller import alert_of
 from taskscope.shipped import shipped
 from taskscope.sinks.metrics.catalog import CATALOG
 
@@ -21,14 +24,10 @@ def labels_of(name: str) -> set[str] | None:
 
 
 def alerts() -> set[str]:
+    """Those of the rules, and those that taskscope tells itself."""
     files = [yaml.safe_load(path.read_text()) for path in shipped("alerts").glob("*.yml")]
-    return {
-        rule["alert"]
-        for file in files
-        for group in file["groups"]
-        for rule in group["rules"]
-        if "alert" in rule
-    }
+    rules = [rule for file in files for group in file["groups"] for rule in group["rules"]]
+    return {rule["alert"] for rule in rules if "alert" in rule} | {alert_of(kind) for kind in get_args(Kind)}
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.name)
