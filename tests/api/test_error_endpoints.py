@@ -165,7 +165,11 @@ def written(serve, tmp_path):
         store.apply([row])
         return row.id
 
-    parts = {"queries": queries, "writer": Writer(store, do, _nothing, _nothing), "clock": lambda: BEGIN + 100.0}
+    parts = {
+        "queries": queries,
+        "writer": Writer(store, do, _nothing, _nothing),
+        "clock": lambda: BEGIN + 100.0,
+    }
     yield serve(settings, token="m", **parts), fail, store
     store.close()
     queries.close()
