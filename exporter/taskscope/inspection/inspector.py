@@ -123,7 +123,7 @@ class Inspector:
             earliest = due - _LONGEST * window_of(rules)
             found = self.look(name, due, max(last.through, earliest) if last.through else None)
         except (TaskscopeError, TimeoutError) as error:
-            through, failure = last.through, str(error)
+            through, failure = last.through or due - window_of(rules), str(error)
             logger.warning("taskscope: inspection %s gave up: %s", name, error)
         inspected = Inspected(
             name=name,
