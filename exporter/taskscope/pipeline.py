@@ -326,17 +326,7 @@ class Pipeline:
                 self._refuse(run, f"{which}: {type(error).__name__}: {error}")
                 return Applied(changes=[], totals={})
         half = len(rows) // 2
-        first, second = self._apply(rows[:half]), self._apply(rows[half:])
-        return Applied(
-            changes=first.changes + second.changes,
-            totals=first.totals | second.totals,
-            exemplars=first.exemplars | second.exemplars,
-            expired=first.expired + second.expired,
-            limited={
-                name: first.limited.get(name, 0) + second.limited.get(name, 0)
-                for name in first.limited | second.limited
-            },
-        )
+        return self._apply(rows[:half]).plus(self._apply(rows[half:]))
 
     def _refuse(self, run: bytes, why: str) -> None:
         """A run that the store cannot hold is dropped, and whoever sent it hears of it."""

@@ -108,6 +108,7 @@ def test_a_history_from_before_runs_without_an_anchor_takes_them_in(history_url:
         with store.transaction() as connection:
             for table in ("open_run", *OF_0004, "finding", "inspection"):
                 connection.exec_driver_sql(f"DROP TABLE {table}")
+            connection.exec_driver_sql("DROP INDEX run_by_entity")
             connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0002'")
     before = stored(history_url)
 

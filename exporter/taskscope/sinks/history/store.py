@@ -1,6 +1,7 @@
 """What every store of runs does, whether a database is behind it or not."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
@@ -25,6 +26,16 @@ class Applied(msgspec.Struct):
     """Facts that came after retention had removed their run: acknowledged, neither stored nor counted."""
     limited: dict[str, int] = {}
     """By scheduler, errors that were counted as `_other`: there are as many groups as may be."""
+
+    def plus(self, later: "Applied") -> "Applied":
+        """What this batch and a later one did."""
+        return Applied(
+            changes=self.changes + later.changes,
+            totals=self.totals | later.totals,
+            exemplars=self.exemplars | later.exemplars,
+            expired=self.expired + later.expired,
+            limited=dict(Counter(self.limited) + Counter(later.limited)),
+        )
 
 
 class Store(ABC):
