@@ -6,11 +6,10 @@ TYPE_CHECKING = False  # as type checkers take it; `taskscope exec` must not wai
 if TYPE_CHECKING:
     from typing import Any
 
-    from taskscope.capture import capture_exception
     from taskscope.contracts import Bridge, Sink
     from taskscope.errors import BadArgument, TaskscopeError, Unavailable
     from taskscope.exporter import Exporter, watch
-    from taskscope.run import Run, RunFilter, current_run
+    from taskscope.run import Run, RunFilter, capture_exception, current_run
     from taskscope.settings import Settings
 
 __version__ = "0.1.0"
@@ -31,11 +30,10 @@ __all__ = [
 ]
 
 _HOME = {
-    "capture": ("capture_exception",),
     "contracts": ("Bridge", "Sink"),
     "errors": ("BadArgument", "TaskscopeError", "Unavailable"),
     "exporter": ("Exporter", "watch"),
-    "run": ("Run", "RunFilter", "current_run"),
+    "run": ("Run", "RunFilter", "capture_exception", "current_run"),
     "settings": ("Settings",),
 }
 

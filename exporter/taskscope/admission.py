@@ -96,7 +96,8 @@ class Admission:
         if reported > self._limits.captured:
             raise Surplus(f"{fact.job}: one run reports more than {self._limits.captured} exceptions")
         key = clean(captured.key, _KEY)
-        return Captured(key=key, at=fact.at, error=self._error(captured.error))
+        instance = clean(captured.instance or fact.instance, self._limits.name)
+        return Captured(key=key, at=fact.at, error=self._error(captured.error), instance=instance)
 
     def _texts(self, fact: Fact) -> dict[str, Any]:
         """The names that must change to be printable and bounded: mostly none, and that is remembered."""

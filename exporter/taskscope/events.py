@@ -51,6 +51,8 @@ class Captured(msgspec.Struct, frozen=True, kw_only=True):
     """Different for any two of a run, and the same whenever the same one is told again."""
     at: float
     error: Error
+    instance: str = ""
+    """The process that reported it; empty: the fact's."""
 
 
 class Fact(_Versioned, frozen=True, kw_only=True, tag="fact", gc=False):

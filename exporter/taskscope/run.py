@@ -1,10 +1,14 @@
-"""Which run is being executed here: in this thread, coroutine or process-pool child."""
+"""Which run is being executed here, in this thread, coroutine or process-pool child, and what it reports."""
 
 import logging
+import sys
+import time
 from collections.abc import Callable
 from contextvars import ContextVar, Token
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
+
+logger = logging.getLogger("taskscope")
 
 
 class Run(NamedTuple):
@@ -42,11 +46,6 @@ def current_run() -> Run | None:
     return making() if making else None
 
 
-def current_making() -> Making | None:
-    """What makes the run that the caller is part of."""
-    return _current.get()
-
-
 enter: Callable[[Making], Token[Making | None]] = _current.set
 """Says that from here on this run is being executed; hand the token to `leave`."""
 
@@ -57,6 +56,45 @@ def leave(token: Token[Making | None]) -> None:
         _current.reset(token)
     except ValueError:  # a coroutine that nobody awaited to its end is closed wherever the collector runs
         _current.set(None)
+
+
+def capture_exception(error: BaseException | None = None, /, **data: Any) -> None:
+    """Report this exception, by default the one that is being handled, as one that the current run survives.
+
+    `data` is kept with it, by repr and without secrets. Never raises and never blocks; outside of a run, and where
+    nobody watches, it does nothing.
+    """
+    try:
+        _capture(error or sys.exception(), data)
+    except Exception:  # whatever is wrong here: the program has trouble enough
+        logger.debug("taskscope could not capture an exception", exc_info=True)
+
+
+def _capture(error: BaseException | None, data: dict[str, Any]) -> None:
+    making = _current.get()
+    tell = getattr(making, "tell", None)
+    if making is None or tell is None or error is None:
+        return
+    from uuid import uuid4  # slow to import, as the others, and a pool has many children
+
+    from taskscope.events import Captured, Fact
+    from taskscope.failure import describe_caught
+
+    run, now = making(), time.time()
+    captured = Captured(key=uuid4().hex, at=now, error=describe_caught(error, data))
+    tell(
+        Fact(
+            scheduler=run.scheduler,
+            native=run.native,
+            attempt=run.attempt,
+            anchor=run.anchor,
+            job=run.job_name,
+            due=run.due,
+            status="started",
+            at=now,
+            captured=captured,
+        )
+    )
 
 
 class RunFilter(logging.Filter):
@@ -82,8 +120,6 @@ class RunFilter(logging.Filter):
 
 def _report(record: logging.LogRecord) -> None:
     """Report the logged exception, once for all handlers."""
-    from taskscope.capture import capture_exception
-
     if record.exc_info and not getattr(record, "captured", False):
         record.captured = True
         capture_exception(record.exc_info[1], logger=record.name, logged=record.getMessage())

@@ -257,10 +257,10 @@ class Submission(Likeness):
     def _take(self, reports: Iterable[Report]) -> None:
         with self.tap.watch.lock:
             for report in reports:
-                for fact in report.told:
-                    self.tap.watch.emit(fact)
                 self.hear(report.place, report.started, -1.0, report.pid)
                 run = self.runs[report.place]
+                for fact in report.told:
+                    run.tell(fact)
                 if not run.ended:
                     run.finish(report.duration, report.reason, report.error)
 

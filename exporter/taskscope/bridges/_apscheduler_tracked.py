@@ -131,7 +131,7 @@ class Tracked(msgspec.Struct, gc=False, eq=False):
 
     def tell(self, fact: Fact) -> None:
         """Pass on what the run itself says."""
-        self.watch.emit(fact)
+        self.watch.emit(msgspec.structs.replace(fact, instance=self.watch.instance))
 
     def context(self) -> tuple[Any, ...]:
         """What a `Run` is made of."""

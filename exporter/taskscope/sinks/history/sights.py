@@ -61,7 +61,7 @@ def captures(rows: Iterable[Row], grouping: Grouping) -> Iterator[Sight]:
                     message=error.message,
                     stack=error.stack,
                     data=as_json(error.data),
-                    instance=row.instance,
+                    instance=one.instance,
                     version=error.version,
                 )
 
