@@ -9,6 +9,8 @@ from ledger import note
 from recorded import wait_for
 from rq import Retry
 
+import taskscope
+
 
 def work(path: str, seconds: float = 0.0) -> str:
     """Takes this long."""
@@ -69,3 +71,8 @@ def kill_itself(path: str) -> None:
     """Its process is killed."""
     note(path, "kill_itself", "begin")
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def survive() -> None:
+    """Reports an exception and goes on."""
+    taskscope.capture_exception(ValueError("half of it"))

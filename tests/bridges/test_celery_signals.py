@@ -169,6 +169,23 @@ def test_inside_a_task_one_can_ask_which_it_is(app: Celery, seen: Recorder):
     assert taskscope.current_run() is None
 
 
+def test_a_task_can_report_an_exception_that_it_survives(app: Celery, seen: Recorder):
+    def survives() -> None:
+        taskscope.capture_exception(ValueError("half of it"), shop=7)
+
+    execute(app, app.task(survives, name="survives", shared=False), "8", retries=1)
+
+    (told,) = [fact for fact in seen.facts if fact.captured]
+    assert (told.native, told.attempt, told.job, told.instance) == (
+        "8",
+        1,
+        "survives",
+        seen.facts[-1].instance,
+    )
+    assert (told.captured.error.kind, told.captured.error.message) == ("ValueError", "half of it")
+    assert seen.facts[-1].status == "success"
+
+
 def work() -> None:
     """Does nothing."""
 

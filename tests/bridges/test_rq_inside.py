@@ -218,6 +218,18 @@ def test_a_job_knows_which_run_it_is_and_nothing_after_it_does(
     assert current_run() is None
 
 
+def test_a_job_can_report_an_exception_that_it_survives(simple: SimpleWorker, redis_url: str):
+    seen, bridge = Recorder(), made(simple, "rq")
+    bridge.attach(seen.emit)
+    queue(redis_url).enqueue(rq_jobs.survive)
+    simple.work(burst=True)
+
+    (told,) = [fact for fact in seen.facts if fact.captured]
+    assert same_id(told) == same_id(seen.facts[-1])
+    assert (told.captured.error.kind, told.captured.error.message) == ("ValueError", "half of it")
+    assert seen.facts[-1].status == "success"
+
+
 def test_naming_a_watched_worker_is_what_imports_rq():
     code = (
         "import sys, taskscope.bridges.rq as ours; assert 'rq' not in sys.modules and 'redis' not in sys.modules;"

@@ -121,6 +121,10 @@ class Execution(msgspec.Struct, gc=False, eq=False):
         task = self.task
         return Run(self.watch.scheduler, self.job, str(task["id"]), task.get("retries") or 0, due(task), None)
 
+    def tell(self, fact: Fact) -> None:
+        """Pass on what the run itself says."""
+        self.watch.emit(msgspec.structs.replace(fact, instance=self.watch.instance))
+
     def start(self) -> Fact | None:
         """That it has started; None where the end, which says all of it, has been told meanwhile."""
         if self.status is not None:

@@ -7,6 +7,7 @@ from contextvars import Token
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from taskscope.bridges._rq_layout import Job, error_of, function_in, reason_of
 from taskscope.events import Error, Fact, Status
@@ -30,6 +31,22 @@ class Doing(Struct):
     token: Token[Making | None] | None = None
 
 
+class Speaking(Struct):
+    """What a job that is being executed may ask of its run, and say of it."""
+
+    run: Run
+    instance: str
+    pass_on: Callable[[Fact], None]
+
+    def __call__(self) -> Run:
+        """The run as `current_run` tells it."""
+        return self.run
+
+    def tell(self, fact: Fact) -> None:
+        """Pass on what the run itself says."""
+        self.pass_on(replace(fact, instance=self.instance))
+
+
 class Attempts:
     """The attempts that one worker has in progress, by job."""
 
@@ -46,7 +63,7 @@ class Attempts:
         """Its function is called next; RQ itself has unpickled its name in this process."""
         if doing := self.open.get(job.id):
             doing.job = _job_of(job, job.func_name)
-            doing.token = enter(lambda: self._run(doing))
+            doing.token = enter(Speaking(self._run(doing), self.instance, self._tell))
             doing.began, doing.started = time.monotonic(), time.time()
 
     def before_handle_execution_ended(self, job: Any, *_: Any, **__: Any) -> None:
