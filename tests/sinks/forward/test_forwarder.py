@@ -334,17 +334,17 @@ class TestSpool:
             until(lambda: spool.size() == 0)
 
     def test_a_full_one_is_told_once_and_memory_keeps_the_rest(self, tmp_path, caplog):
-        port, spool = free_port(), Spool(tmp_path / "spool", most=40)
+        port, spool = free_port(), Spool(tmp_path / "spool", most=5)
         with forwarding(f"http://127.0.0.1:{port}", spool=spool) as forwarder:
             tell(forwarder, range(100))
-            until(lambda: "holds 40 bytes already" in caplog.text)
+            until(lambda: "holds 5 bytes already" in caplog.text)
             assert not forwarder.flush(1)
             assert forwarder.backlog == 100
             with receiving(port=port) as receiver:
                 assert forwarder.flush(10)
                 assert receiver.numbers == list(range(100))
 
-        assert caplog.text.count("holds 40 bytes already") == 1
+        assert caplog.text.count("holds 5 bytes already") == 1
 
 
 PROGRAM = """

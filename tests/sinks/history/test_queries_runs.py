@@ -182,7 +182,7 @@ def test_odd_texts_are_only_texts(history_url: str, text: str):
             Filter(q=text),
             Filter(job=(text,)),
             Filter(queue=(text,)),
-            Filter(error=(text,)),
+            Filter(exception=(text,)),
             Filter(trace_id=text),
         )
 
