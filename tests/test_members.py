@@ -311,7 +311,7 @@ class TestForkedChildren:
 
 
 def resumes(exporter, scheduler, answer):
-    (bridge,) = exporter._bridges.values()
+    (bridge,) = exporter._roster.bridges
     assert bridge.resume()
     assert exporter.resume_in_child(), "twice does no harm"
     scheduler.job("j").run()

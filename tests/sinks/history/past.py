@@ -133,7 +133,7 @@ def filters(draw: st.DrawFn, hours: int = 60) -> Filter:
         "worker": some(TEXTS),
         "entity": some(TEXTS),
         "reason": some(TEXTS),
-        "error": some(("ValueError", "x.Timeout")),
+        "exception": some(("ValueError", "x.Timeout")),
         "trace_id": st.sampled_from(("", "abc", "abcd")),
         "q": st.sampled_from(("", "NIGHT", "%", "_", "a_B", "time", "\\", "'", "größe", "never seen")),
         "slow": st.none() | st.sampled_from((0.0, 0.05, 1.0, 1e9)),
@@ -155,7 +155,7 @@ def _fits(run: Past, filter: Filter) -> bool:
     named = {"status", "job", "scheduler", "queue", "worker", "entity", "reason"}
     if any(getattr(filter, field) and getattr(run, field) not in getattr(filter, field) for field in named):
         return False
-    if filter.error and run.exception not in filter.error:
+    if filter.exception and run.exception not in filter.exception:
         return False
     if filter.trace_id and run.trace_id != filter.trace_id:
         return False
