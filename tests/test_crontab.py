@@ -162,7 +162,7 @@ def as_cron_does(command: str, shell: str, folder: Path) -> tuple[int, bytes, by
     ours = {
         "TASKSCOPE_FORWARD": "",
         "TASKSCOPE_HOME": str(folder / ".home"),
-        "PYTHONPATH": os.environ["PYTHONPATH"],
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
     }
     done = subprocess.run(
         [shell, "-c", first],

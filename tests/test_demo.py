@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -101,6 +102,13 @@ def soon(is_true: Callable[[], bool], seconds: float = PATIENCE) -> bool:
     while not (true := is_true()) and time.monotonic() < deadline:
         time.sleep(0.05)
     return true
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A short one: the socket beside a history has a name of 107 bytes at most, else a warning is logged."""
+    with TemporaryDirectory(prefix="demo-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -252,7 +252,7 @@ SABOTAGE = {
 def test_the_command_runs_although(lonely: Wrapper, tmp_path: Path, what: str):
     """Errors that cannot be had for real here are put where the system would raise them."""
     (tmp_path / "sitecustomize.py").write_text(SABOTAGE[what])
-    path = f"{tmp_path}:{lonely.environment()['PYTHONPATH']}"
+    path = f"{tmp_path}:{lonely.environment().get('PYTHONPATH', '')}"
 
     said = ran(lonely.shell(SCRIPT, stdin=GIVEN, env={"PYTHONPATH": path})).decode()
 

@@ -157,7 +157,10 @@ def _values(schema: Json) -> str:
             name = reference.rpartition("/")[2]
             return f"[{name}](#{name.lower()})"
         case {"anyOf": choices}:
-            return " or ".join(dict.fromkeys(_values(choice) for choice in choices))
+            ordered = sorted(
+                choices, key=lambda choice: choice == {"type": "null"}
+            )  # msgspec's own order varies
+            return " or ".join(dict.fromkeys(_values(choice) for choice in ordered))
         case {"enum": choices}:
             return ", ".join(f"`{choice}`" for choice in choices)
         case {"const": choice}:
