@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all one needs; `make help` lists the rest.
 
 PYTHON ?= python3
-WORKERS ?= 2
+WORKERS ?= 3
 VENV := .venv
 LOWEST := .venv-lowest
 BIN := $(VENV)/bin
