@@ -75,9 +75,13 @@ class Shop:
         return str(self.app.send_task(task, args, **options).id)
 
     def get(self, path: str) -> Any:
-        """What the API says."""
-        with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
-            return json.load(answer)
+        """What the API says; asked again where the worker was just forking."""
+        try:
+            with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+                return json.load(answer)
+        except ConnectionResetError:
+            with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+                return json.load(answer)
 
     def metric(self, *parts: str) -> float | None:
         """The value of the one series that holds these parts; None where there is none."""
