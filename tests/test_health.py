@@ -7,7 +7,8 @@ from taskscope.bridges.fake import Clock
 from taskscope.checks import CHECKS, Definition
 from taskscope.configure import HEALTH_CHECKS, load
 from taskscope.errors import BadArgument
-from taskscope.events import Job, Jobs, QueueState, SchedulerState, Trigger, WorkerState
+from taskscope.events import Fact, Job, Jobs, QueueState, SchedulerState, Trigger, WorkerState
+from taskscope.facts import Change, row_of
 from taskscope.live import Live
 from taskscope.settings import Check, Health, QueueRule, Settings
 
@@ -152,6 +153,19 @@ def test_taskscope_itself_counts_for_the_whole_and_not_for_a_scheduler(live, clo
     assert (scores[""].score, scores["s"].score) == (70, 100)
     named = {name for result in scores[""].checks for name in result.objects}
     assert named == {"the disk is full", "port: 9750 is taken"}
+
+
+def test_how_runs_ended_is_kept_by_the_minute_and_for_the_window(live, clock):
+    health = health_of(live, Settings(), clock)
+    row = row_of(Fact(scheduler="s", native="n", status="failed", at=NOW, job="j"), bytes(16))
+    for _ in range(1000):
+        health.committed([Change(row=row, added=row.facts)])
+        clock.advance(0.01)
+
+    assert len(health._ended) <= 2
+    assert _failing(_after(health, clock, 10)["s"]) == {"failure_rate"}
+    assert _failing(_after(health, clock, 3700)["s"]) == set()
+    assert health._ended == {}
 
 
 def test_the_settings_know_every_check():

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, get_args
 
@@ -21,7 +21,6 @@ STANDINGS: tuple[Standing, ...] = get_args(Standing)
 
 _OFTEN = 5.0  # seconds for which an answer holds
 _MINUTE = 60
-_KEPT = 7 * 86_400.0  # seconds for which it is kept how runs ended, at least
 _SHOWN = 10  # objects that a failing check names
 _FAILED = Bit.FAILED | Bit.LOST
 _COUNTED = Bit.SUCCESS | _FAILED
@@ -72,8 +71,8 @@ class Health(Sink):
         """`own` tells of taskscope itself, `usual` what 99 % of a job's runs stay below."""
         self._settings, self._live, self._own, self._usual, self._clock = settings, live, own, usual, clock
         self._lock = threading.Lock()
-        self._ended: deque[tuple[int, str, int, int]] = deque()
-        """(minute, scheduler, ended, failed), the oldest first."""
+        self._ended: dict[tuple[int, str], tuple[int, int]] = {}
+        """By minute and scheduler, runs that ended and those of them that failed; the oldest first."""
         self._since: dict[tuple[str, str, str], float] = {}
         self._scores: tuple[Score, ...] = ()
         self._looked = float("-inf")
@@ -92,7 +91,9 @@ class Health(Sink):
                 ended[change.row.scheduler] += 1
                 failed[change.row.scheduler] += bool(bits & _FAILED)
         with self._lock:
-            self._ended.extend((minute, name, runs, failed[name]) for name, runs in ended.items())
+            for name, runs in ended.items():
+                before = self._ended.get((minute, name), (0, 0))
+                self._ended[minute, name] = (before[0] + runs, before[1] + failed[name])
 
     def scores(self) -> tuple[Score, ...]:
         """The whole first, then each scheduler by its name. To be asked now and then: it remembers what began when."""
@@ -139,12 +140,14 @@ class Health(Sink):
 
     def _runs(self, scheduler: str, now: float) -> tuple[int, int]:
         """Runs that ended in the window of `failure_rate`, and those of them that failed."""
-        longest = max(self._held_to(CHECKS["failure_rate"], name).window for name in ("", scheduler))
-        while self._ended and self._ended[0][0] < (now - longest - _KEPT) // _MINUTE:
-            self._ended.popleft()
-        since = (now - self._held_to(CHECKS["failure_rate"], scheduler).window) // _MINUTE
-        some = [entry for entry in self._ended if entry[1] == scheduler and entry[0] >= since]
-        return sum(ended for _, _, ended, _ in some), sum(failed for _, _, _, failed in some)
+        windows = [self._held_to(CHECKS["failure_rate"], name).window for name in (*self._known(), scheduler)]
+        for key in [key for key in self._ended if key[0] < (now - max(windows)) // _MINUTE]:
+            del self._ended[key]
+        since = (now - windows[-1]) // _MINUTE
+        some = [
+            ended for (minute, name), ended in self._ended.items() if name == scheduler and minute >= since
+        ]
+        return sum(ended for ended, _ in some), sum(failed for _, failed in some)
 
     def _measures(self, scheduler: str, of: View | Own) -> list[tuple[Definition, list[Measure]]]:
         """What each check finds; none where it finds nothing to look at."""

@@ -80,8 +80,7 @@ class Shop:
             with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
                 return json.load(answer)
         except ConnectionResetError:
-            with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
-                return json.load(answer)
+            return self.get(path)
 
     def metric(self, *parts: str) -> float | None:
         """The value of the one series that holds these parts; None where there is none."""
