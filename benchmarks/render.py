@@ -38,7 +38,9 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000)
 NOW = 1_763_750_000.123
 OBSERVED = {"run_duration_seconds": "duration", "run_start_delay_seconds": "delay"}
 FAMILIES = [metric for metric in CATALOG if metric.core or metric.name in OBSERVED]
-LINES = 17 + 16 + 11  # of a job: its core and two histograms
+LINES = sum(
+    metric.series if metric.core else len(getattr(Bounds(), str(metric.bounds))) + 3 for metric in FAMILIES
+)
 OPENMETRICS = "application/openmetrics-text"
 REPEAT = {1_000: 15, 10_000: 9, 100_000: 3, 1_000_000: 1}
 
@@ -227,6 +229,8 @@ def fill(metric: Metric, family: Any, job: JobKey, counted: Counts) -> None:
             "severity": "",
         }
         family.labels(*job).info(schedule)
+    elif metric.kind == "counter":
+        family.labels(*job)  # nothing of it was counted
     else:
         family.labels(*job).set(GAUGES.get(metric.name, 0))
 

@@ -4,13 +4,14 @@ import pytest
 
 from healthy import health_of
 from taskscope.bridges.fake import Clock
-from taskscope.checks import CHECKS, Definition
+from taskscope.checks import CHECKS, Definition, Own
 from taskscope.configure import HEALTH_CHECKS, load
 from taskscope.errors import BadArgument
-from taskscope.events import Fact, Job, Jobs, QueueState, SchedulerState, Trigger, WorkerState
+from taskscope.events import Defined, Fact, Job, Jobs, QueueState, SchedulerState, Trigger, WorkerState
 from taskscope.facts import Change, row_of
 from taskscope.live import Live
-from taskscope.settings import Check, Health, QueueRule, Settings
+from taskscope.settings import Check, Health, JobRule, QueueRule, Settings
+from taskscope.sinks.metrics import Metrics
 
 NOW = 1_763_750_000.0
 
@@ -142,6 +143,63 @@ def test_a_scheduler_whose_readings_are_gone_is_down(live, clock):
     live.expire(NOW + 3600)
 
     assert _failing(_after(health_of(live, Settings(), clock), clock, 200)["s"]) == {"scheduler_down"}
+
+
+def test_an_object_whose_words_change_is_the_same_object(live, clock):
+    own = {"store": "connection refused", "degraded": {"port": "9750 is taken"}}
+    health = health_of(live, Settings(), clock, **own)
+    live.fold([WorkerState(scheduler="s", worker=name, at=NOW, up=False) for name in "ab"])
+    assert _failing(_after(health, clock, 200)["s"]) == set()
+
+    own |= {"store": "is starting up", "degraded": {"port": "9750 is still taken"}}
+    live.fold([WorkerState(scheduler="s", worker="c", at=NOW, up=False)])  # 3 workers, not 2
+    health = _with_own(health, **own)
+    scores = _after(health, clock, 200)
+
+    assert _failing(scores["s"]) == {"worker_down"}
+    assert _failing(scores[""]) == {"worker_down", "store", "taskscope"}
+
+
+def _with_own(health, **own):
+    health._own = lambda now: Own(now=now, **own)
+    return health
+
+
+def test_jobs_that_only_tell_of_themselves_have_health_and_no_scheduler_that_could_be_down(live, clock):
+    job = Job(name="backup", key="backup", next_run=NOW - 7200)
+    live.fold([Defined(scheduler="cron", at=NOW - 7300, job=job)])
+
+    score = _after(health_of(live, Settings(), clock), clock, 300)["cron"]
+
+    assert {result.check for result in score.checks} == {
+        "failure_rate",
+        "stale_job",
+        "stuck_run",
+        "trigger_error",
+    }
+    assert _failing(score) == {"stale_job"}
+
+
+def test_a_job_that_is_late_is_held_to_the_grace_of_its_rule(live, clock):
+    live.fold([Jobs(scheduler="s", at=NOW, jobs=(Job(name="l", key="l", next_run=NOW - 1000),))])
+    settings = Settings(jobs=(JobRule(match="l", grace=900),))
+
+    score = _after(health_of(live, settings, clock), clock, 10)["s"]
+
+    (stale,) = [result for result in score.checks if not result.ok]
+    assert (stale.check, stale.limit, stale.threshold) == ("stale_job", 300, 900)
+
+
+def test_a_threshold_for_queues_reaches_check_and_metric(live, clock):
+    live.fold([_waits(1500)])
+    settings = Settings(health=Health(schedulers={"s": {"queue_backlog": Check(threshold=20_000)}}))
+    metrics = Metrics(settings)
+
+    metrics.sync(live, NOW)
+
+    assert _failing(_after(health_of(live, settings, clock), clock, 1000)["s"]) == set()
+    page = b"".join(metrics.render().blocks).decode()
+    assert 'taskscope_queue_limit_messages{queue="q",scheduler="s"} 20000' in page
 
 
 def test_taskscope_itself_counts_for_the_whole_and_not_for_a_scheduler(live, clock):

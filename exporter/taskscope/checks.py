@@ -23,6 +23,8 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
     limit: float | None = None
     object: str = ""
     """The job, queue, worker or part that it is about; empty for the scheduler."""
+    key: str | None = None
+    """By what it is known again at the next look, where the words of `object` may change meanwhile."""
     since: float | None = None
     """Since when it is bad, where that is known; otherwise it is since it was first seen."""
 
@@ -37,6 +39,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     queues: list[QueueState]
     workers: list[WorkerState]
     jobs: Mapping[str, LiveJob]
+    is_read: bool
+    """Has anybody read it? Of jobs that only tell of themselves nobody knows a scheduler that could be down."""
     ended: int
     """Runs that ended within the window of `failure_rate`, successful or not."""
     failed: int
@@ -81,9 +85,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
 
 def _queue_backlog(view: View, limit: float) -> Iterator[Measure]:
     for queue in view.queues:
-        rule = queue_rule(view.settings, view.scheduler, queue.queue)
-        most = float(rule.backlog) if rule and rule.backlog else limit
-        ready = float(queue.ready or 0)
+        most, ready = backlog_limit(view.settings, view.scheduler, queue.queue), float(queue.ready or 0)
         yield Measure(bad=ready > most, value=ready, limit=most, object=queue.queue)
 
 
@@ -93,8 +95,9 @@ def _failure_rate(view: View, limit: float) -> Iterator[Measure]:
 
 
 def _scheduler_down(view: View, limit: float) -> Iterator[Measure]:
-    up = view.state is not None and view.state.up
-    yield Measure(bad=not up, value=float(up))
+    if view.is_read:
+        up = view.state is not None and view.state.up
+        yield Measure(bad=not up, value=float(up))
 
 
 def _stale_job(view: View, limit: float) -> Iterator[Measure]:
@@ -104,9 +107,9 @@ def _stale_job(view: View, limit: float) -> Iterator[Measure]:
             continue
         rule = rule_for(view.settings, (view.scheduler, name))
         if job.state.next_run:
-            since = job.state.next_run + ((rule and rule.grace) or limit)
-            late = max(0.0, view.now - job.state.next_run)
-            yield Measure(bad=view.now > since, value=late, limit=limit, object=name, since=since)
+            grace = (rule and rule.grace) or limit
+            since, late = job.state.next_run + grace, max(0.0, view.now - job.state.next_run)
+            yield Measure(bad=view.now > since, value=late, limit=grace, object=name, since=since)
         if rule and rule.expect_every:
             heard = job.state.last_success or job.state.first_seen
             since = heard + rule.expect_every
@@ -122,7 +125,7 @@ def _stale_job(view: View, limit: float) -> Iterator[Measure]:
 def _worker_down(view: View, limit: float) -> Iterator[Measure]:
     if view.workers:
         up = sum(worker.up for worker in view.workers)
-        yield Measure(bad=not up, value=float(up), object=f"{len(view.workers)} workers")
+        yield Measure(bad=not up, value=float(up), object=f"{len(view.workers)} workers", key="")
 
 
 def _stuck_run(view: View, limit: float) -> Iterator[Measure]:
@@ -158,14 +161,14 @@ def _trigger_error(view: View, limit: float) -> Iterator[Measure]:
 
 
 def _store(own: Own, limit: float) -> Iterator[Measure]:
-    yield Measure(bad=bool(own.store), value=float(not own.store), object=own.store)
+    yield Measure(bad=bool(own.store), value=float(not own.store), object=own.store, key="")
 
 
 def _taskscope(own: Own, limit: float) -> Iterator[Measure]:
     if not own.store:
         yield Measure(bad=own.lag > limit, value=own.lag, limit=limit, object="lag")
     for reason, sentence in own.degraded.items():
-        yield Measure(bad=True, value=1.0, object=f"{reason}: {sentence}")
+        yield Measure(bad=True, value=1.0, object=f"{reason}: {sentence}", key=reason)
 
 
 CHECKS: dict[str, Definition] = {
@@ -281,3 +284,19 @@ CHECKS: dict[str, Definition] = {
     )
 }
 """Every check by its name."""
+
+
+def held_to(settings: Settings, name: str, scheduler: str) -> Definition:
+    """The check with what the settings say otherwise, for all schedulers and for this one."""
+    check, health = CHECKS[name], settings.health
+    for changes in (health.checks, health.schedulers.get(scheduler, {})):
+        if change := changes.get(name):
+            said = {key: value for key, value in msgspec.structs.asdict(change).items() if value is not None}
+            check = msgspec.structs.replace(check, **said)
+    return check
+
+
+def backlog_limit(settings: Settings, scheduler: str, queue: str) -> float:
+    """Messages that may wait in this queue: by its rule, else by the check's threshold."""
+    rule = queue_rule(settings, scheduler, queue)
+    return float((rule and rule.backlog) or held_to(settings, "queue_backlog", scheduler).threshold or 0)

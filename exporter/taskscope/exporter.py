@@ -149,7 +149,8 @@ class Exporter:
 
     def _own(self, now: float) -> Own:
         away = self.pipeline.failure or ""
-        return Own(now=now, store=str(away), lag=self.pipeline.lag, degraded=self._failures)
+        others = {reason: why for reason, why in self.degraded.items() if reason != "store"}
+        return Own(now=now, store=str(away), lag=self.pipeline.lag, degraded=others)
 
     def collector(self) -> Collector:
         """The same series for a `prometheus_client` registry of your own; begins to watch if that has not begun."""

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from taskscope.checks import CHECKS, Definition, Measure, Own, View
+from taskscope.checks import CHECKS, Definition, Measure, Own, View, held_to
 from taskscope.contracts import Sink
 from taskscope.events import JobKey
 from taskscope.facts import Bit, Change, fresh
@@ -106,7 +106,9 @@ class Health(Sink):
 
     def _look(self, now: float) -> list[Score]:
         with self._live.lock:
-            views = [self._view(scheduler, now) for scheduler in sorted(self._known())]
+            known = sorted(self._known())
+            self._forget(known, now)
+            views = [self._view(scheduler, now) for scheduler in known]
             found = {view.scheduler: self._measures(view.scheduler, view) for view in views}
         found[""] = self._measures("", self._own(now))
         before, self._since = self._since, {}
@@ -120,7 +122,8 @@ class Health(Sink):
     def _known(self) -> set[str]:
         """Schedulers of which anything is known that is not forgotten."""
         live = self._live
-        return {*live.schedulers, *live.read_at, *(scheduler for scheduler, _ in live.queues)}
+        told = (scheduler for (scheduler, _), job in live.jobs.items() if not job.state.removed)
+        return {*live.schedulers, *live.read_at, *(scheduler for scheduler, _ in live.queues), *told}
 
     def _view(self, scheduler: str, now: float) -> View:
         live = self._live
@@ -136,14 +139,18 @@ class Health(Sink):
             ended=ended,
             failed=failed,
             usual=self._usual,
+            is_read=scheduler in live.schedulers or scheduler in live.read_at,
         )
+
+    def _forget(self, known: Iterable[str], now: float) -> None:
+        """Let go of minutes that are in no window of `failure_rate` any more."""
+        longest = max(self._held_to("failure_rate", name).window for name in ("", *known))
+        for key in [key for key in self._ended if key[0] < (now - longest) // _MINUTE]:
+            del self._ended[key]
 
     def _runs(self, scheduler: str, now: float) -> tuple[int, int]:
         """Runs that ended in the window of `failure_rate`, and those of them that failed."""
-        windows = [self._held_to(CHECKS["failure_rate"], name).window for name in (*self._known(), scheduler)]
-        for key in [key for key in self._ended if key[0] < (now - max(windows)) // _MINUTE]:
-            del self._ended[key]
-        since = (now - windows[-1]) // _MINUTE
+        since = (now - self._held_to("failure_rate", scheduler).window) // _MINUTE
         some = [
             ended for (minute, name), ended in self._ended.items() if name == scheduler and minute >= since
         ]
@@ -152,22 +159,14 @@ class Health(Sink):
     def _measures(self, scheduler: str, of: View | Own) -> list[tuple[Definition, list[Measure]]]:
         """What each check finds; none where it finds nothing to look at."""
         found = []
-        for definition in CHECKS.values():
-            check = self._held_to(definition, scheduler)
+        for name in CHECKS:
+            check = self._held_to(name, scheduler)
             if check.enabled and isinstance(of, check.of):
                 found.append((check, list(check.look(of, check.threshold or 0.0))))
         return [(check, measures) for check, measures in found if measures]
 
-    def _held_to(self, check: Definition, scheduler: str) -> Definition:
-        """The check with what the settings say otherwise, for all schedulers and for this one."""
-        health = self._settings.health
-        for changes in (health.checks, health.schedulers.get(scheduler, {})):
-            if change := changes.get(check.name):
-                said = {
-                    name: value for name, value in msgspec.structs.asdict(change).items() if value is not None
-                }
-                check = msgspec.structs.replace(check, **said)
-        return check
+    def _held_to(self, check: str, scheduler: str) -> Definition:
+        return held_to(self._settings, check, scheduler)
 
     def _result(
         self,
@@ -180,7 +179,7 @@ class Health(Sink):
         patience, failing = 0.0 if check.measured else check.window, []
         for measure in measures:
             if measure.bad:
-                key = (scheduler, check.name, measure.object)
+                key = (scheduler, check.name, measure.object if measure.key is None else measure.key)
                 since = self._since[key] = measure.since or before.get(key, now)
                 if now - since >= patience:
                     failing.append((since, measure))

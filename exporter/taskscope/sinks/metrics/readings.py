@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping
 
+from taskscope.checks import backlog_limit
 from taskscope.events import Job, JobKey, QueueState, SchedulerState, WorkerState
 from taskscope.live import Live, LiveJob
-from taskscope.rules import BACKLOG, MAX_AGE, queue_rule
+from taskscope.rules import MAX_AGE, queue_rule
 from taskscope.settings import Settings
 from taskscope.sinks.metrics.catalog import TRIGGER_STATES
 from taskscope.sinks.metrics.form import Labels
@@ -92,9 +93,7 @@ class ReadingSeries:
     def _show_limits(self, readings: list[QueueState]) -> None:
         """What the settings allow each queue, so that nobody has to edit a rule."""
         rules = {(r.scheduler, r.queue): queue_rule(self._settings, r.scheduler, r.queue) for r in readings}
-        backlogs: dict[Labels, float | None] = {
-            key: (rule and rule.backlog) or BACKLOG for key, rule in rules.items()
-        }
+        backlogs: dict[Labels, float | None] = {key: backlog_limit(self._settings, *key) for key in rules}
         ages: dict[Labels, float | None] = {
             key: (rule and rule.max_age) or MAX_AGE for key, rule in rules.items()
         }
