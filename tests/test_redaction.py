@@ -46,6 +46,8 @@ TEXTS = {
     "a pair": f"[('X-Api-Key', '{CANARY}')]",
     "a command line": f"mysql --password {CANARY} -h db",
     "a list of arguments": f"['mysql', '--password', '{CANARY}']",
+    "a passphrase": f"--passphrase {CANARY}",
+    "a short name": f"DB_PWD={CANARY}",
     "a cut text": f"{{'secret': 'aaa\n… 500 characters cut …\n{CANARY}'}}",
     "an open quote": f"{{'secret': '{CANARY}",
     "upper case": f"AUTHORIZATION: BEARER {CANARY}",
@@ -83,7 +85,7 @@ SHAPED = {
     "a model": canary("s" + "k-ant-", LETTERS, 40),
     "Hugging Face": canary("h" + "f_", LETTERS, 34),
     "DigitalOcean": canary("dop" + "_v1_", HEX, 64),
-    "Shopify": canary("shp" + "at_", HEX, 32),
+    **{f"Shopify {kind}": canary("shp" + kind, HEX, 32) for kind in ("at_", "ca_", "pa_", "ss_")},
     "Twilio": canary("S" + "K", HEX, 32),
     "Telegram": canary("123456789" + ":AA", LETTERS, 33),
 }

@@ -47,7 +47,7 @@ _SHAPES = {
     "sk-": r"\bsk-[\w-]{20,}",
     "hf_": r"\bhf_[A-Za-z0-9]{20,}",
     "dop_v1_": r"\bdop_v1_[0-9a-f]{32,}",
-    "shpat_": r"\bshp(?:at|ca|pa|ss)_[0-9a-fA-F]{24,}",
+    "shp": r"\bshp(?:at|ca|pa|ss)_[0-9a-fA-F]{24,}",
     "SK": r"\bSK[0-9a-f]{32}\b",
     ":AA": r"\b\d{6,12}:AA[\w-]{30,}",
     "AccountKey=": r"(?<=AccountKey=)[\w+/=]{12,}",

@@ -362,6 +362,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = (
         "password",
         "passwd",
+        "passphrase",
+        "pwd",
         "secret",
         "token",
         "authorization",

@@ -40,6 +40,9 @@ FOUND = (
     ),
     finding("slow_job", hour=5, key="", job="sync", inspection="nightly", look="slow_jobs"),
     finding("silence", hour=100, key="", job="far", scheduler="other", look="silence"),
+    finding(
+        "slow_job", hour=300, key="", job="sync", scheduler="third", inspection="nightly", look="slow_jobs"
+    ),
 )
 
 
@@ -68,21 +71,21 @@ def inspected(tmp_path, serve):
 @pytest.mark.parametrize(
     ("query", "found"),
     [
-        ({}, [4, 2, 1, 3, 0]),
-        ({"inspection": "nightly"}, [3]),
-        ({"inspection": ["nightly", "none"]}, [3]),
+        ({}, [5, 4, 2, 1, 3, 0]),
+        ({"inspection": "nightly"}, [5, 3]),
+        ({"inspection": ["nightly", "none"]}, [5, 3]),
         ({"kind": "new_error"}, [1, 0]),
         ({"kind": "new_error,silence"}, [4, 1, 0]),
         ({"level": "critical"}, [2]),
-        ({"state": "open"}, [4, 2, 1, 3]),
+        ({"state": "open"}, [5, 4, 2, 1, 3]),
         ({"state": "recovered"}, [0]),
-        ({"state": "open,recovered"}, [4, 2, 1, 3, 0]),
+        ({"state": "open,recovered"}, [5, 4, 2, 1, 3, 0]),
         ({"scheduler": "other"}, [4, 2]),
-        ({"task": "sync"}, [3]),
+        ({"task": "sync"}, [5, 3]),
         ({"to": (T0 + 5 * HOUR) / 1000}, [0]),
-        ({"from": (T0 + 4 * HOUR) / 1000}, [4, 2, 1, 3]),
+        ({"from": (T0 + 4 * HOUR) / 1000}, [5, 4, 2, 1, 3]),
         ({"from": (T0 + HOUR) / 1000, "to": (T0 + 6 * HOUR) / 1000}, [1, 3, 0]),
-        ({"limit": 1, "offset": 1}, [2]),
+        ({"limit": 1, "offset": 1}, [4]),
     ],
 )
 def test_findings_are_filtered_newest_first(inspected, query, found):
@@ -126,6 +129,13 @@ def test_a_finding_shows_everything_that_is_known_of_it(inspected):
     assert [one["id"] for one in told["history"]] == [text(FOUND[1].id), text(FOUND[0].id)]
 
 
+def test_the_history_of_a_finding_is_that_of_its_own_job(inspected):
+    """Jobs of two schedulers may have one name."""
+    told = inspected.ask(f"/api/finding/{text(FOUND[3].id)}").json
+
+    assert [one["id"] for one in told["history"]] == [text(FOUND[3].id)]
+
+
 def test_related_findings_say_what_they_share(inspected):
     told = inspected.ask(f"/api/finding/{text(FOUND[1].id)}").json
     shared = {one["id"]: set(one["shared"]) for one in told["related"]}
@@ -156,7 +166,7 @@ def test_inspections_are_listed(inspected):
     assert (hourly["open"], hourly["found"], hourly["took"], hourly["failure"]) == (3, 2, 120, None)
     assert hourly["through"] == "2025-11-21T18:00:00.000Z"
     assert hourly["next_at"] == "2025-11-21T19:00:00.000Z"
-    assert (nightly["open"], nightly["failure"]) == (1, "it took longer than 1 s")
+    assert (nightly["open"], nightly["failure"]) == (2, "it took longer than 1 s")
     assert nightly["next_at"] == "2025-11-22T02:00:00.000Z", "three o'clock in Berlin"
     assert (off["enabled"], off["next_at"], off["last_at"]) == (False, None, None)
 
@@ -166,7 +176,7 @@ def test_an_inspection_is_exported_with_its_settings_and_what_is_open(inspected)
 
     assert told["settings"]["schedule"] == "0 3 * * *"
     assert told["settings"]["looks"] == ["slow_jobs"]
-    assert [one["kind"] for one in told["findings"]] == ["slow_job"]
+    assert {one["scheduler"] for one in told["findings"]} == {"third", "shop"}
 
 
 def test_without_a_history_there_are_none(client):

@@ -68,6 +68,17 @@ def test_an_inspection_that_takes_too_long_gives_up_and_the_next_looks_at_its_wi
     assert past.states() == [("new_error", "open")]
 
 
+def test_a_fault_of_one_inspection_is_told_and_stops_no_other(file, monkeypatch):
+    past = file(broken=replace(HOURLY, looks=("silence",)), hourly=replace(HOURLY, looks=("new_errors",)))
+    monkeypatch.setattr("taskscope.inspection.silence.look", lambda scene: iter([scene.nothing]))
+    past.fails()
+    past.wait()
+
+    failures = {one.name: one.failure for one in past.inspect()}
+    assert failures == {"broken": "AttributeError: 'Scene' object has no attribute 'nothing'", "hourly": ""}
+    assert past.states() == [("new_error", "open")]
+
+
 def test_one_that_is_disabled_is_only_looked_at_when_asked(file):
     past = file(hourly=replace(HOURLY, enabled=False))
     past.fails()

@@ -6,7 +6,7 @@ import pytest
 from inspecting import HOUR, HOURLY, Past
 from msgspec.structs import replace
 
-from services.process import until
+from services.process import babbler, until
 from taskscope.errors import Unavailable
 from taskscope.inspection.teller import Teller
 from taskscope.settings import JobRule, Notify
@@ -109,6 +109,17 @@ def test_a_wrong_address_is_said(told, alertmanager):
 
     with pytest.raises(Unavailable, match="Alertmanager answers 404"):
         teller.tell()
+
+
+def test_what_is_no_alertmanager_is_said(told):
+    with babbler() as url:
+        past, teller = told(url)
+        past.fails()
+        past.wait()
+        past.inspect()
+
+        with pytest.raises(Unavailable, match=r"Alertmanager does not answer \(220 mail"):
+            teller.tell()
 
 
 def test_levels_say_what_is_told(told, alertmanager):

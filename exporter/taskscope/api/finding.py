@@ -138,7 +138,13 @@ async def finding(call: Call, path: FindingPath) -> FindingInFull:
         raise missing(f"finding {path.id}; it never was, or retention has removed it")
     until = one.recovered or call.now
     near = await call.ask(call.queries.findings_near, max(0, one.started - DAY), until + DAY)
-    same = FindingFilter(inspection=(one.inspection,), kind=(one.kind,), job=(one.job,), key=one.key)
+    same = FindingFilter(
+        inspection=(one.inspection,),
+        kind=(one.kind,),
+        scheduler=(one.scheduler,),
+        job=(one.job,),
+        key=one.key,
+    )
     history = await call.ask(call.queries.findings, same, limit=min(50, call.backend.settings.limits.page))
     rules = call.backend.settings.inspections.get(one.inspection)
     return FindingInFull(

@@ -123,8 +123,12 @@ class Inspector:
             earliest = due - _LONGEST * window_of(rules)
             found = self.look(name, due, max(last.through, earliest) if last.through else None)
         except (TaskscopeError, TimeoutError) as error:
-            through, failure = last.through or due - window_of(rules), str(error)
-            logger.warning("taskscope: inspection %s gave up: %s", name, error)
+            failure = str(error)
+        except Exception as error:  # noqa: BLE001 - isolation: a fault of ours must not stop the other inspections
+            failure = f"{type(error).__name__}: {error}"
+        if failure:
+            through = last.through or due - window_of(rules)
+            logger.warning("taskscope: inspection %s gave up: %s", name, failure)
         inspected = Inspected(
             name=name,
             through=through,
