@@ -26,7 +26,9 @@ from rich.table import Table
 
 from taskscope.api.backend import Backend
 from taskscope.api.server import Server
+from taskscope.checks import Own
 from taskscope.events import Job, Jobs
+from taskscope.health import Health
 from taskscope.live import Live
 from taskscope.settings import Settings
 from taskscope.sinks.history.queries import Queries
@@ -43,10 +45,10 @@ def main() -> None:
         url = f"sqlite:///{folder}/runs.db"
         fill(url, arguments.runs)
         results["sqlite"], results["requests a second"] = times(url), rates(url)
-    with server(arguments.postgres) as url:
-        if url:
-            fill(url, arguments.runs)
-            results["postgresql"] = times(url)
+    with server(arguments.postgres) as postgres:
+        if postgres:
+            fill(postgres, arguments.runs)
+            results["postgresql"] = times(postgres)
     show(results)
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(results, indent=2))
@@ -156,6 +158,7 @@ def serve_ours(url: str) -> None:
     backend = Backend(
         settings=settings,
         live=live,
+        health=Health(settings, live, lambda now: Own(now=now), metrics.usual),
         metrics=metrics,
         queries=Queries(url, settings),
         ready=list,

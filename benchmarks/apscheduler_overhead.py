@@ -108,7 +108,7 @@ class Countdown:
 
 
 def late(
-    watch: Callable[[], AbstractContextManager[Any]], tell: Callable[[], None] = lambda: None
+    watch: Callable[[], AbstractContextManager[Any]], tell: Callable[[], object] = lambda: None
 ) -> dict[str, float]:
     """How late a thread that sleeps 1 ms wakes up, in ms, while `tell` is called LATE_RATE times a second."""
     delays: list[float] = []
@@ -140,7 +140,7 @@ def late_watched() -> dict[str, float]:
     return late(lambda: watched(scheduler), job.run)
 
 
-def recording() -> dict[str, float]:
+def recording() -> dict[str, Any]:
     """µs a run: handing over its end, on the thread of its job, and with all that the scheduler's thread does, too.
 
     Beside it the peer's listeners: that of the end, on the thread of the job, and both.
@@ -150,11 +150,14 @@ def recording() -> dict[str, float]:
     bare, ours, theirs = (hooked(watch) for watch in (lambda _: nullcontext(), bridged, peer))
     return {
         "handing_over_us": best(lambda: pipeline.emit(fact)),
-        "on_the_job's_thread_us": followed(),
-        "peer_on_the_job's_thread_us": heard(),
-        "all_hooks_us": ours - bare,
-        "peer_all_hooks_us": theirs - bare,
+        "job_thread_us": beside(followed(), heard()),
+        "all_hooks_us": beside(ours - bare, theirs - bare),
     }
+
+
+def beside(ours: float, theirs: float) -> dict[str, float]:
+    """Both, and how many times less ours is."""
+    return {"taskscope": ours, "peer": theirs, "ratio": theirs / ours}
 
 
 def followed() -> float:
@@ -224,7 +227,7 @@ def median(rows: list[dict[str, float]], name: str) -> float:
 
 
 def ratios(figures: dict[str, dict[str, float]]) -> dict[str, float]:
-    """What is promised: how much throughput stays, and how much less than the peer it costs."""
+    """How much of its throughput an observed scheduler keeps."""
     bare, ours, theirs = (figures[kind] for kind in ("unobserved", "taskscope", "peer"))
     return {"throughput_kept": ours["jobs_per_second"] / bare["jobs_per_second"]} | {
         "peer_throughput_kept": theirs["jobs_per_second"] / bare["jobs_per_second"]

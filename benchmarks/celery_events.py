@@ -16,6 +16,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -49,8 +50,8 @@ def main(peer: str = "", peer_python: str = sys.executable) -> dict[str, Any]:
         ours = run(serving, "taskscope_runs_total", 'status="success"', pairs, TASKS, batch)
         figures[case] = {"taskscope": ours}
         if peer:
-            with_peer = lambda redis, port: exporting(peer, peer_python, redis, port)  # noqa: E731
-            theirs = run(with_peer, "celery_task_succeeded_total", "", pairs, TASKS // 4, batch)
+            serve = partial(exporting, peer, peer_python)
+            theirs = run(serve, "celery_task_succeeded_total", "", pairs, TASKS // 4, batch)
             ratio = {
                 "events": ours["events_per_second"] / theirs["events_per_second"],
                 "cpu": theirs["cpu_us_per_event"] / ours["cpu_us_per_event"],

@@ -5,16 +5,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from benchmarks.show import finish
 
-from taskscope.events import Fact
+from taskscope.events import Fact, Status
 from taskscope.facts import Row, merge, row_of
 from taskscope.identity import run_id
-from taskscope.settings import Retention as Rules
-from taskscope.settings import Settings
-from taskscope.sinks.history.retention import Retention
+from taskscope.settings import Retention, Settings
 from taskscope.sinks.history.sql import SqlStore
+from taskscope.sinks.metrics import Metrics
+from taskscope.upkeep import Upkeep
 
 RUNS, BATCH, JOBS = 200_000, 2_000, 50
 REMOVED = 0.5  # of the runs
@@ -26,7 +27,7 @@ def measure(runs: int = RUNS) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "runs.db"
         store = SqlStore(
-            f"sqlite:///{file}", Settings(retention=Rules(max_runs=int(runs * REMOVED))), lambda: begin
+            f"sqlite:///{file}", Settings(retention=Retention(max_runs=int(runs * REMOVED))), lambda: begin
         )
         store.open()
         took, cpu = _fill(store, begin, runs)
@@ -61,7 +62,7 @@ def _runs(numbers: range, begin: float) -> Iterator[Row]:
         dice = random.Random(number)
         due = begin + number / 100
         started, duration = due + dice.expovariate(100), dice.expovariate(1)
-        known = {
+        known: dict[str, Any] = {
             "scheduler": "billing",
             "native": f"{number:032x}",
             "job": f"app.tasks.module:task_{min(int(dice.expovariate(0.1)), JOBS - 1)}",
@@ -72,7 +73,7 @@ def _runs(numbers: range, begin: float) -> Iterator[Row]:
             "worker": "ThreadPoolExecutor",
             "instance": "host-1:4711:0190b2b4",
         }
-        status = "failed" if dice.random() < 0.02 else "success"
+        status: Status = "failed" if dice.random() < 0.02 else "success"
         start = Fact(status="started", at=started, **known)
         end = Fact(status=status, at=started + duration, duration=duration, **known)
         run = run_id("billing", known["native"], 0, int(due * 1000))
@@ -80,14 +81,13 @@ def _runs(numbers: range, begin: float) -> Iterator[Row]:
 
 
 def _prune(store: SqlStore) -> list[float]:
-    """Seconds that each step of one pass took."""
-    retention, steps = Retention(store), []
-    while True:
+    """Seconds for which each step of one pass kept the pipeline's thread, on which events wait meanwhile."""
+    upkeep, steps, more = Upkeep(store, Metrics(store.settings)), [], True
+    while more:
         before = time.perf_counter()
-        removed = retention.step(time.time())
+        more = upkeep.step(time.time())
         steps.append(time.perf_counter() - before)
-        if removed is None:
-            return steps
+    return steps
 
 
 if __name__ == "__main__":

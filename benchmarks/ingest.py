@@ -89,8 +89,9 @@ def body(events: int) -> bytes:
     told = []
     for number in range(events // 2):
         now = time.time()
-        run = {"type": "fact", "scheduler": "shop", "native": uuid4().hex, "job": f"job-{number % JOBS}"}
-        run |= {"anchor": now, "queue": "default", "worker": "worker-1", "instance": f"host:{os.getpid()}:u"}
+        run: dict[str, Any] = {"type": "fact", "scheduler": "shop", "job": f"job-{number % JOBS}"}
+        run |= {"native": uuid4().hex, "anchor": now, "instance": f"host:{os.getpid()}:u"}
+        run |= {"queue": "default", "worker": "worker-1"}
         told.append(run | {"status": "started", "at": now})
         told.append(run | {"status": "success", "at": now + 0.05, "started": now, "duration": 0.05})
     return json.dumps(told, separators=(",", ":")).encode()

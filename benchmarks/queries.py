@@ -191,7 +191,7 @@ def peer(reader: Reader, offset: int) -> object:
 
 def timed(ask: Callable[[], object]) -> dict[str, float]:
     ask()
-    times = []
+    times: list[float] = []
     until = time.perf_counter() + 10
     while len(times) < ROUNDS and (time.perf_counter() < until or len(times) < 3):
         begin = time.perf_counter()

@@ -87,7 +87,7 @@ def fill(client: "redis.Redis") -> None:
     now, pipe = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime()), client.pipeline(transaction=False)
     for number in range(WORKERS):
         queue, key = f"q{number % QUEUES}", f"rq:worker:w{number}"
-        told = {
+        told: Any = {
             "birth": now,
             "last_heartbeat": now,
             "queues": queue,
@@ -95,7 +95,7 @@ def fill(client: "redis.Redis") -> None:
             "hostname": "h",
             "version": "2.12",
         }
-        counts = {"successful_job_count": 5, "failed_job_count": 1, "total_working_time": 2.5}
+        counts: Any = {"successful_job_count": 5, "failed_job_count": 1, "total_working_time": 2.5}
         pipe.hset(
             key, mapping={**told, **counts, "ip_address": "127.0.0.1", "python_version": "3", "state": "idle"}
         )

@@ -63,7 +63,11 @@ def serve_ours(samples: int) -> None:
 
     scheduler = FakeScheduler()
     jobs = samples // 63
-    settings = {"job_budget": jobs + 10, "series_budget": samples * 2, "queue_size": 1_000_000}
+    settings: dict[str, Any] = {
+        "job_budget": jobs + 10,
+        "series_budget": samples * 2,
+        "queue_size": 1_000_000,
+    }
     with Exporter(scheduler, history=None, port=0, **settings) as exporter:
         for number in range(jobs):
             scheduler.job(f"app.tasks.module_{number % 50}.task_{number}").run()

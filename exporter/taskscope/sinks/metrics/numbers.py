@@ -10,7 +10,7 @@ _encode = msgspec.json.encode
 
 def number(value: float) -> str:
     """One number, exactly as the standard client writes it."""
-    text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
+    text: str = floatToGoString(value)
     return text
 
 

@@ -67,7 +67,7 @@ class _Only(Collector):
 def _lines(collector: Collector, openmetrics: bool) -> bytes:
     if not openmetrics:
         return generate_latest(collector)
-    page: bytes = exposition.generate_latest(collector)  # type: ignore[no-untyped-call]
+    page: bytes = exposition.generate_latest(collector)
     return page.removesuffix(END)
 
 
