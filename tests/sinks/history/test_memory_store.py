@@ -3,6 +3,7 @@ from histories import NOW, batch, done, row
 from taskscope.counts import JobState
 from taskscope.events import Error
 from taskscope.settings import Settings
+from taskscope.sinks.history import memory
 from taskscope.sinks.history.memory import MemoryStore
 
 
@@ -30,6 +31,18 @@ def test_open_runs_are_kept_however_many_end_and_ended_ones_are_let_go():
     assert changes[0].row.due == int((NOW - 5) * 1000)
     assert len(store._ended) == 10
     assert not store._open
+
+
+def test_jobs_that_ran_last_are_counted_however_many_names_there_were(monkeypatch):
+    monkeypatch.setattr(memory, "OPEN", 10)
+    store = MemoryStore(Settings(job_budget=5))
+
+    for number in range(100):
+        store.apply([done(number, job=f"job-{number}"), done(1000 + number, job="steady")])
+
+    assert len(store.totals()) == 10
+    assert store.totals()["s", "steady"].statuses == {"success": 100}
+    assert ("s", "job-99") in store.totals()
 
 
 def test_heavy_texts_are_told_once_and_not_kept():

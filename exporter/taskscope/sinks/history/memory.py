@@ -20,7 +20,7 @@ from taskscope.sinks.history.unanchored import provisional, settled
 KEPT = 10_000
 """Ended runs that are remembered, so that what is told of them twice counts once."""
 OPEN = 100_000
-"""Runs that may be open; beyond that the oldest are let go."""
+"""Runs that may be open, and jobs that may be counted; beyond that the oldest are let go."""
 
 
 class MemoryStore(Store):
@@ -34,7 +34,7 @@ class MemoryStore(Store):
         self._ids: dict[bytes, bytes] = {}
         """Of the runs without an anchor among them."""
         self._beats: dict[str, float] = {}
-        self._totals: dict[JobKey, Counts] = {}
+        self._totals: OrderedDict[JobKey, Counts] = OrderedDict()
         self.alert_log = AlertLog()
         self._errors = ErrorLog(settings)
 
@@ -55,7 +55,7 @@ class MemoryStore(Store):
         delta = fold(changes, self.settings.buckets, label, self._errors.record(changes, rows))
         limit = self.settings.names_per_job
         totals = {job: self._totals.get(job, Counts()).plus(new, limit) for job, new in delta.counts.items()}
-        self._totals |= totals
+        self._total(totals)
         return Applied(changes=changes, totals=totals, exemplars=delta.exemplars)
 
     def totals(self) -> dict[JobKey, Counts]:
@@ -111,6 +111,14 @@ class MemoryStore(Store):
         # what a run without a name failed of belongs to no group yet
         kept[row.id] = replace(new, detail=None) if new.detail and new.facts & Bit.NAMED else new
         return Change(new, new.facts & ~(old.facts if old else 0))
+
+    def _total(self, totals: Mapping[JobKey, Counts]) -> None:
+        """Keep these; a program that names its jobs by the minute would fill the memory, so the oldest go."""
+        for job, counts in totals.items():
+            self._totals[job] = counts
+            self._totals.move_to_end(job)
+        while len(self._totals) > max(OPEN, self.settings.job_budget):
+            self._totals.popitem(last=False)
 
     def _trim(self, rows: OrderedDict[bytes, Row], kept: int) -> None:
         while len(rows) > kept:
