@@ -323,6 +323,8 @@ def test_a_program_of_the_stack_that_does_not_begin_is_one_sentence(tmp_path: Pa
 def test_every_job_of_the_demo_shows_its_character(kept: list[Run]):
     assert seen(kept, "steady") == {"success"}
     assert seen(kept, "slow") == {"success"}
+    assert seen(kept, "flaky") <= {"success", "error"}
+    assert len([run for run in kept if run.job == "flaky"]) > 2
     assert seen(kept, "overlapping") == {"success", "overlap"}
     assert seen(kept, "misfiring") == {"success", "misfire"}
     assert seen(kept, "crunch") == {"success"}

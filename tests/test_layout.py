@@ -99,6 +99,14 @@ def test_a_scheduler_is_imported_by_its_bridge_and_the_demo_alone() -> None:
             assert re.match(rf"taskscope\.(bridges\._?{scheduler}|demo)(_\w+)?$", importer), scheduler
 
 
+def test_nothing_of_ours_unpickles() -> None:
+    """A pickle may run anything: job stores and results are read by the scheduler they belong to alone."""
+    graph = grimp.build_graph("taskscope", include_external_packages=True, cache_dir=None)
+
+    assert {"pickle", "shelve", "marshal", "dill", "cloudpickle"} & graph.modules == set()
+    assert "pickletools" in graph.modules, "which reads one without running it"
+
+
 def test_a_bridge_imports_no_other_and_nothing_private_to_another() -> None:
     graph = grimp.build_graph("taskscope", cache_dir=None)
 

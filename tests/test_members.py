@@ -173,6 +173,20 @@ def test_a_path_that_is_too_long_is_a_sentence_on_both_sides(tmp_path, caplog):
     assert stored(history) == {("j", "success"): 2}
 
 
+def test_where_there_are_no_socket_files_a_second_process_counts_what_it_drops(history, monkeypatch, caplog):
+    first, second = FakeScheduler(), FakeScheduler()
+    with taskscope.Exporter(first, history=history, port=None) as owner:
+        monkeypatch.delattr(socket, "AF_UNIX")
+        with taskscope.Exporter(second, history=history, port=None) as other:
+            second.job("j").run()
+            until(lambda: other.pipeline.dropped.get("member"))
+            first.job("j").run()
+            assert owner.flush(10)
+            assert "is owned by process" in other.degraded["member"]
+    assert caplog.text.count("is owned by process") == 1, "it warns once"
+    assert stored(history) == {("j", "success"): 1}
+
+
 def test_a_member_that_nobody_hears_is_degraded_until_it_is_heard_again(history, socket_file):
     first, second = FakeScheduler(), FakeScheduler()
     with taskscope.Exporter(first, history=history, port=None):

@@ -5,7 +5,7 @@ from hashlib import sha256
 import pytest
 from asking import NOW, job_path
 
-from taskscope.events import Fact, Job, Jobs
+from taskscope.events import Fact, Job, Jobs, Trigger
 from taskscope.settings import Settings, Token
 
 
@@ -97,6 +97,69 @@ def test_info_has_summary_lines_and_jobs_but_none_that_was_removed(client, live)
     assert [scheduler["system"] for scheduler in info["schedulers"]] == ["fake"]
     assert [job["name"] for job in info["jobs"]] == ["nightly"]
     assert client.ask("/api/task/info", {"scheduler": "other"}).json["jobs"] == []
+
+
+def test_info_has_everything_that_a_scheduler_says_of_a_job_and_its_triggers(client, live):
+    trigger = Trigger(
+        key="t1",
+        state="PAUSED",
+        schedule="cron[hour='3']",
+        description="at three",
+        timezone="Europe/Berlin",
+        priority=5,
+        start=NOW,
+        end=NOW + 60,
+        next_run=NOW + 10,
+        previous_run=NOW - 10,
+        may_fire_again=True,
+        misfire_policy="fired at once",
+        data={"key": "value"},
+    )
+    job = Job(
+        name="nightly",
+        key="n1",
+        function="app:nightly",
+        description="Every night.",
+        queue="default",
+        overlap=False,
+        durable=True,
+        properties={"requests_recovery": True},
+        data={"url": "x"},
+        triggers=(trigger,),
+    )
+    live.fold([Jobs(scheduler="main", at=NOW, jobs=(job,))])
+
+    (told,) = client.ask("/api/task/info").json["jobs"]
+
+    assert told["triggers"] == [
+        {
+            "key": "t1",
+            "state": "PAUSED",
+            "schedule": "cron[hour='3']",
+            "description": "at three",
+            "timezone": "Europe/Berlin",
+            "priority": 5,
+            "start_at": "2025-11-21T18:33:20.000Z",
+            "end_at": "2025-11-21T18:34:20.000Z",
+            "next_run_at": "2025-11-21T18:33:30.000Z",
+            "previous_run_at": "2025-11-21T18:33:10.000Z",
+            "may_fire_again": True,
+            "misfire_policy": "fired at once",
+            "data": {"key": "value"},
+        }
+    ]
+    described = {
+        "name": "nightly",
+        "key": "n1",
+        "function": "app:nightly",
+        "description": "Every night.",
+        "queue": "default",
+        "overlap": False,
+        "durable": True,
+        "properties": {"requests_recovery": True},
+        "data": {"url": "x"},
+    }
+    assert {name: told[name] for name in described} == described
 
 
 def test_queues_and_workers_show_their_last_reading(client):

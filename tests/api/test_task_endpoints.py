@@ -250,6 +250,14 @@ def test_stats_take_percentiles_a_limit_for_slow_runs_and_jobs(historian):
     assert historian.ask("/api/task/stats", {"percentiles": "100"}).json["errors"].keys() == {"percentiles"}
 
 
+def test_runs_slower_than_the_p95_of_their_job_are_counted(historian):
+    stats = historian.ask("/api/task/stats", {"slow": "p95"}).json
+
+    slow = {job["task"]: job["slow"] for job in stats["data"]}
+    assert slow.pop("flaky") <= 1, "of 20"
+    assert set(slow.values()) == {0}, "all others take the same time each"
+
+
 def test_a_history_that_is_away_is_a_503_that_says_when_to_come_again(serve, tmp_path):
     from taskscope.settings import Settings
     from taskscope.sinks.history.queries import Queries

@@ -255,6 +255,20 @@ def test_a_job_is_paused_resumed_rescheduled_and_removed(make):
     assert jobs(scheduler) == {}
 
 
+def test_a_job_that_is_modified_is_defined_anew(make):
+    scheduler = make()
+    scheduler.start(paused=True)
+    scheduler.add_job(print, "interval", ["before"], hours=1, id="job", name="before")
+
+    scheduler.modify_job("job", name="after", args=["after"], max_instances=3, misfire_grace_time=7)
+    job = jobs(scheduler)["job"]
+
+    assert (job.name, job.description, job.overlap) == ("job", "after", True)
+    assert job.data["args"] == ["'after'"]
+    assert (job.properties["max_instances"], job.properties["misfire_grace_time"]) == (3, 7)
+    assert job.triggers[0].misfire_policy.startswith("left out when more than 7 s late")
+
+
 def test_each_change_of_a_job_calls_for_a_poll(make):
     scheduler, changes = make(), []
     scheduler.start(paused=True)

@@ -67,7 +67,7 @@ def agreeing(draw: st.DrawFn, scheduler: str) -> Row:
         at={"queued": started - 2, "started": started}.get(status, started + number / 8),
         job=draw(st.sampled_from(["", f"job{number % 2}"])),
         **told | ({"duration": number / 8, "started": started} if ending and draw(st.booleans()) else {}),
-        error=Error(kind=f"E{number}") if status == "failed" else None,
+        error=Error(kind=f"E{number}") if status in ("failed", "retried") else None,
     )
 
 
@@ -140,6 +140,23 @@ def test_counts_are_equal_to_the_last_bucket_where_facts_agree(store: SqlStore, 
 def plain(change: Change) -> tuple[Row, int]:
     """A store need not read the stored texts again, so what it says of them is not compared."""
     return replace(change.row, detail=None), change.added
+
+
+def test_where_facts_quarrel_what_was_committed_first_is_what_is_counted(store: SqlStore):
+    first = row(1, "failed", at=NOW, started=NOW - 1, duration=1.0, job="first", error=Error(kind="First"))
+    other = row(1, "failed", at=NOW, started=NOW - 9, duration=9.0, job="other", error=Error(kind="Other"))
+
+    before = store.apply([first]).totals["s", "first"]
+    store.apply([other])
+
+    assert (before.statuses, before.exceptions) == ({"failed": 1}, {"First": 1})
+    assert before.histograms["duration"].sum == 1.0
+    after = store.totals()
+    assert after.pop(("s", "first")) == before
+    assert [(counts.statuses, counts.exceptions, counts.histograms) for counts in after.values()] == [
+        ({}, {}, {})
+    ]
+    assert after["s", "other"].errors == {"new": 1}, "what it failed of is told anew: the group follows"
 
 
 def test_names_are_compared_as_texts_not_by_their_number(store: SqlStore, history_url: str):

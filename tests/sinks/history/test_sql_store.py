@@ -128,6 +128,18 @@ def test_readers_see_all_of_a_batch_or_nothing(store: SqlStore, history_url: str
     assert store.apply([done(1)]).totals["s", "job"].statuses == Counts(statuses={"success": 1}).statuses
 
 
+def test_what_is_committed_survives_a_power_cut(store: SqlStore, history_url: str):
+    with store.transaction() as connection:
+
+        def setting(name: str) -> object:
+            return connection.exec_driver_sql(name).scalar()
+
+        if history_url.startswith("sqlite"):
+            assert (setting("PRAGMA journal_mode"), setting("PRAGMA synchronous")) == ("wal", 2), "2 is FULL"
+        else:
+            assert setting("SHOW synchronous_commit") == "on"
+
+
 def test_nothing_that_is_asked_every_few_seconds_walks_through_a_table_that_grows(sqlite_url: str):
     with opened(sqlite_url) as store:
         store.apply(batch(done(number) for number in range(100)))

@@ -54,18 +54,17 @@ class Rollup(msgspec.Struct, array_like=True):
         for bucket in sorted(self.sketch):
             wanted -= self.sketch[bucket]
             if wanted <= 0:
-                return min(duration_of(bucket), float(self.max))
+                return self.duration_of(bucket)
         return None
+
+    def duration_of(self, bucket: int) -> float:
+        """A duration in µs within 5 % of all that are in the bucket; none took longer than the longest."""
+        return min(exp((bucket - 1) * _GROWTH) * 0.95, float(self.max)) if bucket else 0.0
 
 
 def bucket_of(duration: int) -> int:
     """The bucket of a duration in µs; 0 holds everything below 1 µs."""
     return ceil(log(duration) / _GROWTH) + 1 if duration > 0 else 0
-
-
-def duration_of(bucket: int) -> float:
-    """A duration in µs within 5 % of all that are in the bucket."""
-    return exp((bucket - 1) * _GROWTH) * 0.95 if bucket else 0.0
 
 
 Place = tuple[int, int, JobKey]

@@ -216,4 +216,4 @@ def _percentiles(rollup: Rollup, percentiles: Sequence[float]) -> dict[str, floa
 
 
 def _longer(rollup: Rollup, limit: int) -> int:
-    return sum(count for bucket, count in rollup.sketch.items() if rollups.duration_of(bucket) > limit)
+    return sum(count for bucket, count in rollup.sketch.items() if round(rollup.duration_of(bucket)) > limit)
