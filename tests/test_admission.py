@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from taskscope.admission import Admission, clean
 from taskscope.errors import BadEvent
-from taskscope.events import Error, Fact, Job, Jobs
+from taskscope.events import Error, Fact, Job, Jobs, SchedulerState
 from taskscope.facts import row_of
-from taskscope.settings import JobRule, Limits, Settings
+from taskscope.settings import JobRule, Limits, Settings, Source
 
 NOW = 1_700_000_000.0
 
@@ -122,6 +122,19 @@ def test_details_that_are_too_large_show_their_beginning():
 class Broken:
     def __repr__(self):
         raise RuntimeError
+
+
+def test_what_a_scheduler_belongs_to_is_told_with_its_readings():
+    source = Source(system="celery", labels={"environment": "staging", "tier": "1"})
+    settings = Settings(labels={"environment": "prod", "project": "shop"}, schedulers={"watched": source})
+
+    def labels(scheduler, **told):
+        state = SchedulerState(scheduler=scheduler, system="x", at=NOW, up=True, running=True, labels=told)
+        return Admission(settings).admit(state, NOW).labels
+
+    assert labels("s") == {"environment": "prod", "project": "shop"}
+    assert labels("watched") == {"environment": "staging", "project": "shop", "tier": "1"}
+    assert labels("s", project="bank") == {"environment": "prod", "project": "bank"}, "it knows best itself"
 
 
 def looped():

@@ -16,7 +16,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 import taskscope
 from services.process import until
-from taskscope import capture_exception
+from taskscope import capture_exception, set_entity
 from taskscope.events import Captured, Error, Fact
 from taskscope.run import Run, RunFilter, enter, leave
 from taskscope.testing import FakeScheduler, Recorder
@@ -119,12 +119,22 @@ def test_it_never_raises_where_telling_does(making):
     making.tell = lambda fact: 1 / 0
 
     survive()
+    set_entity("shop-7")
+
+
+def test_a_run_says_what_it_works_for(making):
+    set_entity("shop-7")
+
+    (fact,) = making.facts
+    assert (fact.entity, fact.captured, fact.native, fact.attempt) == ("shop-7", None, "n", 2)
 
 
 def test_outside_of_a_run_and_where_nobody_watches_nothing_happens():
     survive()
+    set_entity("shop-7")
     token = enter(lambda: RUN)
     survive()
+    set_entity("shop-7")
     leave(token)
 
 
@@ -165,6 +175,7 @@ def test_a_logged_exception_is_reported_once_where_the_filter_is_asked_to(making
 
 
 def nightly():
+    set_entity("shop-7")
     survive(shop=7)
     survive(shop=8)
 
@@ -210,6 +221,8 @@ def test_runs_of_a_scheduler_report_from_threads_and_processes(pool, tmp_path):
                 exporter,
                 'taskscope_captured_exceptions_total{job_name="nightly",scheduler="apscheduler"} 2.0',
             )
+            (run,) = asked(f"{exporter.url}/api/task/?entity=shop-7")["data"]
+            assert (run["task"], run["status"]) == ("nightly", "success")
     finally:
         scheduler.shutdown()
 

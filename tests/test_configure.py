@@ -163,6 +163,11 @@ def test_what_kubernetes_says_about_a_service_of_our_name_is_not_taken_for_setti
         ({"schedulers": {"main": {}}}, "schedulers.main has no `system`; add it"),
         ({"schedulers": {"main": {"system": 1}}}, "schedulers.main.system must be text, not 1"),
         (
+            {"labels": {"a-b": "x"}},
+            "labels.a-b must be text that matches ^[a-zA-Z_][a-zA-Z0-9_]*$: a name of letters, digits and `_`, "
+            "no digit first",
+        ),
+        (
             {"jobs": [{"match": "x", "severity": "loud"}]},
             "jobs[0].severity must be critical, warning or info, not 'loud'",
         ),

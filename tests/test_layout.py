@@ -32,6 +32,7 @@ PUBLIC = [
     "Unavailable",
     "capture_exception",
     "current_run",
+    "set_entity",
     "watch",
 ]
 

@@ -2,17 +2,17 @@
 
 import math
 from collections import OrderedDict
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from typing import Any, cast
 
 import msgspec
 
 from taskscope.errors import BadEvent
-from taskscope.events import Captured, Defined, Error, Event, Fact, Job, Jobs
+from taskscope.events import Captured, Defined, Error, Event, Fact, Job, Jobs, SchedulerState
 from taskscope.failure import cut, plain, repr_of
 from taskscope.redaction import Redaction
-from taskscope.rules import rule_for
+from taskscope.rules import labels_of, rule_for
 from taskscope.schedule import promised
 from taskscope.settings import Limits, Settings
 
@@ -36,7 +36,7 @@ class Admission:
     def __init__(self, settings: Settings) -> None:
         self._limits = settings.limits
         self._redaction = Redaction(settings.redact)
-        self._version = settings.version
+        self._version, self._labels = settings.version, partial(labels_of, settings)
         self._reported: OrderedDict[tuple[str, str, int], int] = OrderedDict()
         self._max_age = settings.retention.max_age or math.inf
         self._known: set[tuple[str, ...]] = set()
@@ -56,6 +56,8 @@ class Admission:
         if isinstance(event, Defined):
             job = self._job(event.scheduler, event.job)
             return promised(msgspec.structs.replace(event, job=job)) if job else None
+        if isinstance(event, SchedulerState):
+            event = msgspec.structs.replace(event, labels=self._labels(event.scheduler) | event.labels)
         return cast(Event, self._tidy(event))
 
     def _fact(self, fact: Fact, now: float) -> Fact | None:

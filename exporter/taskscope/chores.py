@@ -5,6 +5,7 @@ All of it needs a database library, which `history=None` does without: it is imp
 
 from typing import TYPE_CHECKING, cast
 
+from taskscope.live import Live
 from taskscope.pipeline import Pipeline
 from taskscope.settings import Settings
 from taskscope.sinks.history import MemoryStore, queries_for
@@ -29,7 +30,9 @@ def upkeep_of(store: Store, metrics: Metrics) -> "list[Upkeep | Census]":
     return [Upkeep(kept, metrics), Census(kept, metrics)]
 
 
-def rounds_of(settings: Settings, store: Store, pipeline: Pipeline, metrics: Metrics) -> "Rounds | None":
+def rounds_of(
+    settings: Settings, store: Store, pipeline: Pipeline, metrics: Metrics, live: Live
+) -> "Rounds | None":
     """What inspects the history: nothing where there is none, or nothing to look for."""
     queries = queries_for(settings) if settings.inspections else None  # the API's own stay free
     if queries is None:
@@ -44,4 +47,5 @@ def rounds_of(settings: Settings, store: Store, pipeline: Pipeline, metrics: Met
         pipeline.do,
         metrics,
         lambda: pipeline.opened and pipeline.failure is None,
+        live,
     )

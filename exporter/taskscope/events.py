@@ -169,6 +169,8 @@ class SchedulerState(_Versioned, frozen=True, kw_only=True, tag="scheduler"):
     summary: tuple[str, ...] = ()
     unseen: int | None = None
     """Runs that it counted, since it is watched, and of which nothing else could be seen."""
+    labels: dict[str, str] = {}
+    """What it belongs to: environment, project."""
 
 
 class QueueState(_Versioned, frozen=True, kw_only=True, tag="queue"):

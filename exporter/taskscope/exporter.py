@@ -85,7 +85,7 @@ class Exporter:
             relay=self._forwarding(self._members.url) if self._members.shared else None,
         )
         self._carrier: Pipeline | Forwarding = self.pipeline if keeps or self._copy is None else self._copy
-        self._rounds = rounds_of(self.settings, self.store, self.pipeline, self.metrics)
+        self._rounds = rounds_of(self.settings, self.store, self.pipeline, self.metrics, self.live)
         self.url: str | None = None
         """Where it serves; None before the start, after the end, and without a port."""
         self._roster = Roster(made, self._supervisor, self._instance)

@@ -16,7 +16,7 @@ from taskscope import stacks
 from taskscope.masks import masked
 from taskscope.stacks import Frame, Section
 
-OWN_STACKS = 2_048
+OWN_STACKS = 128
 """Stacks whose signature is remembered: the same error mostly comes again."""
 
 

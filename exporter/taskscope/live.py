@@ -52,6 +52,8 @@ class LiveJob(msgspec.Struct):
     """When the latest `Defined` was told."""
     queue: str = ""
     """The queue of the first run that was told of."""
+    resumed: float = 0.0
+    """When it was first read after it had been paused."""
     heard: bool = False
     """Heard of since this process began; one that is only remembered gives way where there is no room."""
 
@@ -86,6 +88,16 @@ class Live:
             for key, state in states.items():
                 _remember(self._job(key, state.first_seen), state)
             self.departures += 1
+
+    def labels(self) -> dict[str, dict[str, str]]:
+        """What each scheduler belongs to."""
+        with self.lock:
+            return {name: state.labels for name, state in self.schedulers.items()}
+
+    def resumed(self) -> dict[JobKey, int]:
+        """When jobs were resumed that had been paused, in ms."""
+        with self.lock:
+            return {key: round(job.resumed * 1000) for key, job in self.jobs.items() if job.resumed}
 
     def fold(self, events: Iterable[Event]) -> None:
         """Take in events as they arrive."""
@@ -257,6 +269,8 @@ class Live:
         job.definition, job.state.removed, job.heard = first, 0.0, True
         states = {trigger.state for definition in definitions for trigger in definition.triggers}
         job.abnormal = {state: job.abnormal.get(state, at) for state in sorted(states & _ABNORMAL)}
+        if job.state.paused and not first.paused:
+            job.resumed = at
         job.state.paused = first.paused
         job.state.next_run = 0.0 if first.paused else first.next_run or 0.0
         job.state.interval = first.interval or 0.0

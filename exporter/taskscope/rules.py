@@ -37,6 +37,12 @@ def error_rule_for(settings: Settings, key: JobKey, signature: Signature, messag
     return None
 
 
+def labels_of(settings: Settings, scheduler: str) -> dict[str, str]:
+    """What the settings say that a scheduler belongs to."""
+    source = settings.schedulers.get(scheduler)
+    return settings.labels | (source.labels if source else {})
+
+
 def is_meant(key: tuple[str, str], pattern: str) -> bool:
     """Does a shell pattern match the name, or `scheduler/name`?"""
     scheduler, name = key

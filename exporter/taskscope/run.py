@@ -64,36 +64,52 @@ def capture_exception(error: BaseException | None = None, /, **data: Any) -> Non
     `data` is kept with it, by repr and without secrets. Never raises and never blocks; outside of a run, and where
     nobody watches, it does nothing.
     """
-    try:
-        _capture(error or sys.exception(), data)
-    except Exception:  # whatever is wrong here: the program has trouble enough
-        logger.debug("taskscope could not capture an exception", exc_info=True)
+    if (error := error or sys.exception()) is not None:
+        _tell(lambda now: {"captured": _captured(error, data, now)})
 
 
-def _capture(error: BaseException | None, data: dict[str, Any]) -> None:
-    making = _current.get()
-    tell = getattr(making, "tell", None)
-    if making is None or tell is None or error is None:
-        return
+def set_entity(entity: str) -> None:
+    """Say what the current run works for: a shop, a tenant, a database. Say it once a run.
+
+    Runs are filtered and added up by it (`GET /api/entity/`). Never raises and never blocks; outside of a run, and
+    where nobody watches, it does nothing.
+    """
+    _tell(lambda now: {"entity": str(entity)})
+
+
+def _captured(error: BaseException, data: dict[str, Any], now: float) -> Any:
     from uuid import uuid4  # slow to import, as the others, and a pool has many children
 
-    from taskscope.events import Captured, Fact
+    from taskscope.events import Captured
     from taskscope.failure import describe_caught
 
-    run, now = making(), time.time()
-    captured = Captured(key=uuid4().hex, at=now, error=describe_caught(error, data))
-    tell(
-        Fact(
-            scheduler=run.scheduler,
-            native=run.native,
-            attempt=run.attempt,
-            anchor=run.anchor,
-            job=run.job_name,
-            due=run.due,
-            status="started",
-            at=now,
-            captured=captured,
-        )
+    return Captured(key=uuid4().hex, at=now, error=describe_caught(error, data))
+
+
+def _tell(what: Callable[[float], dict[str, Any]]) -> None:
+    """Tell something of the current run, which makes it a fact about it."""
+    try:
+        making = _current.get()
+        if making is not None and (tell := getattr(making, "tell", None)) is not None:
+            tell(_fact(making(), what))
+    except Exception:  # whatever is wrong here: the program has trouble enough
+        logger.debug("taskscope could not tell what a run says of itself", exc_info=True)
+
+
+def _fact(run: Run, what: Callable[[float], dict[str, Any]]) -> Any:
+    from taskscope.events import Fact
+
+    now = time.time()
+    return Fact(
+        scheduler=run.scheduler,
+        native=run.native,
+        attempt=run.attempt,
+        anchor=run.anchor,
+        job=run.job_name,
+        due=run.due,
+        status="started",
+        at=now,
+        **what(now),
     )
 
 

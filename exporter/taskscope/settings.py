@@ -13,6 +13,10 @@ from taskscope.counts import Bounds
 Seconds = Annotated[float, Meta(gt=0, extra={"unit": "seconds"})]
 Count = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
+LabelName = Annotated[
+    str,
+    Meta(pattern="^[a-zA-Z_][a-zA-Z0-9_]*$", description="a name of letters, digits and `_`, no digit first"),
+]
 
 
 class JobRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -124,10 +128,16 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     slower: Annotated[
         float, Meta(gt=1, description="A job whose p95 is so many times its own past is slow.")
     ] = 2.0
-    schedulers: Annotated[tuple[str, ...], Meta(description="Schedulers: of a service, an environment.")] = ()
+    schedulers: Annotated[tuple[str, ...], Meta(description="Schedulers, that is services.")] = ()
     jobs: Annotated[tuple[str, ...], Meta(description="Jobs, by name or `scheduler/job`.")] = ()
     queues: Annotated[tuple[str, ...], Meta(description="Queues of the jobs.")] = ()
     versions: Annotated[tuple[str, ...], Meta(description="Versions in which an error was seen.")] = ()
+    labels: Annotated[
+        dict[LabelName, tuple[str, ...]],
+        Meta(
+            description="Values of the schedulers' `labels`, such as `{environment: [prod]}`; all must match."
+        ),
+    ] = {}
     notify: Annotated[Notify, Meta(description="Who hears of findings.")] = Notify()
 
 
@@ -249,6 +259,9 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     system: Annotated[str, Meta(description="Its kind: a name that `taskscope bridges` lists.")]
     target: Annotated[str, Meta(description="Where it is: a URL, or `module:attribute`.")] = ""
     options: Annotated[dict[str, Any], Meta(description="Options of that system, as told below.")] = {}
+    labels: Annotated[
+        dict[LabelName, str], Meta(description="What it belongs to, beside what the setting `labels` says.")
+    ] = {}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -264,6 +277,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     version: Annotated[
         str, Meta(description="The application's release, kept with its errors; a bridge may know better.")
     ] = ""
+    labels: Annotated[
+        dict[LabelName, str],
+        Meta(
+            description="What it belongs to, such as `{environment: prod, project: shop}`: told with its schedulers, "
+            "and to Alertmanager with findings."
+        ),
+    ] = {}
     history: Annotated[
         str | None,
         Meta(description="`sqlite:///file`, `postgresql://…`, `auto` (a file of ours), or null for none."),

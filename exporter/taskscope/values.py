@@ -38,8 +38,11 @@ def read(value: Any, hint: Any, key: str) -> Any:
     if _is_struct(kind):
         return _read_struct(_checked(value, Mapping, hint, key), kind, key)
     if get_origin(kind) is dict:
-        item, named = get_args(kind)[1], _checked(value, Mapping, hint, key)
-        return {str(name): read(v, item, f"{key}.{name}") for name, v in named.items()}
+        (of_names, item), named = get_args(kind), _checked(value, Mapping, hint, key)
+        return {
+            read(str(name), of_names, f"{key}.{name}"): read(v, item, f"{key}.{name}")
+            for name, v in named.items()
+        }
     if get_origin(kind) is tuple:
         item, items = get_args(kind)[0], _checked(value, list | tuple, hint, key)
         return [read(v, item, f"{key}[{n}]") for n, v in enumerate(items)]

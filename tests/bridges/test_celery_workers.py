@@ -49,7 +49,15 @@ def test_one_that_falls_silent_is_down_until_it_is_forgotten(workers: Workers) -
     assert up(workers, 29) == {"w1@shop": True}
     assert up(workers, 31) == {"w1@shop": False}
     assert workers.readings(NOW + 800)[0].at == NOW + 800
-    assert up(workers, 901) == {}
+    beat(workers, 900, name="w2@shop")
+    assert up(workers, 901) == {"w2@shop": True}
+
+
+def test_while_nobody_is_there_those_that_were_are_not_forgotten(workers: Workers) -> None:
+    """Else the alert that nobody works would end while nobody does."""
+    beat(workers, 0)
+
+    assert up(workers, 9_000) == {"w1@shop": False}
 
 
 def test_silence_begins_anew_when_we_hear_again(workers: Workers) -> None:

@@ -164,6 +164,11 @@ def test_a_worker_that_died_stays_down_when_others_have_cleaned_up_and_one_that_
     now[0] += 800
     assert states() == {"dies": False}
     now[0] += 200
+    assert states() == {"dies": False}, "while nobody is there, that goes on being said"
+    client.sadd("rq:workers", "rq:worker:other")
+    client.hset("rq:worker:other", mapping={"state": "idle", "queues": "default"})
+    assert states() == {"other": True}
+    client.srem("rq:workers", "rq:worker:other")
     assert states() == {}
 
     client.sadd("rq:workers", "rq:worker:dies")

@@ -34,7 +34,9 @@ class Replica:
         self.store = SqlStore(str(settings.history), settings)
         self.health = Health(settings, self.live, self._own, self.metrics.usual, clock)
         self.pipeline = self._pipeline()
-        self._rounds = rounds(settings, self.queries, self.store, _at_once, self.metrics, lambda: True, clock)
+        self._rounds = rounds(
+            settings, self.queries, self.store, _at_once, self.metrics, lambda: True, self.live, clock
+        )
         self._hour = 0.0
         self._supervisors = [self._supervisor(name) for name in self.schedulers]
         self._server: Server | None = None

@@ -10,6 +10,7 @@ from taskscope.events import Error, Fact
 from taskscope.facts import Row, row_of
 from taskscope.identity import run_id
 from taskscope.inspection.inspector import Inspector
+from taskscope.live import Live
 from taskscope.settings import Inspection, Notify, Settings
 from taskscope.sinks.history.finding_records import Finding, Inspected
 from taskscope.sinks.history.queries import Queries
@@ -35,7 +36,8 @@ class Past:
         self.store = SqlStore(url, self.settings, clock=self.clock)
         self.store.open()
         self.queries = Queries(url, self.settings)
-        self.inspector = self.another()
+        self.live = Live()
+        self.inspector = self.another(live=self.live)
 
     def another(self, **more: Any) -> Inspector:
         """Another inspector of the same history, as another replica has one."""

@@ -11,10 +11,11 @@ from msgspec.structs import replace
 
 from taskscope import inspection
 from taskscope.configure import LOOKS
+from taskscope.events import SchedulerState
 from taskscope.inspection.inspector import Inspector
 from taskscope.inspection.ledger import settled
 from taskscope.inspection.scene import Found
-from taskscope.settings import Inspection, Settings
+from taskscope.settings import Inspection, Settings, Source
 from taskscope.sinks.history.finding_records import Finding
 from taskscope.sinks.history.queries import Queries
 
@@ -101,6 +102,41 @@ def test_what_an_inspection_found_that_is_no_more_has_recovered(file):
     past.inspect()
 
     assert past.states() == [("new_error", "recovered")] * 2
+
+
+def test_schedulers_are_chosen_by_what_they_belong_to(file):
+    rules = replace(HOURLY, labels={"environment": ("prod", "stag*"), "project": ("shop",)})
+    past = file(hourly=rules)
+    labels = {
+        "s": {"environment": "prod", "project": "shop"},
+        "staging": {"environment": "staging", "project": "shop"},
+        "other": {"environment": "prod", "project": "bank"},
+        "bare": {},
+    }
+    for scheduler, told in labels.items():
+        past.live.fold([_state(scheduler, told)])
+        past.fails(scheduler=scheduler)
+    past.wait()
+    past.inspect()
+
+    assert {one.scheduler for one in past.findings()} == {"s", "staging"}
+
+
+def test_of_one_that_was_not_told_of_the_settings_say_what_it_belongs_to(file):
+    past = file(hourly=replace(HOURLY, labels={"environment": ("prod",)}))
+    source = Source(system="fake", labels={"environment": "prod"})
+    past.settings = replace(past.settings, schedulers={"s": source})
+    past.inspector = past.another()
+    past.fails()
+    past.fails(scheduler="other")
+    past.wait()
+    past.inspect()
+
+    assert {one.scheduler for one in past.findings()} == {"s"}
+
+
+def _state(scheduler, labels):
+    return SchedulerState(scheduler=scheduler, system="fake", at=T0, up=True, running=True, labels=labels)
 
 
 def test_of_two_replicas_one_inspects(postgres_url):

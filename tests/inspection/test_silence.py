@@ -3,6 +3,8 @@
 import pytest
 from inspecting import HOUR, T0
 
+from taskscope.events import Job, Jobs
+
 
 def _regularly(past, hours=10):
     for _ in range(hours):
@@ -46,6 +48,23 @@ def test_of_a_job_that_is_not_meant_to_run_nothing_is_said(file, state):
     past.inspect()
 
     assert past.states() == []
+
+
+def test_a_job_that_is_resumed_is_not_silent_for_the_time_in_which_it_was_paused(file):
+    past = file()
+    _regularly(past)
+    for paused in (True, False):
+        past.wait(10)
+        past.live.fold(
+            [Jobs(scheduler="s", at=past.clock(), jobs=(Job(name="job", key="1", paused=paused),))]
+        )
+    past.wait(3)
+    past.inspect()
+    assert past.states() == []
+
+    past.wait(2)
+    past.inspect()
+    assert past.states() == [("silence", "open")]
 
 
 def test_a_job_that_is_paused_is_not_silent_any_more(file):

@@ -26,8 +26,14 @@ def told(tmp_path):
         past.clock.now = (time.time() // HOUR - hours) * HOUR
         jobs = (JobRule(match="job", team="ops"),)
         links = {"taskscope": "http://ts:1/", "grafana": "http://g:2"}
-        past.settings = replace(past.settings, alertmanager=url, jobs=jobs, links=links)
-        return past, Teller(past.settings, past.queries, past.tell, past.clock)
+        past.settings = replace(
+            past.settings,
+            alertmanager=url,
+            jobs=jobs,
+            links=links,
+            labels={"cluster": "eu", "severity": "none"},
+        )
+        return past, Teller(past.settings, past.queries, past.tell, past.live, past.clock)
 
     yield begun
     for past in pasts:
@@ -53,6 +59,7 @@ def test_a_finding_is_told_with_all_it_takes_to_look_at_it_and_is_resolved_when_
     alert = known(alertmanager)["TaskscopeFoundNewError", "active"]
     assert alert["labels"] == {
         "alertname": "TaskscopeFoundNewError",
+        "cluster": "eu",
         "severity": "warning",
         "scheduler": "s",
         "job_name": "job",

@@ -21,6 +21,7 @@ class SchedulerRow(msgspec.Struct, frozen=True, kw_only=True):
     running: Annotated[bool, Meta(description="Does it start jobs? False where it is paused or shut down.")]
     at: Annotated[Moment | None, Meta(description="When it was read.")]
     summary: list[str]
+    labels: Annotated[dict[str, str], Meta(description="What it belongs to: environment, project.")]
 
 
 class InfoQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,4 +88,5 @@ def _row(state: SchedulerState) -> SchedulerRow:
         running=state.running,
         at=moment_of(state.at),
         summary=list(state.summary),
+        labels=state.labels,
     )

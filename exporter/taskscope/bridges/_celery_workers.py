@@ -4,6 +4,7 @@ A worker says every two seconds that it lives, and in the end that it goes. By o
 worker's host does no harm; and while we ourselves do not hear, nobody is silent.
 """
 
+import math
 from collections.abc import Iterable
 
 import msgspec
@@ -101,9 +102,10 @@ class Workers:
                 setattr(worker, field, value)
 
     def readings(self, now: float) -> list[WorkerState]:
-        """How each is; those that are long gone are forgotten."""
+        """How each is; those that are long gone are forgotten, unless nobody is there: that goes on being true."""
+        memory = self._memory if self.up(now) else math.inf
         for name, worker in list(self._workers.items()):
-            if now - worker.heard > (_FAREWELL if worker.left else self._memory):
+            if now - worker.heard > (_FAREWELL if worker.left else memory):
                 del self._workers[name]
                 self.arrived.discard(name)
         return [self._reading(worker, now) for worker in self._workers.values()]

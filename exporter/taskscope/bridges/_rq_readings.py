@@ -128,10 +128,11 @@ class Readings:
 
     def _workers(self, survey: Survey, now: float) -> Iterator[WorkerState]:
         silent = {name for name, worker in survey.workers.items() if not worker.there}
+        nobody = not any(worker.there for worker in survey.workers.values())  # that goes on being true
         self._dead = {
             name: at
             for name, at in (dict.fromkeys(silent, now) | self._dead).items()
-            if name in silent or (name not in survey.workers and now - at < _MEMORY)
+            if name in silent or (name not in survey.workers and (nobody or now - at < _MEMORY))
         }
         for name in self._dead.keys() - silent:
             yield WorkerState(scheduler=self._scheduler, worker=name, at=now, up=False, active=0)

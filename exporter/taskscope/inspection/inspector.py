@@ -12,8 +12,9 @@ from taskscope.errors import TaskscopeError
 from taskscope.events import JobKey
 from taskscope.inspection import looks
 from taskscope.inspection.ledger import settled
-from taskscope.inspection.scene import DAY, HOUR, Found, Scene
+from taskscope.inspection.scene import DAY, HOUR, Found, Scene, belonging
 from taskscope.inspection.timetable import latest_due
+from taskscope.live import Live
 from taskscope.settings import Inspection, Settings
 from taskscope.sinks.history.finding_records import Finding, Inspected
 from taskscope.sinks.history.queries import Queries
@@ -42,11 +43,13 @@ class Inspector:
         clock: Callable[[], float] = time.time,
         stopped: Callable[[], bool] = lambda: False,
         watched: float = 0.0,
+        live: Live | None = None,
     ) -> None:
         """Without `keep` it can only `look`; inspections end when `stopped`.
 
-        `watched` is since when (seconds) there is anybody to see what runs.
+        `watched` is since when (seconds) there is anybody to see what runs; `live` says what schedulers belong to.
         """
+        self._live = Live() if live is None else live
         self._settings, self._queries, self._keep_both = settings, queries, keep
         self._clock, self._stopped, self._watched = clock, stopped, round(watched * 1000)
         self._is_tidy = False
@@ -94,6 +97,8 @@ class Inspector:
             begin=begin,
             end=end,
             watched=self._watched,
+            labels=belonging(self._settings, self._live),
+            resumed=self._live.resumed(),
             known=tuple(known),
         )
 

@@ -12,6 +12,7 @@ from taskscope.errors import TaskscopeError
 from taskscope.inspection.inspector import Inspector
 from taskscope.inspection.teller import Teller
 from taskscope.inspection.timetable import next_due
+from taskscope.live import Live
 from taskscope.settings import Settings
 from taskscope.sinks.history.finding_records import Inspected
 from taskscope.sinks.history.queries import Queries
@@ -140,6 +141,7 @@ def rounds(
     do: Callable[[Callable[[], None]], Future[None]],
     metrics: Numbers,
     ready: Callable[[], bool],
+    live: Live,
     clock: Callable[[], float] = time.time,
 ) -> Rounds:
     """What is done about inspections, wired; `do` has something written, as `Pipeline.do` does."""
@@ -151,6 +153,7 @@ def rounds(
         clock,
         stopped=stopping.is_set,
         watched=clock(),
+        live=live,
     )
-    teller = Teller(settings, queries, lambda ids, at: do(partial(store.tell_findings, ids, at)), clock)
+    teller = Teller(settings, queries, lambda ids, at: do(partial(store.tell_findings, ids, at)), live, clock)
     return Rounds(settings, queries, inspector, teller, metrics, ready, stopping)

@@ -1,6 +1,6 @@
 """What an inspection looks at: a window of the history, what came before it, and what it found the last time."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -8,8 +8,9 @@ import msgspec
 
 from taskscope.counts import JobState
 from taskscope.events import JobKey
-from taskscope.rules import is_meant
-from taskscope.settings import Inspection
+from taskscope.live import Live
+from taskscope.rules import is_meant, labels_of
+from taskscope.settings import Inspection, Settings
 from taskscope.sinks.history.finding_records import Finding, Level
 from taskscope.sinks.history.queries import Queries
 
@@ -47,6 +48,10 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     """What is remembered of jobs."""
     queues: Mapping[JobKey, frozenset[str]] = {}
     """Where each job ran lately; only where queues are filtered by."""
+    labels: Callable[[str], Mapping[str, str]] = lambda scheduler: {}
+    """What a scheduler belongs to."""
+    resumed: Mapping[JobKey, int] = {}
+    """When jobs were resumed that had been paused."""
     begin: int
     end: int
     watched: int = 0
@@ -77,6 +82,8 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
         rules = self.rules
         if rules.schedulers and not _any(rules.schedulers, (key[0],)):
             return False
+        if rules.labels and not self._meant_labels(self.labels(key[0])):
+            return False
         if rules.jobs and not any(is_meant(key, pattern) for pattern in rules.jobs):
             return False
         return not rules.queues or _any(rules.queues, self.queues.get(key, ()))
@@ -85,6 +92,9 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
         """Is one of these versions looked at?"""
         return not self.rules.versions or _any(self.rules.versions, versions)
 
+    def _meant_labels(self, labels: Mapping[str, str]) -> bool:
+        return all(_any(values, (labels.get(name, ""),)) for name, values in self.rules.labels.items())
+
     def _about(self, kind: str, key: JobKey, about: str) -> Iterable[Finding]:
         subject = (kind, *key, about)
         return (one for one in self.known if (one.kind, one.scheduler, one.job, one.key) == subject)
@@ -92,3 +102,9 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
 
 def _any(patterns: Iterable[str], texts: Iterable[str]) -> bool:
     return any(fnmatchcase(text, pattern) for text in texts for pattern in patterns)
+
+
+def belonging(settings: Settings, live: Live) -> Callable[[str], Mapping[str, str]]:
+    """What a scheduler belongs to: as it was told with its readings, else as these settings say."""
+    told = live.labels()
+    return lambda scheduler: told.get(scheduler) or labels_of(settings, scheduler)

@@ -29,8 +29,8 @@ def look(scene: Scene) -> Iterator[Found]:
 def _found(scene: Scene, key: JobKey, state: JobState, runs: int, past: int) -> Iterator[Found]:
     last, since = round(state.last_run * 1000), max(past, round(state.first_seen * 1000))
     gap = max((last - since) / (runs - 1), state.interval * 1000)
-    # What happened while taskscope was not there, nobody knows: silence begins when it is back.
-    silent = scene.end - max(last, scene.watched)
+    # What happened while taskscope was not there, nobody knows, and while it is paused a job is not meant to run.
+    silent = scene.end - max(last, scene.watched, scene.resumed.get(key, 0))
     if silent > max(_GAPS * gap, scene.end - scene.begin) and not _is_running(scene, key):
         yield _report(scene, key, last, gap, runs)
 

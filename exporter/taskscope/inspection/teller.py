@@ -13,6 +13,8 @@ import msgspec
 
 from taskscope.errors import Unavailable
 from taskscope.identity import text
+from taskscope.inspection.scene import belonging
+from taskscope.live import Live
 from taskscope.rules import rule_for
 from taskscope.settings import Settings
 from taskscope.sinks.history.finding_records import Finding
@@ -40,9 +42,11 @@ class Teller:
         settings: Settings,
         queries: Queries,
         told: Tells,
+        live: Live,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._settings, self._queries, self._told, self._clock = settings, queries, told, clock
+        self._settings, self._queries, self._told = settings, queries, told
+        self._live, self._clock = live, clock
 
     def tell(self) -> int:
         """Tell what is to be told now; how many findings that were. Raises `Unavailable`."""
@@ -82,6 +86,7 @@ class Teller:
         """The finding in the words of Alertmanager's API v2."""
         receivers = self._settings.inspections[one.inspection].notify.receivers
         labels = {
+            **belonging(self._settings, self._live)(one.scheduler),
             "alertname": alert_of(one.kind),
             "severity": one.level,
             "scheduler": one.scheduler,
