@@ -166,6 +166,7 @@ def test_a_beat_with_a_database_is_read(plain: Shop):
         "WAITING",
         "PAUSED",
     ]
+    assert jobs["shop.work"]["triggers"][0]["schedule"] == "freq: 1.00 hour, UTC"
     with sqlite3.connect(f"{plain.ledger.path}.database") as database:
         database.execute("delete from entry where name = 'off'")
     database.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 from celery import Celery, chain, chord, group
 from celery.beat import ScheduleEntry, Scheduler
 from celery.exceptions import Ignore, Reject
-from celery.schedules import crontab
+from celery.schedules import crontab, schedule
 from kombu import Exchange, Queue
 from ledger import note
 
@@ -195,6 +195,14 @@ class Entry(ScheduleEntry):
     enabled = True
 
 
+class Every(schedule):
+    """Describes itself in lines of its own, as the crontab of django-celery-beat does."""
+
+    def __repr__(self):
+        """`<freq: 1.00 hour, UTC>`, with its blanks somewhere."""
+        return f"<freq: {self.human_seconds},\n          UTC>\n        "
+
+
 class DatabaseScheduler(Scheduler):
     """Reads the schedule from a database whenever it is asked for, as the schedulers with models do."""
 
@@ -210,7 +218,9 @@ class DatabaseScheduler(Scheduler):
             rows = list(database.execute("select name, task, seconds, enabled from entry"))
         for name, task, seconds, enabled in rows:
             if name not in self.data:
-                self.data[name] = Entry(name=name, task=task, schedule=seconds, app=self.app)
+                self.data[name] = Entry(
+                    name=name, task=task, schedule=Every(seconds, app=self.app), app=self.app
+                )
             self.data[name].enabled = bool(enabled)
         return {name: entry for name, entry in self.data.items() if name in {row[0] for row in rows}}
 
