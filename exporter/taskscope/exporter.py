@@ -167,6 +167,8 @@ class Exporter:
         is changed.
         """
         made = {name: bridges.made(scheduler, name) for name, scheduler in (come or {}).items()}
+        if self._server is not None:
+            self._server.renew()
         for bridge in made.values():
             self._failures.pop(bridge.system, None)  # it has another try
         self.settings = self._backend.settings = settings

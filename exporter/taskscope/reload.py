@@ -15,6 +15,7 @@ AT_ONCE = (
     "tokens",
     "metrics_open",
     "schedulers",
+    "labels",
     "log_format",
     "log_level",
 )

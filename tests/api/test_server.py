@@ -211,11 +211,15 @@ def test_a_forked_child_can_let_go_of_the_port(backend):
         os.waitpid(child, 0)
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
+@pytest.fixture
+def certificate(tmp_path):
+    return certified(tmp_path)
+
+
+def certified(folder):
+    """A certificate and its key, which are made anew each time."""
     if shutil.which("openssl") is None:
         pytest.skip("no openssl on this host")
-    folder = tmp_path_factory.mktemp("tls")
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     made = [
         "openssl",
@@ -249,6 +253,27 @@ def test_with_a_certificate_it_speaks_tls_only(backend, certificate):
     assert target["labels"]["__scheme__"] == "https"
     with pytest.raises(OSError, match=r"."):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/sd", timeout=5)
+    server.stop()
+
+
+def test_a_certificate_that_was_renewed_is_shown_to_new_connections(backend, certificate):
+    settings = Settings(
+        history=None, tls_certificate=str(certificate / "cert.pem"), tls_key=str(certificate / "key.pem")
+    )
+    server = Server(_with(backend, settings=settings))
+    port = server.start("127.0.0.1", 0)
+    first = ssl.get_server_certificate(("127.0.0.1", port))
+
+    certified(certificate)
+    assert ssl.get_server_certificate(("127.0.0.1", port)) == first
+    server.renew()
+    second = ssl.get_server_certificate(("127.0.0.1", port))
+    assert second == (certificate / "cert.pem").read_text() != first
+
+    (certificate / "key.pem").write_text("none")
+    with pytest.raises(BadArgument, match="with its key cannot be used"):
+        server.renew()
+    assert ssl.get_server_certificate(("127.0.0.1", port)) == second
     server.stop()
 
 

@@ -48,6 +48,7 @@ class Listener:
         self._file: Path | None = None
         self._inode = 0
         self._server: asyncio.Server | None = None
+        self._secure: ssl.SSLContext | None = None
 
     async def open(self, host: str, port: int) -> int:
         """Listen; returns the port, a free one for 0.
@@ -57,13 +58,19 @@ class Listener:
         """
         settings = self._backend.settings
         refuse_open(settings, host)
-        secure = tls(settings)
+        self._secure = tls(settings)
         listening = bound(host, port)
         await self._listen(application(self._backend, self._pool, host), listening)
         self._server = await asyncio.get_running_loop().create_server(
-            self._connection, sock=listening, ssl=secure
+            self._connection, sock=listening, ssl=self._secure
         )
         return cast(int, listening.getsockname()[1])
+
+    def renew(self) -> None:
+        """Read certificate and key again, for connections from now on. Raises `BadArgument`, and keeps the old ones."""
+        settings = self._backend.settings
+        if self._secure is not None and tls(settings) is not None and settings.tls_certificate is not None:
+            self._secure.load_cert_chain(settings.tls_certificate, settings.tls_key)
 
     async def open_file(self, path: Path) -> None:
         """Listen on a socket file, for processes of this user; raises `Unavailable` where there can be none."""
@@ -143,6 +150,10 @@ class Server:
         except BaseException:
             self._thread.join()
             raise
+
+    def renew(self) -> None:
+        """Read certificate and key again. Raises `BadArgument`."""
+        self._listener.renew()
 
     def stop(self) -> None:
         """Close the port and end the thread. May be called twice, and without `start`."""
