@@ -7,7 +7,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from services.process import Server, program
+from services.process import Server, again, once, program
 
 PLACES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 
@@ -49,22 +49,10 @@ class Postgres(Server):
         return f"postgresql+psycopg://taskscope@127.0.0.1:{self.port}/{database}"
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """The session's PostgreSQL. Tests that disturb it take `postgres_server`."""
-    server = Postgres()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
-
-
-@pytest.fixture
-def postgres_server(postgres: Postgres) -> Iterator[Postgres]:
-    """The session's PostgreSQL to stop, start and pause; afterwards it runs again."""
-    yield postgres
-    postgres.start()
+postgres = once(Postgres)
+"""The session's PostgreSQL. Tests that disturb it take `postgres_server`."""
+postgres_server = again("postgres")
+"""The session's PostgreSQL to stop, start and pause; afterwards it runs again."""
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 from urllib.request import urlopen
 
 import pytest
@@ -73,6 +73,36 @@ def until(true: Callable[[], object], timeout: float = 30, what: str = "it") -> 
         if time.monotonic() > deadline:
             pytest.fail(f"{what} did not happen within {timeout} s")
         time.sleep(0.02)
+
+
+S = TypeVar("S", bound="Server")
+
+
+def once(kind: type[S]) -> Any:
+    """A fixture: one server of this kind for all tests of the session."""
+
+    @pytest.fixture(scope="session")
+    def server() -> Iterator[S]:
+        private = kind()
+        try:
+            private.start()
+            yield private
+        finally:
+            private.remove()
+
+    return server
+
+
+def again(name: str) -> Any:
+    """A fixture: the server of that fixture, to stop, start and pause; afterwards it runs again."""
+
+    @pytest.fixture
+    def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+        disturbed: Server = request.getfixturevalue(name)
+        yield disturbed
+        disturbed.start()
+
+    return server
 
 
 class Server:

@@ -4,14 +4,13 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from signal import SIGTERM, Signals
 
 import pytest
 
-from services.process import Server, free_port, program
+from services.process import Server, again, free_port, once, program
 
 PLACES = [Path("/usr/lib/rabbitmq/bin"), Path("/usr/lib/erlang/bin")]  # on PATH stand wrappers for root alone
 NODE, COOKIE = "taskscope@localhost", "taskscope"
@@ -131,22 +130,10 @@ def _listens(port: int) -> bool:
     return True
 
 
-@pytest.fixture(scope="session")
-def rabbitmq() -> Iterator[RabbitMQ]:
-    """The session's RabbitMQ. Tests that disturb it take `rabbitmq_server`."""
-    server = RabbitMQ()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
-
-
-@pytest.fixture
-def rabbitmq_server(rabbitmq: RabbitMQ) -> Iterator[RabbitMQ]:
-    """The session's RabbitMQ to stop, start and pause; afterwards it runs again."""
-    yield rabbitmq
-    rabbitmq.start()
+rabbitmq = once(RabbitMQ)
+"""The session's RabbitMQ. Tests that disturb it take `rabbitmq_server`."""
+rabbitmq_server = again("rabbitmq")
+"""The session's RabbitMQ to stop, start and pause; afterwards it runs again."""
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
 """A private Redis, empty for every test."""
 
 import socket
-from collections.abc import Iterator
 
 import pytest
 
-from services.process import Server, program
+from services.process import Server, again, once, program
 
 
 class Redis(Server):
@@ -41,22 +40,10 @@ class Redis(Server):
             return b""
 
 
-@pytest.fixture(scope="session")
-def redis() -> Iterator[Redis]:
-    """The session's Redis. Tests that disturb it take `redis_server`."""
-    server = Redis()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
-
-
-@pytest.fixture
-def redis_server(redis: Redis) -> Iterator[Redis]:
-    """The session's Redis to stop, start and pause; afterwards it runs again."""
-    yield redis
-    redis.start()
+redis = once(Redis)
+"""The session's Redis. Tests that disturb it take `redis_server`."""
+redis_server = again("redis")
+"""The session's Redis to stop, start and pause; afterwards it runs again."""
 
 
 @pytest.fixture
