@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,17 @@ def black_hole() -> Iterator[str]:
     """An address where connections are made and nothing is ever answered."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def broken(lonely: Wrapper, tmp_path: Path) -> Callable[[str], dict[str, str]]:
+    """The environment in which this breaks."""
+
+    def environment(code: str) -> dict[str, str]:
+        (tmp_path / "sitecustomize.py").write_text(code)
+        return {"PYTHONPATH": f"{tmp_path}:{lonely.environment().get('PYTHONPATH', '')}"}
+
+    return environment
 
 
 def test_what_happens_while_the_collector_is_away_waits_in_silence_and_arrives(
@@ -249,15 +260,74 @@ SABOTAGE = {
 
 
 @pytest.mark.parametrize("what", SABOTAGE)
-def test_the_command_runs_although(lonely: Wrapper, tmp_path: Path, what: str):
+def test_the_command_runs_although(lonely: Wrapper, broken: Callable[[str], dict[str, str]], what: str):
     """Errors that cannot be had for real here are put where the system would raise them."""
-    (tmp_path / "sitecustomize.py").write_text(SABOTAGE[what])
-    path = f"{tmp_path}:{lonely.environment().get('PYTHONPATH', '')}"
-
-    said = ran(lonely.shell(SCRIPT, stdin=GIVEN, env={"PYTHONPATH": path})).decode()
+    said = ran(lonely.shell(SCRIPT, stdin=GIVEN, env=broken(SABOTAGE[what]))).decode()
 
     assert "Traceback" not in said
     assert said.count("\n") <= 1
+
+
+BROKEN = {
+    "telling of it": "from taskscope.exec import report\ndef begin(self, events): raise MemoryError\n"
+    "report.Report.begin = begin",
+    "making its events": "from taskscope.exec import run\ndef _defined(self): raise MemoryError\n"
+    "run.Run._defined = _defined",
+    "closing the pipe": "from taskscope.exec import tail\ndef started(self): raise OSError(5, 'Input/output error')\n"
+    "tail.PipeTail.started = tail.Tail.started = started",
+}
+"""What of ours may break once the command runs."""
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_command_that_runs_is_not_run_again_although_something_breaks(
+    lonely: Wrapper, tmp_path: Path, broken: Callable[[str], dict[str, str]], what: str
+):
+    said = ran(
+        lonely.shell(f"echo ran >> {tmp_path}/ran; {SCRIPT}", stdin=GIVEN, env=broken(BROKEN[what]))
+    ).decode()
+
+    assert (tmp_path / "ran").read_text() == "ran\n"
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("what", ["telling of it", "making its events"])
+def test_a_lock_keeps_a_second_run_away_although_something_breaks(
+    lonely: Wrapper, broken: Callable[[str], dict[str, str]], what: str
+):
+    first = locked(lonely)
+
+    second = lonely.run("--job", "j", "--lock", "--", "echo", "twice", env=broken(BROKEN[what]))
+
+    assert (second.returncode, second.stdout) == (75, b"")
+    first.communicate(b"\n", timeout=20)
+
+
+def test_a_command_that_runs_without_us_keeps_its_lock(
+    lonely: Wrapper, broken: Callable[[str], dict[str, str]]
+):
+    first = locked(lonely, env=broken(SABOTAGE["no signal can be waited for"]))
+
+    second = lonely.run("--job", "j", "--lock", "--", "echo", "twice")
+
+    assert (second.returncode, second.stdout) == (75, b"")
+    first.communicate(b"\n", timeout=20)
+
+
+def test_a_command_does_not_get_the_handle_of_its_lock(lonely: Wrapper):
+    done = lonely.run("--job", "j", "--lock", "--", "ls", "-l", "/proc/self/fd")
+
+    assert b".lock" not in done.stdout
+
+
+def locked(wrapper: Wrapper, **more: Any) -> "subprocess.Popen[bytes]":
+    """A run of the job `j` that has its lock, and ends with its stdin."""
+    process = wrapper.start(
+        "--job", "j", "--lock", "--", "sh", "-c", "echo up; read line", stdin=subprocess.PIPE, **more
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    return process
 
 
 def test_two_wrappers_that_drain_one_spool_tell_each_run_once(wrapper: Wrapper, collector: Collector):

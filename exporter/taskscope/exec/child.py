@@ -61,10 +61,19 @@ class Child:
     """The running command."""
 
     def __init__(
-        self, command: list[str], environment: dict[str, str], mask: Mask, output: dict[int, int]
+        self,
+        command: list[str],
+        environment: dict[str, str],
+        mask: Mask,
+        output: dict[int, int],
+        kept: list[int],
     ) -> None:
-        """Start it; `output` says which of its descriptors are to be which of ours. Raises `OSError`."""
-        actions = [(os.POSIX_SPAWN_DUP2, ours, its) for its, ours in output.items()]
+        """Start it; `output` says which of its descriptors are to be which of ours, `kept` which it shall not have.
+
+        Raises `OSError`, and then it does not run.
+        """
+        actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, ours, its) for its, ours in output.items()]
+        actions += [(os.POSIX_SPAWN_CLOSE, ours) for ours in kept]
         self.began = time.monotonic()
         self._mask = mask
         self._deadline = self._kill_at = 0.0
@@ -165,7 +174,7 @@ def end_as(ended: Ended) -> NoReturn:
 
 
 def _spawned(
-    command: list[str], environment: dict[str, str], actions: list[tuple[int, int, int]], mask: set[int]
+    command: list[str], environment: dict[str, str], actions: list[tuple[int, ...]], mask: set[int]
 ) -> int:
     """Its pid. A script without `#!` is one for the shell, as shells have it."""
     settings = {"file_actions": actions, "setsigmask": mask, "setsigdef": _defaults()}
