@@ -215,6 +215,19 @@ def test_memory_does_not_grow_with_the_tasks_ever_seen() -> None:
     assert len(join) + len(join._unnumbered) <= 200
 
 
+def test_memory_does_not_grow_with_the_attempts_of_a_task() -> None:
+    join, facts = Join("s", 10, lambda worker: ""), []
+    for number in range(200):
+        for one in (received(number, number), started(number + 0.2), retried(number + 0.5)):
+            join.take(one, NOW + number)
+        facts += join.told(NOW + number)
+    (task,) = join._open.values()
+
+    assert len(task.attempts) <= 20
+    assert statuses(facts) == {"retried": 200}
+    assert [attempt for _, attempt in rows(facts)] == list(range(200))
+
+
 def test_a_run_that_is_lost_ends_so_until_its_end_is_heard_after_all() -> None:
     join = Join("s", 10, lambda worker: "")
     facts = []

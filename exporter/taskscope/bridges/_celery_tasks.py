@@ -12,6 +12,8 @@ from taskscope.events import Error, Status
 
 QUEUED, STARTED, ENDED = 1, 2, 3
 """What of an attempt has been told already."""
+_KEPT = 20
+"""Attempts of one task that are remembered: a late word is of one of them. A task may be tried again for ever."""
 
 
 class Attempt(msgspec.Struct, gc=False):
@@ -105,8 +107,11 @@ class Task(msgspec.Struct, eq=False, gc=False):
         return self._add(len(self.attempts), self.attempts[-1].number + 1 if self.attempts else 0)
 
     def _add(self, place: int, number: int) -> Attempt:
+        """One more; of very many those go first that ended."""
         attempt = Attempt(number)
         self.attempts.insert(place, attempt)
+        if self.numbered and len(self.attempts) > _KEPT:
+            self.attempts.remove(next((one for one in self.attempts if one.ended), self.attempts[0]))
         return attempt
 
     def _number(self, number: int, at: float) -> None:
