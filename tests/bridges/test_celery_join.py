@@ -215,6 +215,28 @@ def test_memory_does_not_grow_with_the_tasks_ever_seen() -> None:
     assert len(join) + len(join._unnumbered) <= 200
 
 
+@pytest.mark.parametrize(
+    ("exception", "last", "end"),
+    [
+        ("Reject('no',)", "celery.exceptions.Reject: no", ("skipped", "rejected")),
+        ("Reject('no',)", "shop.errors.Reject: no", ("failed", "error")),
+        ("Reject('no',)", "", ("skipped", "rejected")),
+        ("TimeoutError('late')", "TimeoutError: late", ("failed", "timeout")),
+        ("TimeoutError('late')", "shop.TimeoutError: late", ("failed", "error")),
+        ("TimeLimitExceeded(1,)", "billiard.exceptions.TimeLimitExceeded: (1,)", ("failed", "timeout")),
+    ],
+)
+def test_an_exception_means_something_by_its_module_where_a_traceback_says_it(
+    exception: str, last: str, end: tuple[str, str]
+) -> None:
+    traceback = (
+        f'Traceback (most recent call last):\n  File "shop.py", line 3, in work\n{last}\n' if last else ""
+    )
+    (fact,) = joined([received(0), started(1), failed(2, exception, traceback)])
+
+    assert (fact.status, fact.reason) == end
+
+
 def test_memory_does_not_grow_with_the_attempts_of_a_task() -> None:
     join, facts = Join("s", 10, lambda worker: ""), []
     for number in range(200):

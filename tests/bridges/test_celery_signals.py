@@ -149,6 +149,19 @@ def test_a_task_whose_result_cannot_be_stored_ends(app: Celery, seen: Recorder):
     assert end.error.message == "the disk is full"
 
 
+class Reject(Exception):
+    """The user's own, which only shares its name with one of Celery's."""
+
+
+def test_an_exception_of_the_users_own_means_nothing_by_its_name(app: Celery, seen: Recorder):
+    def refuses() -> None:
+        raise Reject("too little money")
+
+    execute(app, app.task(refuses, name="refuses", shared=False))
+
+    assert (seen.facts[-1].status, seen.facts[-1].reason) == ("failed", "error")
+
+
 def test_a_task_that_ends_its_own_worker_failed(app: Celery, seen: Recorder):
     with pytest.raises(SystemExit):
         execute(app, app.task(leave, name="leave", shared=False))
