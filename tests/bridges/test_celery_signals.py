@@ -1,6 +1,7 @@
 """What receivers of ours do in one process: of an app without a worker, traced as a worker does it."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -126,27 +127,44 @@ def test_a_retry_is_not_due_when_beat_made_its_first_attempt_due():
     assert headers["taskscope_enqueued"] > 1_700_000_000
 
 
-class Full(DisabledBackend):
-    """Cannot store results."""
+class Picky(DisabledBackend):
+    """Cannot store what tasks return."""
 
     def mark_as_done(self, *args: Any, **kwargs: Any) -> None:
         raise RuntimeError("the disk is full")
+
+
+class Full(Picky):
+    """Cannot store anything."""
 
     def mark_as_failure(self, *args: Any, **kwargs: Any) -> None:
         raise RuntimeError("the disk is full")
 
 
 @pytest.mark.filterwarnings("ignore:Exception raised outside body:RuntimeWarning")
-def test_a_task_whose_result_cannot_be_stored_ends(app: Celery, seen: Recorder):
+@pytest.mark.parametrize("kind", [Picky, Full])
+def test_a_task_whose_result_cannot_be_stored_ends(app: Celery, seen: Recorder, kind: type[DisabledBackend]):
     task = app.task(work, name="work", shared=False)
-    task.backend = Full(app)
-    with pytest.raises(RuntimeError):
-        execute(app, task)
+    task.backend = kind(app)
+    with suppress(RuntimeError):
+        execute(app, task, retries=2)
 
+    assert {fact.status for fact in seen.facts} == {"started", "failed"}
+    assert [fact.status for fact in seen.facts] == ["started", "failed"]
+    assert {(fact.native, fact.attempt) for fact in seen.facts} == {("1", 2)}
     end = seen.facts[-1]
-    assert (end.native, end.status, end.reason) == ("1", "failed", "error")
+    assert end.reason == "error"
     assert end.error is not None
     assert end.error.message == "the disk is full"
+
+
+def test_a_task_that_is_called_where_an_exception_is_handled_succeeds(app: Celery, seen: Recorder):
+    try:
+        raise ValueError("another matter")
+    except ValueError:
+        execute(app, app.task(work, name="work", shared=False))
+
+    assert [fact.status for fact in seen.facts] == ["started", "success"]
 
 
 class Reject(Exception):

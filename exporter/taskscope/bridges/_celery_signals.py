@@ -197,6 +197,7 @@ class Signals:
                 return
             context = vars(task.request_stack.top)
             context[_RUN] = run = Execution(watch, task.name, kept_of(context), time.time())
+            run.handled = id(sys.exc_info()[1])
             run.token, run.begun = enter(run), time.perf_counter()
             watch.emit(run.start)
         except Exception:  # noqa: BLE001 - `_lost` logs it
@@ -210,7 +211,8 @@ class Signals:
                 return
             leave(run.token)
             run.token = None
-            if end := _SUCCESS if state == "SUCCESS" else self._ending(run, state, retval):
+            succeeded = state == "SUCCESS" and id(sys.exc_info()[1]) == run.handled
+            if end := _SUCCESS if succeeded else self._ending(run, state, retval):
                 run.duration = ended - run.begun
                 run.status, run.reason = end
                 run.watch.emit(run.end)
@@ -249,14 +251,17 @@ class Signals:
     def _failure(
         self, sender: Any = None, task_id: str = "", exception: Any = None, einfo: Any = None, **_: Any
     ) -> None:
-        """The attempt failed; in the main process: by its time limit, or its worker is lost."""
-        run = _run_of(sender.request)
+        """The attempt failed; in the main process: by its time limit, or its worker is lost.
+
+        In a child it may come once more after the end; `_internal_error` has told that.
+        """
+        run, request = _run_of(sender.request), self._requests.get(task_id)
         if run is not None and run.task["id"] == task_id:
             run.error = _error(
                 sys.exc_info()[1] or exception, einfo
             )  # for what cannot be pickled stands a substitute
-        elif (error := _error(exception, einfo)) is not None:
-            self._tell(sender, task_id, ending(error.kind), error)
+        elif request is not None and (error := _error(exception, einfo)) is not None:
+            self._tell(sender, task_id, ending(error.kind), error, request.request_dict)
 
     def _internal_error(
         self, sender: Any = None, task_id: str = "", request: Any = None, exception: Any = None, **_: Any
@@ -314,14 +319,12 @@ class Signals:
         task_id: str,
         end: tuple[Status, str],
         error: Error | None,
-        context: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any],
     ) -> None:
         """An end that another process than the one executing the task knows of."""
         watch, request = self._watch, self._requests.get(task_id)
         if watch is None or task.app is not self._app:
             return
-        if context is None:
-            context = request.request_dict if request is not None else {"id": task_id}
         started = request.time_start if request is not None else None
         watch.tell(task.name, context, end[0], started=started, reason=end[1], error=error)
 
