@@ -94,7 +94,7 @@ def test_only_the_attempt_that_waits_for_its_time_has_that_time() -> None:
     [
         (event("task-revoked", 3, expired=True, terminated=False, signum=None), "skipped", "expired"),
         (event("task-revoked", 3, expired=False, terminated=True, signum=15), "skipped", "cancelled"),
-        (event("task-cancelled", 3), "skipped", "cancelled"),
+        (event("task-cancelled", 3), "retried", "interrupted"),
         (event("task-rejected", 3, requeue=False), "skipped", "rejected"),
         (event("task-rejected", 3, requeue=True), "retried", "requeued"),
         (failed(3), "failed", "error"),
@@ -235,6 +235,14 @@ def test_an_exception_means_something_by_its_module_where_a_traceback_says_it(
     (fact,) = joined([received(0), started(1), failed(2, exception, traceback)])
 
     assert (fact.status, fact.reason) == end
+
+
+@pytest.mark.parametrize("end", [event("task-cancelled", 3), event("task-rejected", 3, requeue=True)])
+def test_a_message_that_was_given_back_is_the_same_run_when_it_is_delivered_again(end: CeleryEvent) -> None:
+    facts = joined([received(0, 1), started(1), end], [end], [received(4, 1), started(5), succeeded(6)])
+
+    assert {key: row.status for key, row in rows(facts).items()} == {("u", 1): "success"}
+    assert [fact.status for fact in facts] == ["retried", "success"]
 
 
 def test_memory_does_not_grow_with_the_attempts_of_a_task() -> None:

@@ -21,6 +21,8 @@ TRACEPARENT = "traceparent"
 
 RETRY_KIND = "celery.exceptions.Retry"
 
+INTERRUPTED: tuple[Status, str] = ("retried", "interrupted")
+"""Of a run that Celery itself gave up, because its worker ended or lost its broker."""
 _ENDS: dict[str, tuple[Status, str]] = {
     "TimeoutError": ("failed", "timeout"),
     "billiard.exceptions.SoftTimeLimitExceeded": ("failed", "timeout"),

@@ -16,7 +16,7 @@ from celery.exceptions import NotRegistered
 from celery.utils.dispatch import Signal
 
 from taskscope.bridges._celery_beat import Beat
-from taskscope.bridges._celery_mapping import ending, rejected, revoked
+from taskscope.bridges._celery_mapping import INTERRUPTED, ending, rejected, revoked
 from taskscope.bridges._celery_publish import stamp
 from taskscope.bridges._celery_runs import Execution, Watch, kept_of
 from taskscope.bridges._celery_worker import worker_readings, worker_stopped
@@ -244,7 +244,7 @@ class Signals:
         if (run := _run_of(request)) is not None:
             run.error = error
         elif error is None:
-            self._tell(sender, request.id, ("retried", "interrupted"), None, vars(request))
+            self._tell(sender, request.id, INTERRUPTED, None, vars(request))
         else:
             self._tell(sender, request.id, ("retried", ending(error.kind)[1]), error, vars(request))
 

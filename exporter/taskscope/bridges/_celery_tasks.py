@@ -103,6 +103,10 @@ class Task(msgspec.Struct, eq=False, gc=False):
             self._next() if not self.attempts or self.attempts[-1].status == "retried" else self.attempts[-1]
         )
 
+    def given_back(self, at: float) -> Attempt:
+        """The attempt whose message went back to the broker at this time: it may be delivered again."""
+        return next((attempt for attempt in self.attempts if attempt.ended == at), None) or self.ending()
+
     def _next(self) -> Attempt:
         return self._add(len(self.attempts), self.attempts[-1].number + 1 if self.attempts else 0)
 
