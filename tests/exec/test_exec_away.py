@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wrapping import EXEC, NOWHERE, Collector, Wrapper
+from wrapping import EXEC, NOWHERE, Collector, Wrapper, is_gone
 
 from services.process import until
 from taskscope.exec.report import PATIENCE
@@ -266,6 +266,45 @@ def test_the_command_runs_although(lonely: Wrapper, broken: Callable[[str], dict
 
     assert "Traceback" not in said
     assert said.count("\n") <= 1
+
+
+WITHOUT_HANDLES = {
+    "an old kernel": "import os\ndef pidfd_open(pid): raise OSError(38, 'Function not implemented')\n"
+    "os.pidfd_open = pidfd_open",
+    "a container that forbids it": "import os\ndef pidfd_open(pid): raise PermissionError(1, 'not permitted')\n"
+    "os.pidfd_open = pidfd_open",
+    "another system": "import os, signal\ndel os.pidfd_open, signal.pidfd_send_signal\n"
+    "del signal.SIGRTMIN, signal.SIGRTMAX",
+}
+
+
+@pytest.mark.parametrize("what", WITHOUT_HANDLES)
+def test_without_handles_of_processes_a_timeout_ends_the_command_and_its_children(
+    lonely: Wrapper, broken: Callable[[str], dict[str, str]], what: str
+):
+    flags = ["--timeout", "0.3", "--kill-after", "0.3"]
+    script = "trap '' TERM; sh -c 'echo $$; exec sleep 60' & wait; wait"
+
+    done = lonely.shell(script, *flags, env=broken(WITHOUT_HANDLES[what]))
+
+    assert (done.returncode, done.stderr) == (-signal.SIGKILL, b"")
+    assert is_gone(int(done.stdout))
+    assert lonely.spooled()[-1]["reason"] == "timeout"
+
+
+def test_a_signal_that_may_not_be_passed_on_leaves_the_timeout_in_force(
+    lonely: Wrapper, broken: Callable[[str], dict[str, str]]
+):
+    forbids = "import os\ndef kill(pid, number): raise PermissionError(1, 'Operation not permitted')\nos.kill = kill"
+    script = "trap 'exit 0' TERM; echo up; for i in $(seq 200); do sleep 0.1; done"
+    process = lonely.start("--timeout", "1s", "--", "sh", "-c", script, env=broken(forbids))
+    assert process.stdout is not None
+    process.stdout.readline()
+
+    process.send_signal(signal.SIGUSR1)
+
+    assert process.wait(20) == 124
+    assert b"taskscope" not in process.communicate()[1]
 
 
 BROKEN = {

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import time
+from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 _NAMES = ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "WINCH", "PWR")
 PASSED = {int(getattr(signal, f"SIG{name}")) for name in _NAMES if hasattr(signal, f"SIG{name}")}
-PASSED |= set(range(signal.SIGRTMIN, signal.SIGRTMAX + 1)) & set(map(int, signal.valid_signals()))
+_REAL_TIME = range(getattr(signal, "SIGRTMIN", 0), getattr(signal, "SIGRTMAX", -1) + 1)  # not on macOS
+PASSED |= set(_REAL_TIME) & set(map(int, signal.valid_signals()))
 """Signals that the command gets when we get them."""
 _OF_KEYS = {signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH}
 _BY_KERNEL = 0x80  # si_code of a signal that no process sent: the terminal sent it to the command, too
@@ -79,6 +81,7 @@ class Child:
         self._deadline = self._kill_at = 0.0
         self._kill_after = 0.0
         self._family: Family | None = None
+        self._over: Ended | None = None
         self.pid = _spawned(command, environment, actions, mask.before)
 
     def wait(self, timeout: float = 0.0, kill_after: float = 10.0) -> Ended:
@@ -94,17 +97,21 @@ class Child:
                 return self._gone(ended)
 
     def wait_plainly(self) -> Ended:
-        """Wait for its end, and do nothing else."""
-        _, status, usage = os.wait4(self.pid, 0)
-        return self._ended(status, usage)
+        """Wait for its end, if it goes on, and do nothing else."""
+        if self._over is None:
+            _, status, usage = os.wait4(self.pid, 0)
+            self._over = self._ended(status, usage)
+        return self._over
 
     def _patience(self) -> float:
         at = self._kill_at or self._deadline
         return min(_LONG, max(0.0, at - time.monotonic())) if at else _LONG
 
     def _pass(self, number: int, code: int) -> None:
+        """One that has become somebody else's, as with `sudo`, would not get it without us either."""
         if not (number in _OF_KEYS and code == _BY_KERNEL):
-            os.kill(self.pid, number)
+            with suppress(PermissionError):
+                os.kill(self.pid, number)
 
     def _overdue(self) -> None:
         """Its time may be over: ask it and its descendants to end, then make them."""
@@ -124,7 +131,8 @@ class Child:
         while True:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
             if pid == self.pid:
-                return self._ended(status, usage)
+                self._over = self._ended(status, usage)
+                return self._over
             if pid == 0:
                 return None
 
