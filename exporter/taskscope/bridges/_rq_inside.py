@@ -47,8 +47,7 @@ class Inside:
                 f"the worker given as {bridge.name!r} is being watched already; close that Exporter before"
             )
         self._client, self._keys = client_of(worker), Keys(prefix_of(bridge))
-        queues = [queue.name for queue in worker.queues]
-        self._surveyor = Surveyor(self._client, self._keys, queues, worker.name)
+        self._surveyor = Surveyor(self._client, self._keys)
         self._readings = Readings(bridge.name, self._client, self._keys, described=False)
         self._attempts = Attempts(bridge.name, worker, bridge.instance or instance(), self._tell)
         self._emit: Emit | None = emit
@@ -61,7 +60,7 @@ class Inside:
             self._hook(name)
 
     def poll(self) -> Iterator[Reading]:
-        """What is true right now of this worker and its queues."""
+        """What is true right now, also of other queues: what a reading leaves out is promised no more."""
         survey = self._surveyor.survey(lambda batch, survey: None)
         self._readings.look(survey)
         return self._readings.read(survey, None)
