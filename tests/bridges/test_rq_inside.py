@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from datetime import timedelta
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,24 @@ def test_a_worker_cannot_be_watched_twice(simple: SimpleWorker):
         made(simple, "two").attach(Recorder().emit)
     first.detach()
     made(simple, "two").attach(Recorder().emit)
+
+
+def test_a_worker_is_left_as_it_was_and_as_others_have_made_it_since(simple: SimpleWorker):
+    def theirs(*args: Any, **kwargs: Any) -> None:
+        """In the place of a method before we come, or around ours after that."""
+
+    simple.handle_job_failure = theirs
+    bridge = made(simple, "s")
+    bridge.attach(Recorder().emit)
+    around = simple.handle_job_success = wraps(simple.handle_job_success)(lambda *args: None)
+
+    bridge.detach()
+
+    assert {name for name in vars(simple) if name.startswith("handle_")} == {
+        "handle_job_failure",
+        "handle_job_success",
+    }
+    assert (simple.handle_job_failure, simple.handle_job_success) == (theirs, around)
 
 
 def test_what_goes_wrong_with_ours_never_reaches_the_job(simple: SimpleWorker, redis_url: str, ledger: Any):
