@@ -183,6 +183,21 @@ def test_a_beat_takes_no_job_away_that_others_send(plain: Shop):
     assert jobs["shop.mailed"] is None
 
 
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_a_worker_says_how_much_it_can_do_does_and_holds(plain: Shop, pool: str):
+    plain.worker("-P", pool, "-c", "2", "--prefetch-multiplier", "2")
+    slots = 1 if pool == "solo" else 2
+    for _ in range(8):
+        plain.send("shop.work", 20)
+
+    def said(name: str) -> float | None:
+        return plain.metric(f"taskscope_worker_{name}{{", '"w@shop"')
+
+    until(lambda: plain.ledger.lines("begin", "work"), what="their begin")
+    until(lambda: (said("slots"), said("active_runs")) == (slots, slots), what="what it does")
+    until(lambda: said("reserved_runs") == (0 if pool == "solo" else 4), what="what it holds")
+
+
 def test_a_worker_needs_no_collector_to_work_and_finds_it_again(plain: Shop):
     url = f"http://127.0.0.1:{plain.port}"
     plain.worker("-c", "2", TASKSCOPE_FORWARD=url, TASKSCOPE_PORT="null", TASKSCOPE_HISTORY="null")
