@@ -9,11 +9,14 @@ from celery import Celery, signals
 from celery._state import _task_stack
 from celery.app.trace import build_tracer
 from celery.backends.base import DisabledBackend
+from celery.beat import Scheduler, Service
+from celery.schedules import schedule
 from celery.utils.dispatch import Signal
 
 import taskscope
-from taskscope.bridges import find
+from taskscope.bridges import _celery_signals, find
 from taskscope.bridges._celery_publish import stamp
+from taskscope.events import Jobs
 from taskscope.testing import Recorder
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -178,6 +181,32 @@ def test_an_exception_of_the_users_own_means_nothing_by_its_name(app: Celery, se
     execute(app, app.task(refuses, name="refuses", shared=False))
 
     assert (seen.facts[-1].status, seen.facts[-1].reason) == ("failed", "error")
+
+
+class Shy(schedule):
+    """One that cannot be shown the first time."""
+
+    def __repr__(self) -> str:
+        if self.nowfun is None:
+            self.nowfun = self.app.now
+            raise RuntimeError("not now")
+        return super().__repr__()
+
+
+def test_a_beat_in_a_process_of_its_own_that_cannot_be_read_once_is_read_again(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_celery_signals, "_REPORT", 0.05)
+    app.conf.beat_schedule = {"often": {"task": "work", "schedule": Shy(60.0, app=app)}}
+    recorder, bridge = Recorder(), find(app)(app, "shop")
+    bridge.resume = lambda: bridge.attach(recorder.emit) or True
+    bridge.attach(recorder.emit)
+    bridge.abandon()  # as in the child that a worker forks for it
+
+    signals.beat_init.send(sender=Service(app, scheduler_cls=Scheduler))
+
+    recorder.wait_for(lambda: any(isinstance(event, Jobs) for event in recorder.events))
+    bridge.detach()
 
 
 def test_a_task_that_ends_its_own_worker_failed(app: Celery, seen: Recorder):

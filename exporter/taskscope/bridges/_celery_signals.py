@@ -171,10 +171,15 @@ class Signals:
 
     def _report(self) -> None:
         """Tell readings, as long as this process lives."""
-        while (watch := self._watch) is not None:
+        tell = quiet(self._tell_readings)
+        while self._watch is not None:
+            tell()
+            time.sleep(_REPORT)
+
+    def _tell_readings(self) -> None:
+        if (watch := self._watch) is not None:
             for reading in self.poll():
                 watch.emit(reading)
-            time.sleep(_REPORT)
 
     def _begin(self) -> None:
         """Here is something to be seen."""
