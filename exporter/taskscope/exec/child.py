@@ -49,7 +49,7 @@ class Mask:
     def close(self) -> None:
         """Signals wait, also for threads that are begun from now on."""
         if not hasattr(signal, "sigtimedwait"):
-            raise OSError(errno.ENOSYS, "this system cannot wait for signals; Linux and FreeBSD can")
+            raise OSError(errno.ENOSYS, "this system cannot wait for signals, as Linux can")
         if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # else nobody could wait for the command
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_BLOCK, self.waited)
