@@ -253,6 +253,8 @@ SABOTAGE = {
     "no signal can be waited for": "import signal\ndel signal.sigtimedwait",
     "no random number is to be had": "import os\ndef urandom(n): raise OSError(5, 'Input/output error')\n"
     "os.urandom = urandom",
+    "a command cannot be given a name": "from taskscope.exec import name\n"
+    "def name_of(command): raise RecursionError\nname.name_of = name_of",
     "nothing can be sent": "import sys\nsys.modules['http.client'] = None",
     "nothing can be packed": "import sys\nsys.modules['json'] = None",
     "the disk has errors": "import os\ndef fsync(f): raise OSError(5, 'Input/output error')\nos.fsync = fsync",

@@ -8,7 +8,7 @@ from functools import partial
 
 from taskscope.exec.child import Child, Ended, Mask, become, end_as, exit_code_of
 from taskscope.exec.oom import oom_kills
-from taskscope.exec.options import Options, parse
+from taskscope.exec.options import Options, divided, parse
 from taskscope.exec.report import Report
 from taskscope.exec.run import Run
 from taskscope.exec.say import say
@@ -25,14 +25,15 @@ _OWN = {errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR, 
 
 def main(arguments: list[str]) -> NoReturn:
     """Run the command that these name, then end as it did."""
-    mask, options = Mask(), parse(arguments)
-    for complaint in options.complaints:
-        say(complaint)
+    mask = Mask()
     try:
+        options = parse(arguments)
+        for complaint in options.complaints:
+            say(complaint)
         watch = Watch(options, mask)
     except Exception as error:  # noqa: BLE001 - isolation: the command runs, whatever is wrong with us
         say(f"{type(error).__name__}: {error}; the command runs without taskscope")
-        os._exit(become(options.command, mask))
+        os._exit(become(divided(arguments)[1], mask))
     end_as(watch.ended())
 
 
