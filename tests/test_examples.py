@@ -48,6 +48,11 @@ def successes(port: str, job: str) -> float:
     return sum(sample.value for sample in samples if wanted.items() <= sample.labels.items())
 
 
+def files() -> set[Path]:
+    """What stands beside the examples, less what Python itself leaves there."""
+    return {path for path in EXAMPLES.rglob("*") if "__pycache__" not in path.parts}
+
+
 def is_asked_for(port: str) -> bool:
     """Has the web application taken the order for a newsletter?"""
     try:
@@ -84,14 +89,17 @@ def test_the_settings_of_the_collector_are_right_also_with_all_that_may_be_switc
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_an_example_runs_counts_its_job_and_ends_on_ctrl_c(name: str, tmp_path: Path, redis_url: str):
+def test_an_example_runs_counts_its_job_and_ends_on_ctrl_c(
+    name: str, tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+):
     job, variable = PROGRAMS[name]
     ports = {"TASKSCOPE_PORT": free_port(), "PORT": free_port()}
-    is_program = name != "collector"
+    is_program, before = name != "collector", files()
+    monkeypatch.delenv("TASKSCOPE_HOME", raising=False)
     process = subprocess.Popen(
         [sys.executable, "-W", "error", *([EXAMPLES / name] if is_program else ["-m", "taskscope", "serve"])],
         cwd=tmp_path if is_program else EXAMPLES / name,
-        env=os.environ | ports | {"TASKSCOPE_HOME": str(tmp_path), "BROKER": redis_url},
+        env=os.environ | ports | {"HOME": str(tmp_path), "BROKER": redis_url},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -108,3 +116,6 @@ def test_an_example_runs_counts_its_job_and_ends_on_ctrl_c(name: str, tmp_path: 
     if name not in ("script.py", "celery", "rq"):  # where a job fails on purpose
         assert "Traceback" not in output
     assert process.returncode == 0, output
+    assert files() == before
+    if name in ("celery", "rq", "cron"):  # of several programs: what they share goes with them
+        assert list(tmp_path.rglob("*.db")) == []

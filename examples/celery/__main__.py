@@ -5,6 +5,7 @@ curl http://127.0.0.1:9750/metrics
 curl http://127.0.0.1:9750/api/task/
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ def main() -> int:
     here = Path(__file__).parent
     celery = [sys.executable, "-m", "celery", "-A", "shop"]
     with tempfile.TemporaryDirectory() as folder:
+        os.environ.setdefault("TASKSCOPE_HOME", folder)  # the history is gone with the example
         commands = [
             [*celery, "worker", "--concurrency", "2", "--loglevel", "warning"],
             [*celery, "beat", "--schedule", f"{folder}/schedule"],

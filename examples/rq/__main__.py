@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from redis import Redis
 from redis.exceptions import ConnectionError as NotThere
 from rq import Queue, Retry
 
 HERE = Path(__file__).parent
-RQ = str(Path(sys.executable).with_name("rq"))
+RQ = (sys.executable, "-m", "rq.cli")
 
 
 @contextmanager
@@ -55,10 +56,12 @@ def main() -> None:
         connection = Redis.from_url(url)
         while not _answers(connection):
             time.sleep(0.1)
+        folder = programs.enter_context(TemporaryDirectory())
+        os.environ.setdefault("TASKSCOPE_HOME", folder)  # the history is gone with the example
         collector = {"TASKSCOPE_SCHEDULERS__SHOP__TARGET": url}
         programs.enter_context(program(sys.executable, "-m", "taskscope", "serve", **collector))
-        programs.enter_context(program(sys.executable, RQ, "cron", "schedule.py", "--url", url))
-        worker = (sys.executable, RQ, "worker", "--with-scheduler", "--quiet", "--url", url)
+        programs.enter_context(program(*RQ, "cron", "schedule.py", "--url", url))
+        worker = (*RQ, "worker", "--with-scheduler", "--quiet", "--url", url)
         programs.enter_context(program(*worker, "mail", "cards", "reports"))
         enqueue(connection)
 

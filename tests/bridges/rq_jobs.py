@@ -47,6 +47,20 @@ def asks_for_another(path: str) -> Retry | None:
     return Retry(max=3) if Path(path).read_text().count('"begin"') == 1 else None
 
 
+def fail_late(gate: str) -> None:
+    """Fails the first time, when the file `gate` is there."""
+    if wants_another_later(gate):
+        raise ValueError("not yet")
+
+
+def wants_another_later(gate: str) -> Retry | None:
+    """Returns a `Retry` the first time, when the file `gate` is there."""
+    wait_for(gate)
+    first = not Path(f"{gate}-passed").exists()
+    Path(f"{gate}-passed").touch()
+    return Retry(max=3, interval=3600) if first else None
+
+
 def too_long(path: str) -> None:
     """Goes on until RQ interrupts it."""
     note(path, "too_long", "begin")

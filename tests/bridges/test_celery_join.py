@@ -94,7 +94,7 @@ def test_only_the_attempt_that_waits_for_its_time_has_that_time() -> None:
     [
         (event("task-revoked", 3, expired=True, terminated=False, signum=None), "skipped", "expired"),
         (event("task-revoked", 3, expired=False, terminated=True, signum=15), "skipped", "cancelled"),
-        (event("task-cancelled", 3), "skipped", "cancelled"),
+        (event("task-cancelled", 3), "retried", "interrupted"),
         (event("task-rejected", 3, requeue=False), "skipped", "rejected"),
         (event("task-rejected", 3, requeue=True), "retried", "requeued"),
         (failed(3), "failed", "error"),
@@ -213,6 +213,49 @@ def test_memory_does_not_grow_with_the_tasks_ever_seen() -> None:
 
     assert len(join._over) + len(join._over_before) <= 2 * 20_100
     assert len(join) + len(join._unnumbered) <= 200
+
+
+@pytest.mark.parametrize(
+    ("exception", "last", "end"),
+    [
+        ("Reject('no',)", "celery.exceptions.Reject: no", ("skipped", "rejected")),
+        ("Reject('no',)", "shop.errors.Reject: no", ("failed", "error")),
+        ("Reject('no',)", "", ("skipped", "rejected")),
+        ("TimeoutError('late')", "TimeoutError: late", ("failed", "timeout")),
+        ("TimeoutError('late')", "shop.TimeoutError: late", ("failed", "error")),
+        ("TimeLimitExceeded(1,)", "billiard.exceptions.TimeLimitExceeded: (1,)", ("failed", "timeout")),
+    ],
+)
+def test_an_exception_means_something_by_its_module_where_a_traceback_says_it(
+    exception: str, last: str, end: tuple[str, str]
+) -> None:
+    traceback = (
+        f'Traceback (most recent call last):\n  File "shop.py", line 3, in work\n{last}\n' if last else ""
+    )
+    (fact,) = joined([received(0), started(1), failed(2, exception, traceback)])
+
+    assert (fact.status, fact.reason) == end
+
+
+@pytest.mark.parametrize("end", [event("task-cancelled", 3), event("task-rejected", 3, requeue=True)])
+def test_a_message_that_was_given_back_is_the_same_run_when_it_is_delivered_again(end: CeleryEvent) -> None:
+    facts = joined([received(0, 1), started(1), end], [end], [received(4, 1), started(5), succeeded(6)])
+
+    assert {key: row.status for key, row in rows(facts).items()} == {("u", 1): "success"}
+    assert [fact.status for fact in facts] == ["retried", "success"]
+
+
+def test_memory_does_not_grow_with_the_attempts_of_a_task() -> None:
+    join, facts = Join("s", 10, lambda worker: ""), []
+    for number in range(200):
+        for one in (received(number, number), started(number + 0.2), retried(number + 0.5)):
+            join.take(one, NOW + number)
+        facts += join.told(NOW + number)
+    (task,) = join._open.values()
+
+    assert len(task.attempts) <= 20
+    assert statuses(facts) == {"retried": 200}
+    assert [attempt for _, attempt in rows(facts)] == list(range(200))
 
 
 def test_a_run_that_is_lost_ends_so_until_its_end_is_heard_after_all() -> None:

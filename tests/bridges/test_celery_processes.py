@@ -156,7 +156,7 @@ def test_a_beat_with_a_database_is_read(plain: Shop):
             "insert into entry values ('on', 'shop.work', 3600, 1), ('off', 'shop.nightly', 60, 0)"
         )
     database.close()
-    plain.program("beat", "-S", "celery_shop:DatabaseScheduler", TASKSCOPE_JOB_TTL="500ms")
+    plain.program("beat", "-S", "celery_shop:DatabaseScheduler")
 
     until(lambda: answers(f"http://127.0.0.1:{plain.port}/-/healthy"), what="the beat")
     until(lambda: plain.get("/api/job/")["total"] == 2)
@@ -170,7 +170,33 @@ def test_a_beat_with_a_database_is_read(plain: Shop):
     with sqlite3.connect(f"{plain.ledger.path}.database") as database:
         database.execute("delete from entry where name = 'off'")
     database.close()
-    until(lambda: plain.get("/api/job/")["total"] == 1, what="the removal")
+    until(lambda: triggers(plain)["shop.nightly"] == 0, what="the removal")
+
+
+def test_a_beat_takes_no_job_away_that_others_send(plain: Shop):
+    plain.worker("-P", "solo")
+    plain.ended(plain.send("shop.mailed", queue="mail"))
+
+    plain.program("beat")
+    until(lambda: triggers(plain).get("shop.nightly") == 1, what="the reading of beat")
+
+    jobs = {job["name"]: job["removed_at"] for job in plain.get("/api/job/")["data"]}
+    assert jobs["shop.mailed"] is None
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_a_worker_says_how_much_it_can_do_does_and_holds(plain: Shop, pool: str):
+    plain.worker("-P", pool, "-c", "2", "--prefetch-multiplier", "2")
+    slots = 1 if pool == "solo" else 2
+    for _ in range(8):
+        plain.send("shop.work", 20)
+
+    def said(name: str) -> float | None:
+        return plain.metric(f"taskscope_worker_{name}{{", '"w@shop"')
+
+    until(lambda: plain.ledger.lines("begin", "work"), what="their begin")
+    until(lambda: (said("slots"), said("active_runs")) == (slots, slots), what="what it does")
+    until(lambda: said("reserved_runs") == (0 if pool == "solo" else 4), what="what it holds")
 
 
 def test_a_worker_needs_no_collector_to_work_and_finds_it_again(plain: Shop):
@@ -205,6 +231,11 @@ def test_on_rabbitmq_queues_have_their_names_and_the_lost_are_delivered_again(
         assert (run["status"], run["details"]) == ("success", {"redelivered": True})
         assert len(opened.ledger.lines("begin", "die_once")) == 2
         assert opened.metric("runs_total{", '"shop.die_once"', '"success"') == 1
+
+
+def triggers(plain: Shop) -> dict[str, int]:
+    """The jobs that are known, and how many triggers make each due."""
+    return {job["name"]: len(job["triggers"]) for job in plain.get("/api/job/")["data"]}
 
 
 def ended(facts) -> bool:

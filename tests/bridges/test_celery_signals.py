@@ -1,6 +1,7 @@
 """What receivers of ours do in one process: of an app without a worker, traced as a worker does it."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -8,11 +9,14 @@ from celery import Celery, signals
 from celery._state import _task_stack
 from celery.app.trace import build_tracer
 from celery.backends.base import DisabledBackend
+from celery.beat import Scheduler, Service
+from celery.schedules import schedule
 from celery.utils.dispatch import Signal
 
 import taskscope
-from taskscope.bridges import find
+from taskscope.bridges import _celery_signals, find
 from taskscope.bridges._celery_publish import stamp
+from taskscope.events import Jobs
 from taskscope.testing import Recorder
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -126,27 +130,83 @@ def test_a_retry_is_not_due_when_beat_made_its_first_attempt_due():
     assert headers["taskscope_enqueued"] > 1_700_000_000
 
 
-class Full(DisabledBackend):
-    """Cannot store results."""
+class Picky(DisabledBackend):
+    """Cannot store what tasks return."""
 
     def mark_as_done(self, *args: Any, **kwargs: Any) -> None:
         raise RuntimeError("the disk is full")
+
+
+class Full(Picky):
+    """Cannot store anything."""
 
     def mark_as_failure(self, *args: Any, **kwargs: Any) -> None:
         raise RuntimeError("the disk is full")
 
 
 @pytest.mark.filterwarnings("ignore:Exception raised outside body:RuntimeWarning")
-def test_a_task_whose_result_cannot_be_stored_ends(app: Celery, seen: Recorder):
+@pytest.mark.parametrize("kind", [Picky, Full])
+def test_a_task_whose_result_cannot_be_stored_ends(app: Celery, seen: Recorder, kind: type[DisabledBackend]):
     task = app.task(work, name="work", shared=False)
-    task.backend = Full(app)
-    with pytest.raises(RuntimeError):
-        execute(app, task)
+    task.backend = kind(app)
+    with suppress(RuntimeError):
+        execute(app, task, retries=2)
 
+    assert {fact.status for fact in seen.facts} == {"started", "failed"}
+    assert [fact.status for fact in seen.facts] == ["started", "failed"]
+    assert {(fact.native, fact.attempt) for fact in seen.facts} == {("1", 2)}
     end = seen.facts[-1]
-    assert (end.native, end.status, end.reason) == ("1", "failed", "error")
+    assert end.reason == "error"
     assert end.error is not None
     assert end.error.message == "the disk is full"
+
+
+def test_a_task_that_is_called_where_an_exception_is_handled_succeeds(app: Celery, seen: Recorder):
+    try:
+        raise ValueError("another matter")
+    except ValueError:
+        execute(app, app.task(work, name="work", shared=False))
+
+    assert [fact.status for fact in seen.facts] == ["started", "success"]
+
+
+class Reject(Exception):
+    """The user's own, which only shares its name with one of Celery's."""
+
+
+def test_an_exception_of_the_users_own_means_nothing_by_its_name(app: Celery, seen: Recorder):
+    def refuses() -> None:
+        raise Reject("too little money")
+
+    execute(app, app.task(refuses, name="refuses", shared=False))
+
+    assert (seen.facts[-1].status, seen.facts[-1].reason) == ("failed", "error")
+
+
+class Shy(schedule):
+    """One that cannot be shown the first time."""
+
+    def __repr__(self) -> str:
+        if self.nowfun is None:
+            self.nowfun = self.app.now
+            raise RuntimeError("not now")
+        return super().__repr__()
+
+
+def test_a_beat_in_a_process_of_its_own_that_cannot_be_read_once_is_read_again(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_celery_signals, "_REPORT", 0.05)
+    app.conf.beat_schedule = {"often": {"task": "work", "schedule": Shy(60.0, app=app)}}
+    recorder, bridge = Recorder(), find(app)(app, "shop")
+    bridge.resume = lambda: bridge.attach(recorder.emit) or True
+    bridge.attach(recorder.emit)
+    bridge.abandon()  # as in the child that a worker forks for it
+
+    signals.beat_init.send(sender=Service(app, scheduler_cls=Scheduler))
+
+    recorder.wait_for(lambda: any(isinstance(event, Jobs) for event in recorder.events))
+    bridge.detach()
 
 
 def test_a_task_that_ends_its_own_worker_failed(app: Celery, seen: Recorder):

@@ -3,7 +3,10 @@
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
+from datetime import timedelta
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,9 @@ from rq_watching import Watching, queue, short, worker
 from services.process import until
 from taskscope import BadArgument, Exporter, current_run
 from taskscope.bridges import made
-from taskscope.events import Fact, Jobs, WorkerState
+from taskscope.events import Fact, QueueState, WorkerState
 from taskscope.identity import run_id, text
+from taskscope.live import Live
 from taskscope.settings import Settings, Source
 from taskscope.sinks.history.queries import Queries
 from taskscope.sinks.history.records import Filter
@@ -141,20 +145,26 @@ def simple(redis_url: str) -> SimpleWorker:
     return SimpleWorker([Queue(connection=connection)], connection=connection)
 
 
-def test_a_worker_reads_its_own_queues_and_itself(simple: SimpleWorker, redis_url: str):
-    redis.Redis.from_url(redis_url).sadd("rq:workers", "rq:worker:another")
-    queue(redis_url, "another").enqueue(print)
-    bridge = made(simple, "s")
-    bridge.attach(Recorder().emit)
-    queue(redis_url).enqueue(print)
-    simple.register_birth()
+def test_each_worker_reads_all_queues_and_takes_no_promise_of_another_away(
+    simple: SimpleWorker, redis_url: str
+):
+    connection, live = redis.Redis.from_url(redis_url), Live()
+    mailing = SimpleWorker([Queue("mail", connection=connection)], connection=connection)
+    Queue("mail", connection=connection).enqueue_in(timedelta(hours=1), rq_jobs.work)
+    for one in (mailing, simple):
+        one.register_birth()
+        one.set_state("idle")
 
-    readings = list(bridge.poll())
-    bridge.detach()
+    for bridge in (made(mailing, "s"), made(simple, "s")):
+        bridge.attach(Recorder().emit)
+        readings = list(bridge.poll())
+        live.fold(readings)
+        bridge.detach()
+        assert {one.worker for one in readings if isinstance(one, WorkerState)} == {simple.name, mailing.name}
+        (mail,) = [one for one in readings if isinstance(one, QueueState) and one.queue == "mail"]
+        assert (mail.scheduled, mail.consumers) == (1, 1)
 
-    assert [one.worker for one in readings if isinstance(one, WorkerState)] == [simple.name]
-    assert [getattr(one, "queue", None) for one in readings if hasattr(one, "queue")] == ["default"]
-    assert not next(one for one in readings if isinstance(one, Jobs)).complete
+    assert live.jobs["s", "rq_jobs.work"].state.next_run > time.time()
 
 
 def test_a_worker_cannot_be_watched_twice(simple: SimpleWorker):
@@ -164,6 +174,24 @@ def test_a_worker_cannot_be_watched_twice(simple: SimpleWorker):
         made(simple, "two").attach(Recorder().emit)
     first.detach()
     made(simple, "two").attach(Recorder().emit)
+
+
+def test_a_worker_is_left_as_it_was_and_as_others_have_made_it_since(simple: SimpleWorker):
+    def theirs(*args: Any, **kwargs: Any) -> None:
+        """In the place of a method before we come, or around ours after that."""
+
+    simple.handle_job_failure = theirs
+    bridge = made(simple, "s")
+    bridge.attach(Recorder().emit)
+    around = simple.handle_job_success = wraps(simple.handle_job_success)(lambda *args: None)
+
+    bridge.detach()
+
+    assert {name for name in vars(simple) if name.startswith("handle_")} == {
+        "handle_job_failure",
+        "handle_job_success",
+    }
+    assert (simple.handle_job_failure, simple.handle_job_success) == (theirs, around)
 
 
 def test_what_goes_wrong_with_ours_never_reaches_the_job(simple: SimpleWorker, redis_url: str, ledger: Any):

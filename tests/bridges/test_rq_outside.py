@@ -345,6 +345,34 @@ def test_an_attempt_too_short_to_be_seen_is_told_while_its_job_waits_for_the_nex
     assert job.next_run == jobs.connection.zrange("rq:scheduled:default", 0, 0, withscores=True)[0][1]
 
 
+@pytest.mark.parametrize("seen", [True, False], ids=["seen", "too short to be seen"])
+@pytest.mark.parametrize(
+    ("job", "retry"), [("fail_late", Retry(max=3, interval=3600)), ("wants_another_later", None)]
+)
+def test_an_attempt_that_is_followed_by_another_later_is_told_once(
+    redis_url: str, tmp_path: Path, seen: bool, job: str, retry: Retry | None
+):
+    jobs, watching, gate = queue(redis_url), Watching(redis_url), tmp_path / "gate"
+    watching.poll()
+    with worker(redis_url):
+        sent = jobs.enqueue(getattr(rq_jobs, job), str(gate), retry=retry)
+        if seen:
+            watching.until(lambda: watching.seen.facts)
+        gate.touch()
+        until(lambda: jobs.scheduled_job_registry.count == 1)
+    for _ in range(3):
+        watching.poll()
+    with worker(redis_url):
+        jobs.scheduled_job_registry.remove(sent.id)
+        jobs.enqueue_job(sent)
+        until(lambda: sent.get_status() == "finished")
+    watching.until(lambda: [fact.status for fact in watching.ends][-1] == "success")
+    watching.poll()
+
+    assert [fact.status for fact in watching.ends] == ["retried", "success"]
+    assert len(watching.seen.runs()) == 2
+
+
 def test_runs_that_left_no_trace_are_counted_as_unseen(redis_url: str, ledger: Any):
     jobs, watching = queue(redis_url), Watching(redis_url)
     with worker(redis_url):

@@ -5,12 +5,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from wrapping import EXEC, NOWHERE, Collector, Wrapper
+from wrapping import EXEC, NOWHERE, Collector, Wrapper, is_gone
 
 from services.process import until
 from taskscope.exec.report import PATIENCE
@@ -42,6 +42,17 @@ def black_hole() -> Iterator[str]:
     """An address where connections are made and nothing is ever answered."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def broken(lonely: Wrapper, tmp_path: Path) -> Callable[[str], dict[str, str]]:
+    """The environment in which this breaks."""
+
+    def environment(code: str) -> dict[str, str]:
+        (tmp_path / "sitecustomize.py").write_text(code)
+        return {"PYTHONPATH": f"{tmp_path}:{lonely.environment().get('PYTHONPATH', '')}"}
+
+    return environment
 
 
 def test_what_happens_while_the_collector_is_away_waits_in_silence_and_arrives(
@@ -242,6 +253,8 @@ SABOTAGE = {
     "no signal can be waited for": "import signal\ndel signal.sigtimedwait",
     "no random number is to be had": "import os\ndef urandom(n): raise OSError(5, 'Input/output error')\n"
     "os.urandom = urandom",
+    "a command cannot be given a name": "from taskscope.exec import name\n"
+    "def name_of(command): raise RecursionError\nname.name_of = name_of",
     "nothing can be sent": "import sys\nsys.modules['http.client'] = None",
     "nothing can be packed": "import sys\nsys.modules['json'] = None",
     "the disk has errors": "import os\ndef fsync(f): raise OSError(5, 'Input/output error')\nos.fsync = fsync",
@@ -249,15 +262,113 @@ SABOTAGE = {
 
 
 @pytest.mark.parametrize("what", SABOTAGE)
-def test_the_command_runs_although(lonely: Wrapper, tmp_path: Path, what: str):
+def test_the_command_runs_although(lonely: Wrapper, broken: Callable[[str], dict[str, str]], what: str):
     """Errors that cannot be had for real here are put where the system would raise them."""
-    (tmp_path / "sitecustomize.py").write_text(SABOTAGE[what])
-    path = f"{tmp_path}:{lonely.environment().get('PYTHONPATH', '')}"
-
-    said = ran(lonely.shell(SCRIPT, stdin=GIVEN, env={"PYTHONPATH": path})).decode()
+    said = ran(lonely.shell(SCRIPT, stdin=GIVEN, env=broken(SABOTAGE[what]))).decode()
 
     assert "Traceback" not in said
     assert said.count("\n") <= 1
+
+
+WITHOUT_HANDLES = {
+    "an old kernel": "import os\ndef pidfd_open(pid): raise OSError(38, 'Function not implemented')\n"
+    "os.pidfd_open = pidfd_open",
+    "a container that forbids it": "import os\ndef pidfd_open(pid): raise PermissionError(1, 'not permitted')\n"
+    "os.pidfd_open = pidfd_open",
+    "another system": "import os, signal\ndel os.pidfd_open, signal.pidfd_send_signal\n"
+    "del signal.SIGRTMIN, signal.SIGRTMAX",
+}
+
+
+@pytest.mark.parametrize("what", WITHOUT_HANDLES)
+def test_without_handles_of_processes_a_timeout_ends_the_command_and_its_children(
+    lonely: Wrapper, broken: Callable[[str], dict[str, str]], what: str
+):
+    flags = ["--timeout", "0.3", "--kill-after", "0.3"]
+    script = "trap '' TERM; sh -c 'echo $$; exec sleep 60' & wait; wait"
+
+    done = lonely.shell(script, *flags, env=broken(WITHOUT_HANDLES[what]))
+
+    assert (done.returncode, done.stderr) == (-signal.SIGKILL, b"")
+    assert is_gone(int(done.stdout))
+    assert lonely.spooled()[-1]["reason"] == "timeout"
+
+
+def test_a_signal_that_may_not_be_passed_on_leaves_the_timeout_in_force(
+    lonely: Wrapper, broken: Callable[[str], dict[str, str]]
+):
+    forbids = "import os\ndef kill(pid, number): raise PermissionError(1, 'Operation not permitted')\nos.kill = kill"
+    script = "trap 'exit 0' TERM; echo up; for i in $(seq 200); do sleep 0.1; done"
+    process = lonely.start("--timeout", "1s", "--", "sh", "-c", script, env=broken(forbids))
+    assert process.stdout is not None
+    process.stdout.readline()
+
+    process.send_signal(signal.SIGUSR1)
+
+    assert process.wait(20) == 124
+    assert b"taskscope" not in process.communicate()[1]
+
+
+BROKEN = {
+    "telling of it": "from taskscope.exec import report\ndef begin(self, events): raise MemoryError\n"
+    "report.Report.begin = begin",
+    "making its events": "from taskscope.exec import run\ndef _defined(self): raise MemoryError\n"
+    "run.Run._defined = _defined",
+    "closing the pipe": "from taskscope.exec import tail\ndef started(self): raise OSError(5, 'Input/output error')\n"
+    "tail.PipeTail.started = tail.Tail.started = started",
+}
+"""What of ours may break once the command runs."""
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_command_that_runs_is_not_run_again_although_something_breaks(
+    lonely: Wrapper, tmp_path: Path, broken: Callable[[str], dict[str, str]], what: str
+):
+    said = ran(
+        lonely.shell(f"echo ran >> {tmp_path}/ran; {SCRIPT}", stdin=GIVEN, env=broken(BROKEN[what]))
+    ).decode()
+
+    assert (tmp_path / "ran").read_text() == "ran\n"
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("what", ["telling of it", "making its events"])
+def test_a_lock_keeps_a_second_run_away_although_something_breaks(
+    lonely: Wrapper, broken: Callable[[str], dict[str, str]], what: str
+):
+    first = locked(lonely)
+
+    second = lonely.run("--job", "j", "--lock", "--", "echo", "twice", env=broken(BROKEN[what]))
+
+    assert (second.returncode, second.stdout) == (75, b"")
+    first.communicate(b"\n", timeout=20)
+
+
+def test_a_command_that_runs_without_us_keeps_its_lock(
+    lonely: Wrapper, broken: Callable[[str], dict[str, str]]
+):
+    first = locked(lonely, env=broken(SABOTAGE["no signal can be waited for"]))
+
+    second = lonely.run("--job", "j", "--lock", "--", "echo", "twice")
+
+    assert (second.returncode, second.stdout) == (75, b"")
+    first.communicate(b"\n", timeout=20)
+
+
+def test_a_command_does_not_get_the_handle_of_its_lock(lonely: Wrapper):
+    done = lonely.run("--job", "j", "--lock", "--", "ls", "-l", "/proc/self/fd")
+
+    assert b".lock" not in done.stdout
+
+
+def locked(wrapper: Wrapper, **more: Any) -> "subprocess.Popen[bytes]":
+    """A run of the job `j` that has its lock, and ends with its stdin."""
+    process = wrapper.start(
+        "--job", "j", "--lock", "--", "sh", "-c", "echo up; read line", stdin=subprocess.PIPE, **more
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    return process
 
 
 def test_two_wrappers_that_drain_one_spool_tell_each_run_once(wrapper: Wrapper, collector: Collector):

@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from wrapping import EXEC, Collector, Wrapper
+from wrapping import EXEC, Collector, Wrapper, is_gone
 
 
 def test_a_success_is_told_with_times_trace_and_who_it_was(wrapper: Wrapper, collector: Collector):
@@ -270,14 +270,6 @@ def test_no_memory_is_told_from_any_kill(wrapper: Wrapper, collector: Collector)
     assert done.returncode == -signal.SIGKILL
     run = collector.run(wrapper.scheduler)
     assert (run["status"], run["reason"], run["exception"]) == ("failed", "oom", "OutOfMemory")
-
-
-def is_gone(pid: int) -> bool:
-    """Is there no such process, or only what is left of it?"""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 def iso(at: float) -> str:

@@ -122,3 +122,11 @@ class Wrapper:
             for pipe in (process.stdin, process.stdout, process.stderr):
                 if pipe is not None:
                     pipe.close()
+
+
+def is_gone(pid: int) -> bool:
+    """Is there no such process, or only what is left of it?"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True

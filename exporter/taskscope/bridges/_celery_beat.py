@@ -51,7 +51,8 @@ class Beat:
             running=runs,
             summary=(f"{type(self._scheduler).__qualname__} of {scheduler}, {len(entries)} entries",),
         )
-        yield Jobs(scheduler=scheduler, at=at, jobs=tuple(job_of(entry, at) for entry in entries))
+        jobs = tuple(job_of(entry, at) for entry in entries)
+        yield Jobs(scheduler=scheduler, at=at, jobs=jobs, complete=False)
 
     def _tick(self, *args: Any, **kwargs: Any) -> Any:
         self._expected = time.monotonic() + _PATIENCE

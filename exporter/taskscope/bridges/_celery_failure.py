@@ -2,13 +2,12 @@
 
 import re
 
-from taskscope.bridges._celery_mapping import RETRY_KIND
+from taskscope.bridges._celery_mapping import KINDS, RETRY_KIND
 from taskscope.events import Error
 
 _REPR = re.compile(r"([A-Za-z_][\w.]*)\(")
 _KIND = re.compile(r"[A-Za-z_][\w.]*")
 _HIDES = "ExceptionWithTraceback"  # what a pool wraps around the exception, whose repr says nothing
-_MODULES = {"NotRegistered": "celery.exceptions.NotRegistered"}  # has no traceback that could say so
 _UNKNOWN = re.compile(r"""NotRegistered\((['"])(.*)\1\)$""", re.DOTALL)
 
 
@@ -21,7 +20,7 @@ def error_of(exception: str | None, traceback: str | None) -> Error:
     if shown == "None":  # tried again without an exception
         return Error(kind=RETRY_KIND, message=_said(stack, "Retry")[1], stack=stack)
     kind, message = _said(stack, name)
-    return Error(kind=kind or _MODULES.get(name, name) or "Exception", message=message or shown, stack=stack)
+    return Error(kind=kind or KINDS.get(name, name) or "Exception", message=message or shown, stack=stack)
 
 
 def unknown_task(exception: str | None) -> str:

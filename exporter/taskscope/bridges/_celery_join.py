@@ -12,7 +12,7 @@ import msgspec
 
 from taskscope.bridges._celery_events import CeleryEvent
 from taskscope.bridges._celery_failure import error_of, unknown_task
-from taskscope.bridges._celery_mapping import details, ending, rejected, revoked, seconds
+from taskscope.bridges._celery_mapping import INTERRUPTED, details, ending, rejected, revoked, seconds
 from taskscope.bridges._celery_tasks import ENDED, QUEUED, STARTED, Attempt, Task
 from taskscope.events import Error, Fact, Status
 
@@ -171,12 +171,13 @@ class Join:
         self._end(task, task.ending(), event, *revoked(bool(event.expired)))
 
     def _cancelled(self, event: CeleryEvent, now: float) -> None:
+        """Its worker was told to end, or lost its broker: nobody revoked the task."""
         task = self._task(event, now)
-        self._end(task, task.ending(), event, *revoked(False))
+        self._end(task, task.given_back(event.timestamp), event, *INTERRUPTED)
 
     def _rejected(self, event: CeleryEvent, now: float) -> None:
         task = self._task(event, now)
-        self._end(task, task.ending(), event, *rejected(bool(event.requeue)))
+        self._end(task, task.given_back(event.timestamp), event, *rejected(bool(event.requeue)))
 
     def _end(
         self,

@@ -21,22 +21,28 @@ TRACEPARENT = "traceparent"
 
 RETRY_KIND = "celery.exceptions.Retry"
 
+INTERRUPTED: tuple[Status, str] = ("retried", "interrupted")
+"""Of a run that Celery itself gave up, because its worker ended or lost its broker."""
 _ENDS: dict[str, tuple[Status, str]] = {
-    "Ignore": ("skipped", "ignored"),
-    "NotRegistered": ("failed", "unknown_task"),
-    "Reject": ("skipped", "rejected"),
-    "SoftTimeLimitExceeded": ("failed", "timeout"),
-    "TaskRevokedError": ("skipped", "cancelled"),
-    "Terminated": ("skipped", "cancelled"),
-    "TimeLimitExceeded": ("failed", "timeout"),
     "TimeoutError": ("failed", "timeout"),
-    "WorkerLostError": ("failed", "worker_lost"),
+    "billiard.exceptions.SoftTimeLimitExceeded": ("failed", "timeout"),
+    "billiard.exceptions.Terminated": ("skipped", "cancelled"),
+    "billiard.exceptions.TimeLimitExceeded": ("failed", "timeout"),
+    "billiard.exceptions.WorkerLostError": ("failed", "worker_lost"),
+    "celery.exceptions.Ignore": ("skipped", "ignored"),
+    "celery.exceptions.NotRegistered": ("failed", "unknown_task"),
+    "celery.exceptions.Reject": ("skipped", "rejected"),
+    "celery.exceptions.TaskRevokedError": ("skipped", "cancelled"),
+    "celery.exceptions.TimeoutError": ("failed", "timeout"),
 }
+"""By the class of the exception with its module: the user may have one of the same name."""
+KINDS = {kind.rpartition(".")[2]: kind for kind in sorted(_ENDS, reverse=True)}
+"""What a class most likely is of which nobody says the module; before Celery's own, one of Python's."""
 
 
 def ending(kind: str) -> tuple[Status, str]:
     """Status and reason of a run that ended by an exception of this class (`billiard.exceptions.WorkerLostError`)."""
-    return _ENDS.get(kind.rpartition(".")[2], ("failed", "error"))
+    return _ENDS.get(kind, ("failed", "error"))
 
 
 def revoked(expired: bool) -> tuple[Status, str]:

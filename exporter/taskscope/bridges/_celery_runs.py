@@ -109,6 +109,8 @@ class Execution(msgspec.Struct, gc=False, eq=False):
     begun: float = 0.0
     token: Any = None
     """What `leave` wants."""
+    handled: int = 0
+    """The exception that was being handled when it began; another one at its end is on its way out of Celery."""
     status: Status | None = None
     """How it has ended."""
     duration: float = 0.0

@@ -16,7 +16,7 @@ from celery.exceptions import NotRegistered
 from celery.utils.dispatch import Signal
 
 from taskscope.bridges._celery_beat import Beat
-from taskscope.bridges._celery_mapping import ending, rejected, revoked
+from taskscope.bridges._celery_mapping import INTERRUPTED, ending, rejected, revoked
 from taskscope.bridges._celery_publish import stamp
 from taskscope.bridges._celery_runs import Execution, Watch, kept_of
 from taskscope.bridges._celery_worker import worker_readings, worker_stopped
@@ -171,10 +171,15 @@ class Signals:
 
     def _report(self) -> None:
         """Tell readings, as long as this process lives."""
-        while (watch := self._watch) is not None:
+        tell = quiet(self._tell_readings)
+        while self._watch is not None:
+            tell()
+            time.sleep(_REPORT)
+
+    def _tell_readings(self) -> None:
+        if (watch := self._watch) is not None:
             for reading in self.poll():
                 watch.emit(reading)
-            time.sleep(_REPORT)
 
     def _begin(self) -> None:
         """Here is something to be seen."""
@@ -197,6 +202,7 @@ class Signals:
                 return
             context = vars(task.request_stack.top)
             context[_RUN] = run = Execution(watch, task.name, kept_of(context), time.time())
+            run.handled = id(sys.exc_info()[1])
             run.token, run.begun = enter(run), time.perf_counter()
             watch.emit(run.start)
         except Exception:  # noqa: BLE001 - `_lost` logs it
@@ -210,7 +216,8 @@ class Signals:
                 return
             leave(run.token)
             run.token = None
-            if end := _SUCCESS if state == "SUCCESS" else self._ending(run, state, retval):
+            succeeded = state == "SUCCESS" and id(sys.exc_info()[1]) == run.handled
+            if end := _SUCCESS if succeeded else self._ending(run, state, retval):
                 run.duration = ended - run.begun
                 run.status, run.reason = end
                 run.watch.emit(run.end)
@@ -242,21 +249,24 @@ class Signals:
         if (run := _run_of(request)) is not None:
             run.error = error
         elif error is None:
-            self._tell(sender, request.id, ("retried", "interrupted"), None, vars(request))
+            self._tell(sender, request.id, INTERRUPTED, None, vars(request))
         else:
             self._tell(sender, request.id, ("retried", ending(error.kind)[1]), error, vars(request))
 
     def _failure(
         self, sender: Any = None, task_id: str = "", exception: Any = None, einfo: Any = None, **_: Any
     ) -> None:
-        """The attempt failed; in the main process: by its time limit, or its worker is lost."""
-        run = _run_of(sender.request)
+        """The attempt failed; in the main process: by its time limit, or its worker is lost.
+
+        In a child it may come once more after the end; `_internal_error` has told that.
+        """
+        run, request = _run_of(sender.request), self._requests.get(task_id)
         if run is not None and run.task["id"] == task_id:
             run.error = _error(
                 sys.exc_info()[1] or exception, einfo
             )  # for what cannot be pickled stands a substitute
-        elif (error := _error(exception, einfo)) is not None:
-            self._tell(sender, task_id, ending(error.kind), error)
+        elif request is not None and (error := _error(exception, einfo)) is not None:
+            self._tell(sender, task_id, ending(error.kind), error, request.request_dict)
 
     def _internal_error(
         self, sender: Any = None, task_id: str = "", request: Any = None, exception: Any = None, **_: Any
@@ -314,14 +324,12 @@ class Signals:
         task_id: str,
         end: tuple[Status, str],
         error: Error | None,
-        context: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any],
     ) -> None:
         """An end that another process than the one executing the task knows of."""
         watch, request = self._watch, self._requests.get(task_id)
         if watch is None or task.app is not self._app:
             return
-        if context is None:
-            context = request.request_dict if request is not None else {"id": task_id}
         started = request.time_start if request is not None else None
         watch.tell(task.name, context, end[0], started=started, reason=end[1], error=error)
 

@@ -12,6 +12,8 @@ from taskscope.events import Error, Status
 
 QUEUED, STARTED, ENDED = 1, 2, 3
 """What of an attempt has been told already."""
+_KEPT = 20
+"""Attempts of one task that are remembered: a late word is of one of them. A task may be tried again for ever."""
 
 
 class Attempt(msgspec.Struct, gc=False):
@@ -101,12 +103,19 @@ class Task(msgspec.Struct, eq=False, gc=False):
             self._next() if not self.attempts or self.attempts[-1].status == "retried" else self.attempts[-1]
         )
 
+    def given_back(self, at: float) -> Attempt:
+        """The attempt whose message went back to the broker at this time: it may be delivered again."""
+        return next((attempt for attempt in self.attempts if attempt.ended == at), None) or self.ending()
+
     def _next(self) -> Attempt:
         return self._add(len(self.attempts), self.attempts[-1].number + 1 if self.attempts else 0)
 
     def _add(self, place: int, number: int) -> Attempt:
+        """One more; of very many those go first that ended."""
         attempt = Attempt(number)
         self.attempts.insert(place, attempt)
+        if self.numbered and len(self.attempts) > _KEPT:
+            self.attempts.remove(next((one for one in self.attempts if one.ended), self.attempts[0]))
         return attempt
 
     def _number(self, number: int, at: float) -> None:

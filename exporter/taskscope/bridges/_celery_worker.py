@@ -23,7 +23,15 @@ def worker_readings(worker: Any, scheduler: str) -> Iterator[Reading]:
         running=connected,
         summary=tuple(_summary(worker, scheduler)),
     )
-    yield WorkerState(scheduler=scheduler, worker=worker.hostname, at=at, active=len(state.active_requests))
+    active = len(state.active_requests)
+    yield WorkerState(
+        scheduler=scheduler,
+        worker=worker.hostname,
+        at=at,
+        active=active,
+        slots=getattr(getattr(worker, "pool", None), "limit", None),  # what it answers who asks from outside
+        reserved=max(0, len(state.reserved_requests) - active),
+    )
 
 
 def worker_stopped(worker: Any, scheduler: str) -> WorkerState:

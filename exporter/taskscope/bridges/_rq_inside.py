@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
+from taskscope.bridges._hooked import Hooked
 from taskscope.bridges._quiet import quiet
 from taskscope.bridges._rq_attempts import Attempts, Doing
 from taskscope.bridges._rq_layout import MARK, Keys
@@ -47,8 +48,7 @@ class Inside:
                 f"the worker given as {bridge.name!r} is being watched already; close that Exporter before"
             )
         self._client, self._keys = client_of(worker), Keys(prefix_of(bridge))
-        queues = [queue.name for queue in worker.queues]
-        self._surveyor = Surveyor(self._client, self._keys, queues, worker.name)
+        self._surveyor = Surveyor(self._client, self._keys)
         self._readings = Readings(bridge.name, self._client, self._keys, described=False)
         self._attempts = Attempts(bridge.name, worker, bridge.instance or instance(), self._tell)
         self._emit: Emit | None = emit
@@ -57,18 +57,18 @@ class Inside:
         self._forking = False
         self._page: int | None = None
         """A file without a name, on which a child writes one fact in each line."""
-        for name in _HOOKED:
-            self._hook(name)
+        there = [name for name in _HOOKED if hasattr(worker, name)]  # a worker without children has fewer
+        self._hooked = Hooked(worker, {name: self._hook(name) for name in there})
 
     def poll(self) -> Iterator[Reading]:
-        """What is true right now of this worker and its queues."""
+        """What is true right now, also of other queues: what a reading leaves out is promised no more."""
         survey = self._surveyor.survey(lambda batch, survey: None)
         self._readings.look(survey)
         return self._readings.read(survey, None)
 
     def detach(self) -> None:
         """Take the hooks out."""
-        self._unhook()
+        self._hooked.remove()
         self._emit = None
         if self._client is not self._worker.connection:
             self._client.close()
@@ -78,29 +78,21 @@ class Inside:
         self._emit = None
         if self._forking:
             return False
-        self._unhook()
+        self._hooked.remove()
         return True
 
-    def _unhook(self) -> None:
-        for name in _HOOKED:
-            if hasattr(vars(self._worker).get(name), "of_taskscope"):
-                delattr(self._worker, name)
-
-    def _hook(self, name: str) -> None:
-        """Put ours around a method of the worker, whose own is called whatever goes wrong with ours."""
-        original = getattr(self._worker, name, None)
-        if original is None:  # a worker without children
-            return
+    def _hook(self, name: str) -> Callable[..., Any]:
+        """Ours around a method of the worker, whose own is called whatever goes wrong with ours."""
         before, after = self._ours(f"before_{name}"), self._ours(f"after_{name}")
 
         def hooked(*args: Any, **kwargs: Any) -> Any:
             before(args, kwargs)
-            result = original(*args, **kwargs)
+            result = self._hooked.found[name](*args, **kwargs)
             after((result, *args), kwargs)
             return result
 
         hooked.of_taskscope = True  # type: ignore[attr-defined] # how our own hooks are known
-        setattr(self._worker, name, hooked)
+        return hooked
 
     def _ours(self, name: str) -> Callable[..., None]:
         """What is called around it: a method of ours, or of the attempts, or nothing."""

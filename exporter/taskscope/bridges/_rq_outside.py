@@ -36,11 +36,11 @@ class Outside:
         """Tell what happened, return what is true now."""
         survey = self._surveyor.survey(self._runs.ask)
         told = self._runs.tell(survey, self._emit)
-        for job in self._readings.look(survey):
-            worker = survey.workers.get(job.worker)
-            for fact in self._runs.retried(job, watched=worker is not None and worker.watched):
-                told.append(fact)
-                self._emit(fact)
+        watched = {name for name, worker in survey.workers.items() if worker.watched}
+        waiting = [job for job in self._readings.look(survey) if job.worker not in watched]
+        for fact in self._runs.retried(waiting, survey.at):
+            told.append(fact)
+            self._emit(fact)
         if self._unseen is not None:
             self._unseen.look(survey, told)
         return self._readings.read(survey, self._unseen.total if self._unseen is not None else None)

@@ -4,7 +4,7 @@ A run is one execution. Its id and the moment it was made are known to whoever t
 here, so both make the same run of it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -28,6 +28,7 @@ _GRACE = 5.0  # seconds after which RQ, too, gives an attempt up
 _AT_ONCE = 500  # jobs of which details are asked in one round trip
 _RESULTS = 10  # RQ keeps about so many results of a job
 _VERDICTS = 10_000
+_SAME = 0.001  # seconds; RQ writes the end of an attempt with its job and with its result
 
 
 class Attempt(Struct, frozen=True, gc=False):
@@ -73,7 +74,7 @@ class Runs:
             self._ends.again()
             raise
         finally:
-            told, self._told = self._told, []
+            told = self._taken()
             for fact in told:
                 emit(fact)
         self._ends.done(survey.at)
@@ -87,20 +88,34 @@ class Runs:
         batch.go()
         return self._told
 
-    def retried(self, job: Job, watched: bool) -> Iterator[Fact]:
-        """An attempt of a job that waits for its next one; an attempt so short that nobody saw it has no id."""
-        if (
-            watched
-            or not job.started
-            or not job.ended
-            or job.started < self._since
-            or job.ended < job.started
-        ):
-            return
-        if self._ends.told.is_new(job.id, job.ended):
-            yield self._fact(
-                job, f"{job.id}@{job.ended}", "retried", job.ended, anchor=job.ended, reason="error"
-            )
+    def retried(self, jobs: Iterable[Job], at: float) -> list[Fact]:
+        """The last attempts of these jobs, which wait for their next ones, as far as they were not told."""
+        batch = Batch(self._client)
+        for job in jobs:
+            if self._since <= (job.started or 0.0) <= (job.ended or 0.0) and not self._is_open(job):
+                self._ask_job(batch, job.id, at, self._between(job))
+        batch.go()
+        return self._taken()
+
+    def _taken(self) -> list[Fact]:
+        told, self._told = self._told, []
+        return told
+
+    def _is_open(self, job: Job) -> bool:
+        """Does the next look tell how its last attempt ended?"""
+        return any(attempt.job.id == job.id for attempt in self._open.values())
+
+    def _between(self, job: Job) -> "Any":
+        def take(_: Job | None, entries: Sequence[Entry]) -> None:
+            ended = job.ended or 0.0
+            self._tell_entries(job, entries)
+            if self._ends.told.is_new(job.id, ended) and not any(
+                abs(one.ended - ended) < _SAME for one in entries
+            ):
+                native = f"{job.id}@{ended}"  # so short that nobody saw it: nothing tells its id
+                self._told.append(self._fact(job, native, "retried", ended, anchor=ended, reason="error"))
+
+        return take
 
     def _look_at_executing(self, batch: Batch, survey: Survey) -> None:
         executing = {
@@ -138,6 +153,7 @@ class Runs:
                 self._note_verdict(attempt)
             else:
                 self._end(attempt, *_without_result(attempt, job, now))
+                self._ends.told.is_new(attempt.job.id, job.ended if job else None)
 
         return take
 

@@ -77,10 +77,9 @@ class Survey(Struct):
 class Surveyor:
     """Reads surveys."""
 
-    def __init__(self, client: Any, keys: Keys, queues: Iterable[str] = (), worker: str = "") -> None:
-        """Of these queues alone, if any are named, and of this worker alone, if one is."""
-        self._client, self._keys = client, keys
-        self._queues, self._worker = frozenset(queues), worker
+    def __init__(self, client: Any, keys: Keys, queues: Iterable[str] = ()) -> None:
+        """Of these queues alone, if any are named."""
+        self._client, self._keys, self._queues = client, keys, frozenset(queues)
 
     def survey(self, more: Callable[[Batch, Survey], None]) -> Survey:
         """What is there now; `more` may ask for more in the second round trip."""
@@ -89,7 +88,7 @@ class Surveyor:
         batch.ask(lambda at: setattr(read, "at", at[0] + at[1] / 1e6), "time")
         batch.ask(lambda found: setattr(read, "suspended", bool(found)), "exists", keys.suspended)
         batch.ask(lambda found: names.update(queues=self._wanted(found)), "smembers", keys.queues)
-        batch.ask(lambda found: names.update(workers=self._named(found)), "smembers", keys.workers)
+        batch.ask(lambda found: names.update(workers=sorted(self._names(found))), "smembers", keys.workers)
         batch.ask(
             lambda found: names.update(crons=[text(name) for name in found]), "zrange", keys.crons, 0, -1
         )
@@ -105,12 +104,11 @@ class Surveyor:
         return read
 
     def _wanted(self, found: Iterable[bytes]) -> list[str]:
-        names = {self._keys.last(text(key)) for key in found}
+        names = self._names(found)
         return sorted(names & self._queues if self._queues else names)
 
-    def _named(self, found: Iterable[bytes]) -> list[str]:
-        names = {self._keys.last(text(key)) for key in found}
-        return sorted(names & {self._worker} if self._worker else names)
+    def _names(self, found: Iterable[bytes]) -> set[str]:
+        return {self._keys.last(text(key)) for key in found}
 
     def _ask_queue(self, batch: Batch, queue: QueueSurvey) -> None:
         def count(name: str) -> Callable[[int], None]:

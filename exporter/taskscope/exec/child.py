@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import time
+from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 _NAMES = ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "WINCH", "PWR")
 PASSED = {int(getattr(signal, f"SIG{name}")) for name in _NAMES if hasattr(signal, f"SIG{name}")}
-PASSED |= set(range(signal.SIGRTMIN, signal.SIGRTMAX + 1)) & set(map(int, signal.valid_signals()))
+_REAL_TIME = range(getattr(signal, "SIGRTMIN", 0), getattr(signal, "SIGRTMAX", -1) + 1)  # not on macOS
+PASSED |= set(_REAL_TIME) & set(map(int, signal.valid_signals()))
 """Signals that the command gets when we get them."""
 _OF_KEYS = {signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH}
 _BY_KERNEL = 0x80  # si_code of a signal that no process sent: the terminal sent it to the command, too
@@ -47,7 +49,7 @@ class Mask:
     def close(self) -> None:
         """Signals wait, also for threads that are begun from now on."""
         if not hasattr(signal, "sigtimedwait"):
-            raise OSError(errno.ENOSYS, "this system cannot wait for signals; Linux and FreeBSD can")
+            raise OSError(errno.ENOSYS, "this system cannot wait for signals, as Linux can")
         if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # else nobody could wait for the command
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_BLOCK, self.waited)
@@ -61,15 +63,25 @@ class Child:
     """The running command."""
 
     def __init__(
-        self, command: list[str], environment: dict[str, str], mask: Mask, output: dict[int, int]
+        self,
+        command: list[str],
+        environment: dict[str, str],
+        mask: Mask,
+        output: dict[int, int],
+        kept: list[int],
     ) -> None:
-        """Start it; `output` says which of its descriptors are to be which of ours. Raises `OSError`."""
-        actions = [(os.POSIX_SPAWN_DUP2, ours, its) for its, ours in output.items()]
+        """Start it; `output` says which of its descriptors are to be which of ours, `kept` which it shall not have.
+
+        Raises `OSError`, and then it does not run.
+        """
+        actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, ours, its) for its, ours in output.items()]
+        actions += [(os.POSIX_SPAWN_CLOSE, ours) for ours in kept]
         self.began = time.monotonic()
         self._mask = mask
         self._deadline = self._kill_at = 0.0
         self._kill_after = 0.0
         self._family: Family | None = None
+        self._over: Ended | None = None
         self.pid = _spawned(command, environment, actions, mask.before)
 
     def wait(self, timeout: float = 0.0, kill_after: float = 10.0) -> Ended:
@@ -85,17 +97,21 @@ class Child:
                 return self._gone(ended)
 
     def wait_plainly(self) -> Ended:
-        """Wait for its end, and do nothing else."""
-        _, status, usage = os.wait4(self.pid, 0)
-        return self._ended(status, usage)
+        """Wait for its end, if it goes on, and do nothing else."""
+        if self._over is None:
+            _, status, usage = os.wait4(self.pid, 0)
+            self._over = self._ended(status, usage)
+        return self._over
 
     def _patience(self) -> float:
         at = self._kill_at or self._deadline
         return min(_LONG, max(0.0, at - time.monotonic())) if at else _LONG
 
     def _pass(self, number: int, code: int) -> None:
+        """One that has become somebody else's, as with `sudo`, would not get it without us either."""
         if not (number in _OF_KEYS and code == _BY_KERNEL):
-            os.kill(self.pid, number)
+            with suppress(PermissionError):
+                os.kill(self.pid, number)
 
     def _overdue(self) -> None:
         """Its time may be over: ask it and its descendants to end, then make them."""
@@ -115,7 +131,8 @@ class Child:
         while True:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
             if pid == self.pid:
-                return self._ended(status, usage)
+                self._over = self._ended(status, usage)
+                return self._over
             if pid == 0:
                 return None
 
@@ -165,7 +182,7 @@ def end_as(ended: Ended) -> NoReturn:
 
 
 def _spawned(
-    command: list[str], environment: dict[str, str], actions: list[tuple[int, int, int]], mask: set[int]
+    command: list[str], environment: dict[str, str], actions: list[tuple[int, ...]], mask: set[int]
 ) -> int:
     """Its pid. A script without `#!` is one for the shell, as shells have it."""
     settings = {"file_actions": actions, "setsigmask": mask, "setsigdef": _defaults()}

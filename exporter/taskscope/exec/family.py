@@ -1,4 +1,7 @@
-"""A process with its descendants, each held by a handle, so that a pid that was given away is not hit."""
+"""A process with its descendants, each held by a handle, so that a pid that was given away is not hit.
+
+Those of which the system gives no handle are found anew for each signal.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ class Family:
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._handles: dict[int, int] = {}
+        self._bare: list[int] = []
+        """Pids of those that live now and have no handle."""
         self._meet()
 
     def signal(self, number: int) -> None:
@@ -24,9 +29,9 @@ class Family:
         for handle in self._handles.values():
             with suppress(OSError):
                 signal.pidfd_send_signal(handle, number)
-        if self._pid not in self._handles:  # a kernel without handles
+        for pid in self._bare:
             with suppress(OSError):
-                os.kill(self._pid, number)
+                os.kill(pid, number)
 
     def outlive(self, until: float) -> None:
         """Wait for the end of all until this moment (monotonic), then kill those that are left."""
@@ -38,10 +43,18 @@ class Family:
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
 
     def _meet(self) -> None:
+        self._bare = []
         for pid in (self._pid, *_descendants(self._pid)):
             if pid not in self._handles:
-                with suppress(OSError):
-                    self._handles[pid] = os.pidfd_open(pid)
+                self._hold(pid)
+
+    def _hold(self, pid: int) -> None:
+        try:
+            self._handles[pid] = os.pidfd_open(pid)
+        except ProcessLookupError:  # it has just ended
+            return
+        except (OSError, AttributeError):  # old kernels, containers that forbid it, other systems
+            self._bare.append(pid)
 
 
 def _descendants(pid: int) -> list[int]:

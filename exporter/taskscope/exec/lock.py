@@ -9,17 +9,17 @@ from zlib import crc32
 from taskscope.exec.options import home
 
 
-def lock(scheduler: str, job: str) -> bool:
-    """Take the lock of a job until this process ends; False where an earlier run has it. Raises `OSError`."""
+def lock(scheduler: str, job: str) -> int:
+    """Take the lock of a job until this process ends, also as what takes its place; returns its handle.
+
+    Raises `BlockingIOError` where an earlier run has it, `OSError` where there is none to be had.
+    """
     folder = os.path.join(home(), "lock")
     os.makedirs(folder, mode=0o700, exist_ok=True)
     handle = os.open(os.path.join(folder, _file(scheduler, job)), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return False
-    return True  # the handle stays open; the command does not inherit it
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.set_inheritable(handle, True)
+    return handle
 
 
 def _file(scheduler: str, job: str) -> str:

@@ -93,10 +93,9 @@ def parse(arguments: list[str]) -> Options:
 
     Exits with 0 after `--help`, with 2 where there is no command.
     """
-    split = arguments.index("--") if "--" in arguments else len(arguments)
-    parser = _parser()
-    options, unknown, wrong = _parsed(parser, arguments[:split])
-    options.command = arguments[split + 1 :]
+    ours, command = divided(arguments)
+    options, unknown, wrong = _parsed(_parser(), ours)
+    options.command = command
     if not options.command:
         print(f"taskscope: there is no command; usage: {_USAGE}", file=sys.stderr)  # noqa: T201 - a command line
         sys.exit(2)
@@ -108,6 +107,12 @@ def parse(arguments: list[str]) -> Options:
     options.scheduler = options.scheduler or _scheduler()
     options.timezone = options.timezone or os.environ.get("CRON_TZ") or local_timezone()
     return options
+
+
+def divided(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before the first `--`, and the command behind it."""
+    split = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:split], arguments[split + 1 :]
 
 
 def _name(command: list[str]) -> str:
