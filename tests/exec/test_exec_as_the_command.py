@@ -267,3 +267,19 @@ def read_until(terminal: int, word: bytes) -> bytes:
         assert select.select([terminal], [], [], 20)[0], seen
         seen += os.read(terminal, 1000)
     return seen
+
+
+def test_ctrl_c_before_the_command_runs_ends_it_without_a_word():
+    code = (
+        "import os, signal, sys\n"
+        "class Impatient:\n"
+        "    def find_spec(self, name, *more):\n"
+        "        if name == 'taskscope.exec.command': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Impatient())\n"
+        "sys.argv = ['taskscope', 'exec', '--job', 'j', '--', 'echo', 'ran']\n"
+        "from taskscope.__main__ import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60)
+
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
