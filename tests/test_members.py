@@ -191,6 +191,25 @@ def test_a_member_that_nobody_hears_is_degraded_until_it_is_heard_again(history,
         member.close()
 
 
+def test_a_member_that_nobody_hears_rests_and_comes_to_its_end(history, socket_file, monkeypatch):
+    monkeypatch.setattr("taskscope.pipeline._FAREWELL", 0.5)
+    second = FakeScheduler()
+    with taskscope.Exporter(FakeScheduler(), history=history, port=None):
+        socket_file.rename(socket_file.with_suffix(".hidden"))
+        member = taskscope.watch(second, history=history, port=None)
+        until(lambda: member.pipeline.failure is not None)
+        second.job("j").run()
+        pipeline, steps = member.pipeline, []
+        step = pipeline._step
+        monkeypatch.setattr(pipeline, "_step", lambda **how: steps.append(how) or step(**how))
+        threading.Event().wait(1)
+        assert len(steps) < 100, "at most one each flush_interval"
+        member.close()
+
+        assert not pipeline._thread.is_alive()
+        assert pipeline.dropped == {"unsaved": 1}
+
+
 def test_with_strict_it_must_be_the_owner(history):
     with (
         taskscope.Exporter(FakeScheduler(), history=history, port=None),

@@ -30,9 +30,15 @@ class Inlet:
         self._elsewhere: Emit | None = None
         self._why: NotOwner | None = None
 
-    def __len__(self) -> int:
+    @property
+    def here(self) -> int:
+        """Events that wait for this process."""
+        return len(self._queue)
+
+    @property
+    def backlog(self) -> int:
         """Events that wait, also for another process to take them."""
-        return len(self._queue) + (self._relay.backlog if self._relay else 0)
+        return self.here + (self._relay.backlog if self._relay else 0)
 
     def emit(self, event: Told) -> None:
         """Take one event. Never blocks, never raises, never grows beyond its bound."""

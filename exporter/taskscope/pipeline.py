@@ -147,7 +147,7 @@ class Pipeline:
     @property
     def backlog(self) -> int:
         """Events and runs that are not durable yet."""
-        return len(self._inlet) + len(self._waiting)
+        return self._inlet.backlog + len(self._waiting)
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -178,7 +178,7 @@ class Pipeline:
 
     def _holds(self) -> bool:
         """A burst goes first: the program has the processor, and many events at once cost less than as many few."""
-        return self._burst.look(len(self._inlet), self._polite and not self._deliveries, self._clock())
+        return self._burst.look(self._inlet.here, self._polite and not self._deliveries, self._clock())
 
     @property
     def _polite(self) -> bool:
@@ -233,7 +233,7 @@ class Pipeline:
                 break
             if self._polite:
                 time.sleep(_PAUSE)
-        return len(self._inlet) > 0
+        return self._inlet.here > 0
 
     def _carry(self, most: int, now: float) -> bool:
         count, events = self._inlet.take(most, now)
