@@ -167,6 +167,25 @@ def test_a_batch_that_is_refused_is_dropped_counted_and_told_once(caplog):
     assert len([record for record in caplog.records if "too large" in record.getMessage()]) == 1
 
 
+def test_a_reading_that_is_too_large_takes_nothing_with_it():
+    def large(told):
+        return (
+            Line(json.dumps({"n": -1, "text": "x" * 600_000}).encode(), key=told)
+            if told == "large"
+            else encode(told)
+        )
+
+    with receiving() as receiver, forwarding(receiver.url, encode=large, interval=60) as forwarder:
+        receiver.answer = lambda events: (
+            taken(events) if "text" not in str(events) else (413, {"error": "too large"})
+        )
+        tell(forwarder, [1, "large", ("queue", 2), 3])
+        assert forwarder.flush(10)
+
+    assert sorted(receiver.numbers) == [1, 2, 3]
+    assert forwarder.dropped == {"refused": 1}
+
+
 def test_events_that_are_refused_in_a_batch_are_told_once(caplog):
     with receiving() as receiver, forwarding(receiver.url) as forwarder:
         receiver.answer = lambda events: (

@@ -255,7 +255,7 @@ class Forwarder:
             while (
                 self._goes_on and upto <= last and (batch := self._outbox.batch(_BATCH, _LINES)) is not None
             ):
-                self._post(batch.body, len(batch.lines))
+                self._post(batch.body, len(batch.lines) + len(batch.latest))
                 self._outbox.done(batch)
                 if self._beating[0] in batch.latest.values():
                     self._heard = self._beating[1]
