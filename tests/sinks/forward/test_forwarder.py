@@ -2,6 +2,7 @@
 
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import socket
@@ -417,6 +418,27 @@ def test_a_child_that_ends_with_os_exit_sends_its_own_and_nothing_of_its_parents
     assert len(pids) == 3
     for batch in receiver.batches:
         assert len({event["pid"] for event in batch}) == 1
+
+
+@needs_fork
+def test_a_child_begins_while_its_parent_reads_an_answer():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = Address(f"http://127.0.0.1:{server.getsockname()[1]}")
+        forwarder = Forwarder(address, encode)
+        forwarder.emit(1)
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+            until(lambda: address._connection._HTTPConnection__response, what="the head of an answer")
+            time.sleep(0.1)  # it waits for the rest
+            child = multiprocessing.get_context("fork").Process(target=int)
+            child.start()
+            child.join(10)
+            child.kill()
+            child.join()
+        forwarder.close(0)
+
+    assert child.exitcode == 0
 
 
 def test_under_gevent_it_sends_and_nobody_waits_for_it():

@@ -91,7 +91,7 @@ class Forwarder:
 
     def _begin_in_child(self) -> None:
         """In a forked child: what waits is the parent's, and so is the connection."""
-        self._address.close()
+        self._address.abandon()
         self._begin()
 
     def emit(self, told: Any) -> None:
