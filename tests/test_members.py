@@ -13,6 +13,7 @@ import pytest
 from apscheduler.schedulers.background import BackgroundScheduler
 
 import taskscope
+from services.ingesting import receiving
 from services.process import until
 from taskscope.bridges.fake import FakeBridge
 from taskscope.errors import NotOwner
@@ -297,6 +298,20 @@ class TestForkedChildren:
             scheduler.job("j").run()
             until(lambda: counted(exporter, "j") == 3)
 
+    def test_one_whose_parent_forwards_as_well_hands_on_to_its_parent(self, history):
+        scheduler, answer, how = FakeScheduler(), FORK.Queue(), {"history": history, "port": 0}
+        with (
+            receiving() as receiver,
+            taskscope.Exporter(scheduler, forward=receiver.url, **how) as exporter,
+        ):
+            child = FORK.Process(target=resumes, args=(exporter, scheduler, answer))
+            child.start()
+            assert answer.get(timeout=30)[1:] == (True, {})
+            child.join(20)
+            until(lambda: counted(exporter, "j") == 1)
+            until(lambda: ("j", "success") in told(receiver))
+        assert told(receiver).count(("j", "success")) == 1
+
     def test_the_end_of_one_sends_what_it_saw_and_leaves_its_parent_as_it_is(self, history):
         scheduler, closed = FakeScheduler(), FORK.Queue()
         with taskscope.Exporter(scheduler, history=history, port=None) as exporter:
@@ -335,6 +350,12 @@ def resumes(exporter, scheduler, answer):
     assert exporter.resume_in_child(), "twice does no harm"
     scheduler.job("j").run()
     answer.put((bridge.instance, bridge.flush(10), exporter.degraded))
+
+
+def told(receiver):
+    """Jobs and statuses of the facts that it took."""
+    events = [event for batch in receiver.batches for event in batch if event["type"] == "fact"]
+    return [(event.get("job"), event["status"]) for event in events]
 
 
 def closes(exporter, scheduler, answer):

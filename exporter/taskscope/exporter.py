@@ -71,20 +71,20 @@ class Exporter:
         made = named(schedulers, names, self.settings.service)
         self._members = Members(self.settings, any(bridge.forks for bridge in made.values()))
         self._copy = self._forwarding(self.settings.forward)
-        keeps = self._copy is None or (self.settings.history, self.settings.port) != (None, None)
+        self._keeps = self._copy is None or (self.settings.history, self.settings.port) != (None, None)
         self.pipeline = Pipeline(
             self.store,
             self.live,
             self.metrics,
             self.settings,
             self._instance,
-            sinks=[*sinks, self.health, *upkeep, *([Copy(self._copy)] if self._copy and keeps else [])],
+            sinks=[*sinks, self.health, *upkeep, *([Copy(self._copy)] if self._copy and self._keeps else [])],
             upkeep=[one.step for one in upkeep],
             on_open=self._serve,
             on_tick=self.health.scores,
             relay=self._forwarding(self._members.url) if self._members.shared else None,
         )
-        self._carrier: Pipeline | Forwarding = self.pipeline if keeps or self._copy is None else self._copy
+        self._carrier: Pipeline | Forwarding = self._copy if self._copy and not self._keeps else self.pipeline
         self._rounds = rounds_of(self.settings, self.store, self.pipeline, self.metrics)
         self.url: str | None = None
         """Where it serves; None before the start, after the end, and without a port."""
@@ -324,7 +324,7 @@ class Exporter:
 
     def _resume(self, bridge: Bridge) -> bool:
         """In a forked child: attach the bridge again, to a way of the child's own."""
-        url = self.settings.forward or self._members.url
+        url = (self._members.url if self._keeps else None) or self.settings.forward
         if self._state == "forked" and self._child is None and url is not None:
             self._child = Child(url, self.settings)
             self._carrier = self._child.carrier
