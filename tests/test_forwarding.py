@@ -209,6 +209,20 @@ def test_the_collector_hears_what_was_dropped(collector):
         assert f'taskscope_events_dropped_total{{reason="overflow"}} {dropped}.0' in page(collector)
 
 
+def test_what_waits_on_disk_for_one_collector_is_not_sent_to_another(collector, seen, tmp_path):
+    scheduler, how = FakeScheduler(), {"spool": str(tmp_path / "spool")}
+    with taskscope.Exporter(scheduler, forward="http://127.0.0.1:9", **how) as exporter:
+        scheduler.job("secret").run()
+        assert exporter.flush(10), "on disk"
+    scheduler = FakeScheduler()
+    with watching(collector, scheduler, **how) as exporter:
+        scheduler.job("open").run()
+        assert exporter.flush(10)
+
+    assert (len(seen.runs("secret")), len(seen.runs("open"))) == (0, 1)
+    assert len(list((tmp_path / "spool").glob("*/*"))) == 1
+
+
 def test_forwarding_programs_that_fork_send_from_their_children(collector, seen, monkeypatch):
     scheduler = FakeScheduler()
     with watching(collector, scheduler) as exporter:

@@ -473,9 +473,9 @@ def test_what_was_left_on_disk_while_nobody_owned_the_history_comes_in(history, 
             scheduler.job("j").run()
             os._exit(0 if resumed and exporter.flush(5) else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        assert list((tmp_path / "spool").iterdir())
+        assert list((tmp_path / "spool").glob("*/*"))
     assert stored(history) == {}
 
     with taskscope.Exporter(FakeScheduler(), **how):
         until(lambda: stored(history) == {("j", "success"): 1})
-        until(lambda: not list((tmp_path / "spool").iterdir()))
+        until(lambda: not list((tmp_path / "spool").glob("*/*")))

@@ -6,7 +6,6 @@ What leaves the program is bounded and redacted like what is stored.
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 from threading import Event as Signal
 from typing import cast
 
@@ -20,7 +19,8 @@ from taskscope.settings import Settings
 from taskscope.sinks.forward.address import Address
 from taskscope.sinks.forward.forwarder import PATH, Forwarder
 from taskscope.sinks.forward.outbox import Line
-from taskscope.sinks.forward.spool import Spool
+from taskscope.sinks.forward.spool import Spool, spool_for
+from taskscope.sinks.history import url_for
 from taskscope.sinks.metrics import Metrics
 
 _read = msgspec.json.Decoder(Event).decode
@@ -43,7 +43,7 @@ class Forwarding:
         self._forwarder = Forwarder(
             address,
             self._line,
-            spool=Spool(Path(settings.spool).absolute(), settings.spool_size) if settings.spool else None,
+            spool=self._spool(),
             beat=self._beat,
             beat_every=settings.heartbeat,
             limit=settings.queue_size,
@@ -58,6 +58,12 @@ class Forwarding:
     def adopt(self, settings: Settings) -> None:
         """Redact, and name jobs, by these settings; from any thread."""
         self._admission = self._door(settings)
+
+    def _spool(self) -> Spool | None:
+        """What waits on disk: for the collector at this address; for a history, whoever owns it then."""
+        settings = self._settings
+        whom = str(url_for(settings)) if self._local else self._url
+        return spool_for(settings.spool, whom, settings.spool_size) if settings.spool else None
 
     def _door(self, settings: Settings) -> Admission:
         return Admission(msgspec.structs.replace(settings, jobs=()) if self._local else settings)
