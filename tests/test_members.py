@@ -117,6 +117,17 @@ def test_at_its_end_a_member_whose_owner_is_gone_stores_by_itself(history):
     assert stored(history) == {("j", "success"): 1}
 
 
+def test_an_owner_whose_history_took_long_to_open_takes_what_others_tell(history, socket_file, monkeypatch):
+    monkeypatch.setattr("taskscope.exporter._PATIENCE", 0.1)
+    owner, migrated = taskscope.Exporter(FakeScheduler(), history=history, port=None), threading.Event()
+    opened = owner.store.open
+    monkeypatch.setattr(owner.store, "open", lambda: migrated.wait(20) and opened())
+    with owner:
+        assert not socket_file.exists()
+        migrated.set()
+        until(lambda: socket_file.exists() and asked(socket_file, "/-/healthy") == 200)
+
+
 def test_the_socket_file_is_for_this_user_and_gone_with_the_owner(history, socket_file):
     with taskscope.Exporter(FakeScheduler(), history=history, port=None):
         assert stat.S_IMODE(socket_file.stat().st_mode) == 0o600

@@ -4,6 +4,7 @@ import asyncio
 import atexit
 import logging
 import os
+import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
@@ -80,7 +81,7 @@ class Exporter:
             self._instance,
             sinks=[*sinks, self.health, *upkeep, *([Copy(self._copy)] if self._copy and self._keeps else [])],
             upkeep=[one.step for one in upkeep],
-            on_open=self._serve,
+            on_open=lambda late: self._serve() if late else self._meet(),
             on_tick=self.health.scores,
             relay=self._forwarding(self._members.url) if self._members.shared else None,
         )
@@ -92,6 +93,7 @@ class Exporter:
         self._failures: dict[str, str] = {}
         self._told: set[str] = set()
         """Reasons that the metrics have been told of, and must be told of again when they are over."""
+        self._opening = threading.Lock()
         self._server: Server | None = None
         self._listener: Listener | None = None
         self._backend = self._endpoints()
@@ -260,11 +262,11 @@ class Exporter:
         if self._state != "running":
             return
         self._meet()
-        if not self._serves or self.url is not None:
-            return
-        self._server = Server(self._backend)
         try:
-            self._serving(self._server.start(self.settings.host, self.settings.port or 0))
+            with self._opening:
+                if self._serves and self.url is None:
+                    self._server = Server(self._backend)
+                    self._serving(self._server.start(self.settings.host, self.settings.port or 0))
         except TaskscopeError as error:
             self._fail("port", error)
 

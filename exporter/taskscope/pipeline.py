@@ -60,15 +60,15 @@ class Pipeline:
         instance: str,
         sinks: Sequence[Sink] = (),
         upkeep: Sequence[Callable[[float], bool]] = (),
-        on_open: Callable[[], None] = lambda: None,
+        on_open: Callable[[bool], None] = lambda late: None,
         on_tick: Callable[[], object] = lambda: None,
         relay: Forwarding | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`upkeep` are short steps done between batches while the store is there; True asks to be called again.
 
-        `on_open` is called when the store was opened after another process had owned it; `relay` leads to that one,
-        `on_tick` is called every second.
+        `on_open` is called when the store was opened, with True if it had been away, or another process had owned it;
+        `relay` leads to that one, `on_tick` is called every second.
         """
         self._store, self._live, self._metrics = store, live, metrics
         self._settings, self._instance, self._clock = settings, instance, clock
@@ -275,8 +275,7 @@ class Pipeline:
         self.opened = True
         self._inlet.take_back()
         self._back()
-        if late:
-            self._on_open()
+        self._on_open(late)
 
     def _store_batch(self, now: float) -> bool:
         """What waits and what was delivered, in one transaction; False where the store is away."""
