@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from services.ingesting import receiving
 from services.process import free_port, until
 from taskscope import check
 from taskscope.configure import load
+from taskscope.events import Removed
 from taskscope.settings import JobRule, Settings, Token
 from taskscope.testing import FakeScheduler, Recorder
 
@@ -166,6 +168,16 @@ def test_with_a_history_of_its_own_it_keeps_what_it_sends(collector, seen, tmp_p
         until(lambda: 'job_name="j",scheduler="fake",status="success"} 1.0' in page(exporter))
         assert exporter.url is not None
     assert len(seen.runs("j")) == 1
+
+
+def test_jobs_that_are_no_more_and_a_departure_survive_the_way(collector, seen, tmp_path, caplog):
+    how = {"history": f"sqlite:///{tmp_path}/own.db", "flush_interval": 1.0}
+    with watching(collector, FakeScheduler(), **how) as exporter:
+        for job in ("a", "b"):
+            exporter.pipeline.emit(Removed(scheduler="cron", at=time.time(), job=job))
+        exporter.adopt(exporter.settings, gone=["fake"])
+    assert {event.job for event in seen.events if isinstance(event, Removed)} == {"a", "b"}
+    assert "refused" not in caplog.text
 
 
 def test_what_leaves_the_program_is_bounded_and_has_no_secrets():

@@ -14,7 +14,7 @@ import msgspec
 from taskscope.admission import Admission
 from taskscope.contracts import Emit, Sink, Told, made
 from taskscope.errors import TaskscopeError
-from taskscope.events import DropReason, Event, Fact, Heartbeat
+from taskscope.events import Departure, DropReason, Event, Fact, Heartbeat, Removed
 from taskscope.settings import Settings
 from taskscope.sinks.forward.address import Address
 from taskscope.sinks.forward.forwarder import PATH, Forwarder
@@ -137,8 +137,9 @@ class Forwarding:
     def _line(self, told: Told) -> Line | None:
         """On the sending thread: bounded, without secrets, as JSON."""
         event = made(told)
-        if event is not None:
-            event = self._admission.admit(event, time.time())
+        if event is None or isinstance(event, Departure):  # others may watch that scheduler on
+            return None
+        event = self._admission.admit(event, time.time())
         return None if event is None else Line(_write(event), _key(event))
 
     def _beat(self, dropped: dict[str, int]) -> Line:
@@ -181,7 +182,7 @@ _PATIENCE = 15.0
 
 def _key(event: Event) -> str:
     """Under which a newer reading takes the place of this one; empty for what happened."""
-    if isinstance(event, Fact):
+    if isinstance(event, Fact | Removed):
         return ""
     parts = (getattr(event, field, "") for field in ("scheduler", "queue", "worker", "instance"))
     return "\0".join((type(event).__name__, *parts, getattr(getattr(event, "job", None), "name", "")))
