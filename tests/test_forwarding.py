@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, generate_latest
 
 import taskscope
@@ -178,6 +179,21 @@ def test_jobs_that_are_no_more_and_a_departure_survive_the_way(collector, seen, 
         exporter.adopt(exporter.settings, gone=["fake"])
     assert {event.job for event in seen.events if isinstance(event, Removed)} == {"a", "b"}
     assert "refused" not in caplog.text
+
+
+def test_a_copy_has_the_names_that_its_program_gave_by_the_rules_of_that_moment(collector, seen, tmp_path):
+    scheduler, rules = FakeScheduler(), [JobRule(match="a", name="b"), JobRule(match="b", name="c")]
+    with watching(collector, scheduler, history=f"sqlite:///{tmp_path}/own.db", jobs=rules) as exporter:
+        scheduler.job("a").run()
+        until(lambda: seen.runs("b"))
+        assert not seen.runs("c")
+        exporter.adopt(replace(exporter.settings, jobs=(JobRule(match="a", name="d"),), redact=("mail",)))
+        scheduler.job("a").run(fails=ValueError("mail=me@example.com"))
+        until(lambda: seen.runs("d"))
+        assert exporter.flush(10)
+
+    assert set(collector.live.jobs) >= {("fake", "b"), ("fake", "d")}
+    assert "example.com" not in str(seen.events)
 
 
 def test_what_leaves_the_program_is_bounded_and_has_no_secrets():

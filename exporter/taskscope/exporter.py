@@ -71,8 +71,9 @@ class Exporter:
         upkeep = upkeep_of(self.store, self.metrics)
         made = named(schedulers, names, self.settings.service)
         self._members = Members(self.settings, any(bridge.forks for bridge in made.values()))
+        forwards, kept = self.settings.forward is not None, (self.settings.history, self.settings.port)
+        self._keeps = not forwards or kept != (None, None)
         self._copy = self._forwarding(self.settings.forward)
-        self._keeps = self._copy is None or (self.settings.history, self.settings.port) != (None, None)
         self.pipeline = Pipeline(
             self.store,
             self.live,
@@ -172,9 +173,9 @@ class Exporter:
         for bridge in made.values():
             self._failures.pop(bridge.system, None)  # it has another try
         self.settings = self._backend.settings = settings
-        self._carrier.adopt(settings)
-        self.metrics.adopt(settings)
-        self.health.adopt(settings)
+        for one in (self._carrier, self._copy, self._rounds, self.metrics, self.health):
+            if one is not None:
+                one.adopt(settings)
         self.live.recall()
         self._roster.exchange(gone, made, self._note)
         for name in gone:
@@ -335,7 +336,7 @@ class Exporter:
 
     def _forwarding(self, url: str | None) -> Forwarding | None:
         """The way to another taskscope."""
-        return Forwarding(url, self.settings, self._instance, self.metrics) if url else None
+        return Forwarding(url, self.settings, self._instance, self.metrics, self._keeps) if url else None
 
     def _endpoints(self) -> Backend:
         return Backend(

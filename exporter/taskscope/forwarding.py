@@ -30,14 +30,17 @@ _write = msgspec.json.Encoder().encode
 class Forwarding:
     """What `Pipeline` is where the history is in this process."""
 
-    def __init__(self, url: str, settings: Settings, instance: str, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self, url: str, settings: Settings, instance: str, metrics: Metrics | None = None, named: bool = False
+    ) -> None:
         """At `url` somebody takes events. Raises `BadArgument`.
 
         To the owner of the history (`unix://…`) jobs go under the names that their schedulers gave them: it has the
-        same rules about jobs, and applies them. To a collector they go as the settings of this program name them.
+        same rules about jobs, and applies them. To a collector they go as the settings of this program name them:
+        of what was `named` already nothing is named again.
         """
         address = _address(url, settings)
-        self._local = address.local
+        self._local, self._named = address.local, address.local or named
         self._admission = self._door(settings)
         self._url, self._settings, self._instance, self._metrics = url, settings, instance, metrics
         self._forwarder = Forwarder(
@@ -66,7 +69,7 @@ class Forwarding:
         return spool_for(settings.spool, whom, settings.spool_size) if settings.spool else None
 
     def _door(self, settings: Settings) -> Admission:
-        return Admission(msgspec.structs.replace(settings, jobs=()) if self._local else settings)
+        return Admission(msgspec.structs.replace(settings, jobs=()) if self._named else settings)
 
     def start(self) -> None:
         """Begin to send; with `strict` it is asked before whether anything is taken."""

@@ -12,6 +12,7 @@ from taskscope.contracts import Emit, Told, made
 from taskscope.errors import BadEvent, NotOwner, TaskscopeError
 from taskscope.events import Event
 from taskscope.forwarding import Forwarding
+from taskscope.settings import Settings
 
 logger = logging.getLogger("taskscope")
 
@@ -39,6 +40,12 @@ class Inlet:
     def backlog(self) -> int:
         """Events that wait, also for another process to take them."""
         return self.here + (self._relay.backlog if self._relay else 0)
+
+    def adopt(self, settings: Settings) -> None:
+        """Admit by these settings, here and what is handed on."""
+        self.admission = Admission(settings)
+        if self._relay is not None:
+            self._relay.adopt(settings)
 
     def emit(self, event: Told) -> None:
         """Take one event. Never blocks, never raises, never grows beyond its bound."""

@@ -110,7 +110,8 @@ class Pipeline:
     def adopt(self, settings: Settings) -> None:
         """Go on by these settings; from any thread. What the queue holds already is admitted by them, too."""
         self._settings = self._store.settings = settings
-        self._inlet.admission = self._deliveries.admission = Admission(settings)
+        self._inlet.adopt(settings)
+        self._deliveries.admission = self._inlet.admission
 
     def abandon(self) -> None:
         """In a forked child: this pipeline's thread lives in the parent, nothing here may be carried twice."""

@@ -38,6 +38,18 @@ def known(alertmanager):
     return {(one["labels"]["alertname"], one["status"]["state"]): one for one in alertmanager.alerts()}
 
 
+def test_the_team_is_that_of_the_rules_of_that_moment(told, alertmanager):
+    past, teller = told(alertmanager.configure(QUIET))
+    past.fails()
+    past.wait()
+    past.inspect()
+    past.clock.now = time.time()
+    teller.adopt(replace(past.settings, jobs=(JobRule(match="job", team="dev"),)))
+    assert teller.tell() == 1
+
+    assert known(alertmanager)["TaskscopeFoundNewError", "active"]["labels"]["team"] == "dev"
+
+
 def test_a_finding_is_told_with_all_it_takes_to_look_at_it_and_is_resolved_when_it_recovers(
     told, alertmanager
 ):

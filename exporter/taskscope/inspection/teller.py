@@ -43,6 +43,10 @@ class Teller:
     ) -> None:
         self._settings, self._queries, self._told, self._clock = settings, queries, told, clock
 
+    def adopt(self, settings: Settings) -> None:
+        """Tell by these settings; from any thread."""
+        self._settings = settings
+
     def tell(self) -> int:
         """Tell what is to be told now; how many findings that were. Raises `Unavailable`."""
         now = round(self._clock() * 1000)
