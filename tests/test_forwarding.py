@@ -84,6 +84,9 @@ def test_what_is_told_while_the_collector_is_away_arrives_later(tmp_path):
         until(lambda: exporter.degraded)
         assert "does not answer" in exporter.degraded["forward"]
         assert not exporter.ready()[0].ready
+        own = exporter._own(0.0)
+        assert ("does not answer" in own.store, dict(own.degraded)) == (True, {}), "told once"
+        until(lambda: exporter._own(0.0).lag > 0)
         assert 'taskscope_degraded{reason="forward"} 1.0' in page(exporter)
         assert "taskscope_store_up 0.0" in page(exporter)
         with taskscope.Exporter(history=f"sqlite:///{tmp_path}/c.db", port=port) as collector:

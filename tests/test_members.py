@@ -74,6 +74,7 @@ def test_a_second_process_hands_on_what_it_sees(history, caplog):
 
         until(lambda: counted(owner, "j") == 2 and counted(owner, "k", "failed") == 1)
         assert member.degraded == {}
+        assert member._own(0.0).store == "", "it is there, elsewhere"
         assert all(part.ready for part in member.ready())
         assert member.url is None
         assert member.pipeline.dropped == {}
@@ -196,6 +197,8 @@ def test_a_member_that_nobody_hears_is_degraded_until_it_is_heard_again(history,
         assert "is owned by process" in sentence
         assert "does not answer" in sentence
         assert "end it or" not in sentence
+        own = member._own(0.0)
+        assert (own.store != "", dict(own.degraded)) == (True, {}), "told once"
         hidden.rename(socket_file)
         until(lambda: not member.degraded)
         assert member.flush(10)

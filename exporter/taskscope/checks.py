@@ -53,7 +53,7 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
 
     now: float
     store: str = ""
-    """Why the history is away; empty while it is there."""
+    """Why the history, wherever it is, takes nothing; empty while it does."""
     lag: float = 0.0
     """Age of the oldest event that is not durable, in seconds."""
     degraded: Mapping[str, str] = {}

@@ -151,9 +151,9 @@ class Exporter:
         return True
 
     def _own(self, now: float) -> Own:
-        away = self.pipeline.failure or ""
-        others = {reason: why for reason, why in self.degraded.items() if reason != "store"}
-        return Own(now=now, store=str(away), lag=self.pipeline.lag, degraded=others)
+        away = str(self._carrier.trouble or "")
+        others = {reason: why for reason, why in self.degraded.items() if why != away}  # told once
+        return Own(now=now, store=away, lag=self._carrier.lag, degraded=others)
 
     def collector(self) -> Collector:
         """The same series for a `prometheus_client` registry of your own; begins to watch if that has not begun."""
