@@ -5,7 +5,8 @@ import os
 import socket
 import stat
 import threading
-from contextlib import closing
+import time
+from contextlib import closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from services.ingesting import receiving
 from services.process import until
 from taskscope.bridges.fake import FakeBridge
 from taskscope.errors import NotOwner
+from taskscope.events import Fact
 from taskscope.settings import JobRule, Settings
 from taskscope.sinks.forward.address import Address
 from taskscope.sinks.history.queries import Queries
@@ -126,7 +128,7 @@ def test_an_owner_whose_history_took_long_to_open_takes_what_others_tell(history
     with owner:
         assert not socket_file.exists()
         migrated.set()
-        until(lambda: socket_file.exists() and asked(socket_file, "/-/healthy") == 200)
+        until(lambda: answers(socket_file))
 
 
 def test_the_socket_file_is_for_this_user_and_gone_with_the_owner(history, socket_file):
@@ -158,6 +160,12 @@ def test_there_are_probes_and_the_intake_and_no_token_is_needed(history, socket_
             assert b'"accepted":0' in address.post("/api/ingest/events", b"[]")
         for path in ("/", "/metrics", "/api/task/", "/api/job/", "/sd", "/api/openapi.json"):
             assert asked(socket_file, path) == 404
+
+
+def answers(file: Path) -> bool:
+    with suppress(OSError):
+        return asked(file, "/-/healthy") == 200
+    return False
 
 
 def asked(file: Path, path: str) -> int:
@@ -223,6 +231,20 @@ def test_a_member_that_nobody_hears_rests_and_comes_to_its_end(history, socket_f
 
         assert not pipeline._thread.is_alive()
         assert pipeline.dropped == {"unsaved": 1}
+
+
+def test_what_comes_in_while_the_history_becomes_anothers_is_handed_on(history):
+    now = time.time()
+    late = Fact(scheduler="s", native="n", status="success", at=now, anchor=now, job="late")
+    with (
+        taskscope.Exporter(FakeScheduler(), history=history, port=None),
+        taskscope.Exporter(FakeScheduler(), history=history, port=None) as member,
+    ):
+        until(lambda: member.pipeline.failure is not None)
+        member.pipeline._inlet._queue.append(late)  # by a thread that the handing on interrupted
+        assert member.flush(10)
+        assert stored(history) == {("late", "success"): 1}
+    assert member.pipeline.dropped == {}
 
 
 def test_with_strict_it_must_be_the_owner(history):

@@ -66,9 +66,12 @@ class Inlet:
         if self._elsewhere is None and self._relay is not None:
             logger.info("taskscope: %s, which takes what happens here", _owned(why))
         self._elsewhere, self._why = self._relay.emit if self._relay else lambda _: self.drop("member"), why
-        for _ in range(len(self._queue)):
-            self._elsewhere(self._queue.popleft())
+        self._pass_on(self._elsewhere)
         return self._relay is not None
+
+    def _pass_on(self, elsewhere: Emit) -> None:
+        for _ in range(len(self._queue)):
+            elsewhere(self._queue.popleft())
 
     def take_back(self, again: bool = True) -> None:
         """The history is ours, perhaps again: what comes stays here, and so does what nobody has taken."""
@@ -96,6 +99,8 @@ class Inlet:
 
     def take(self, most: int, now: float) -> tuple[int, list[Event]]:
         """How many events were taken from the queue, at most `most`, and those of them that are admitted."""
+        if self._elsewhere is not None:  # what somebody was about to tell when the history became another's
+            self._pass_on(self._elsewhere)
         count, admit = min(len(self._queue), most), self.admission.admit
         admitted = []
         for _ in range(count):

@@ -128,7 +128,7 @@ class Pipeline:
 
     def _flushed(self, within: float) -> bool:
         if self._inlet.way is not None:
-            return self._inlet.way.flush(within)
+            return not self._inlet.here and self._inlet.way.flush(within)
         try:
             self.do(_nothing).result(within)  # between two batches: what was taken is stored, or waits
         except (TaskscopeError, TimeoutError):
