@@ -322,8 +322,9 @@ class Exporter:
         self._carrier.abandon()
         self._members.abandon()
         self._roster.abandon()
-        if self._server is not None:
-            self._server.abandon()
+        for serving in (self._server, self._listener):
+            if serving is not None:
+                serving.abandon()
 
     def _resume(self, bridge: Bridge) -> bool:
         """In a forked child: attach the bridge again, to a way of the child's own."""
