@@ -5,16 +5,18 @@ As long as another process owns the history they are handed on to that one.
 
 import logging
 import threading
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 
 from taskscope.admission import Admission, Surplus
 from taskscope.contracts import Emit, Told, made
 from taskscope.errors import BadEvent, NotOwner, TaskscopeError
-from taskscope.events import Event
+from taskscope.events import Event, Heartbeat
 from taskscope.forwarding import Forwarding
 from taskscope.settings import Settings
 
 logger = logging.getLogger("taskscope")
+
+_HEARD = 10_000  # processes of which is remembered what they told
 
 
 class Inlet:
@@ -27,6 +29,8 @@ class Inlet:
         self._limit, self.admission = limit, admission
         self._lock = threading.Lock()
         self._dropped: dict[str, int] = {}
+        self._heard: OrderedDict[str, float] = OrderedDict()
+        """By process, when it last told what it dropped."""
         self._warned = False
         self._elsewhere: Emit | None = None
         self._why: NotOwner | None = None
@@ -123,6 +127,18 @@ class Inlet:
         """Count events that are counted nowhere else."""
         with self._lock:
             self._dropped[reason] = self._dropped.get(reason, 0) + count
+
+    def hear(self, beat: Heartbeat) -> None:
+        """Count what another process dropped: once, also where it tells it again because our answer was lost.
+
+        Told again to another replica, or after a restart of ours, it counts again.
+        """
+        if beat.at != self._heard.pop(beat.instance, None):
+            for reason, count in beat.dropped.items():
+                self.drop(reason, count)
+        self._heard[beat.instance] = beat.at
+        if len(self._heard) > _HEARD:
+            self._heard.popitem(last=False)
 
     def refuse(self, why: str) -> None:
         """Drop an event that cannot be true; the first one is told."""

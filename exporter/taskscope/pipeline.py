@@ -296,8 +296,7 @@ class Pipeline:
         """These processes live, and tell what they had to drop."""
         self._store.beat({event.instance for event in alive}, now)
         for event in alive:
-            for reason, count in event.dropped.items():
-                self._inlet.drop(reason, count)
+            self._inlet.hear(event)
 
     def _store_rows(self, delivered: list[Row], now: float) -> None:
         self._states.update(

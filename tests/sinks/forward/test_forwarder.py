@@ -1,5 +1,6 @@
 """Events on their way to another taskscope: whoever tells them never waits, nothing that is not taken is forgotten."""
 
+import itertools
 import json
 import logging
 import multiprocessing
@@ -247,6 +248,31 @@ def test_it_says_that_it_lives_and_what_was_dropped_since_it_was_heard():
 
     told = [dropped for dropped in beats(receiver) if dropped]
     assert told == [{"overflow": 3}, {"bad": 2}]
+
+
+def test_what_was_dropped_is_told_again_in_the_same_words_until_it_is_taken():
+    serial, heard = itertools.count(), []
+
+    def beat(dropped):
+        return Line(json.dumps({"dropped": dropped, "n": next(serial)}).encode(), key="beat")
+
+    def counted_but_not_answered(events):
+        heard.extend(events)
+        return busy(events)
+
+    with receiving() as receiver:
+        receiver.answer = counted_but_not_answered
+        with forwarding(receiver.url, beat=beat, beat_every=0.05) as forwarder:
+            forwarder.drop("overflow", 3)
+            forwarder.emit(7)
+            until(lambda: len(heard) > 4)
+            forwarder.drop("overflow", 2)
+            receiver.answer = taken
+            until(lambda: {"overflow": 2} in beats(receiver))
+
+    heard += [event for batch in receiver.batches for event in batch]
+    once = {str(event): event["dropped"] for event in heard if "dropped" in event}
+    assert [dropped for dropped in once.values() if dropped] == [{"overflow": 3}, {"overflow": 2}]
 
 
 def beats(receiver):
