@@ -100,13 +100,17 @@ def test_one_that_never_answers_is_given_up():
             Address(f"http://127.0.0.1:{port}", timeout=0.2).post("/x", b"[]")
 
 
-def test_one_that_speaks_something_else_is_unavailable():
+@pytest.mark.parametrize(
+    "said", [b"220 mail.example ESMTP\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", b""]
+)
+def test_one_that_speaks_something_else_or_not_to_its_end_is_unavailable(said):
     with socket.create_server(("127.0.0.1", 0)) as other:
 
         def chatter():
             connection, _ = other.accept()
             with connection:
-                connection.sendall(b"220 mail.example ESMTP\r\n")
+                connection.recv(65_536)
+                connection.sendall(said)
 
         thread = threading.Thread(target=chatter)
         thread.start()
