@@ -6,6 +6,7 @@ import pytest
 from inspecting import HOUR, HOURLY, Past
 from msgspec.structs import replace
 
+from services.ingesting import NONSENSE, saying
 from services.process import until
 from taskscope.errors import Unavailable
 from taskscope.inspection.teller import Teller
@@ -111,6 +112,16 @@ def test_alertmanager_may_be_away_and_hears_of_it_when_it_is_back(told, alertman
     past.clock.now = time.time()
     assert teller.tell() == 1
     assert ("TaskscopeFoundNewError", "active") in known(alertmanager), "nobody had heard of it"
+
+
+def test_one_that_is_no_alertmanager_is_said(told):
+    with saying(NONSENSE[0]) as url:
+        past, teller = told(url)
+        past.fails()
+        past.wait()
+        past.inspect()
+        with pytest.raises(Unavailable, match="Alertmanager does not answer"):
+            teller.tell()
 
 
 def test_a_wrong_address_is_said(told, alertmanager):

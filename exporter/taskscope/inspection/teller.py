@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
+from http.client import HTTPException
 from typing import Any, Protocol
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -127,7 +128,7 @@ class Teller:
             raise Unavailable(
                 f"Alertmanager answers {error.code}: {error.read(300).decode(errors='replace')}"
             ) from error
-        except (OSError, ValueError) as error:
+        except (OSError, HTTPException, ValueError) as error:
             raise Unavailable(f"Alertmanager does not answer ({getattr(error, 'reason', error)})") from error
 
 
