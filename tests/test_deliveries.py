@@ -5,6 +5,7 @@ import time
 from concurrent.futures import wait
 
 import pytest
+from msgspec.structs import replace
 
 from services.process import until
 from taskscope import Exporter
@@ -53,6 +54,14 @@ def test_once_its_end_is_told_a_delivery_is_durable_and_what_was_refused_is_name
         assert refused[2].startswith("duration=-1.0 is no time or duration")
         assert [event.native for event in seen.events] == ["1", "4"]
         assert len(seen.changes) == 2
+
+
+def test_what_a_process_dropped_counts_once_however_often_it_tells_it():
+    beat = Heartbeat(instance=ELSEWHERE, at=time.time(), dropped={"overflow": 3})
+    with Exporter(history=None, port=None) as exporter:
+        for told in (beat, beat, replace(beat, at=beat.at + 1, dropped={"overflow": 2})):
+            exporter.pipeline.deliver([told]).result(10)
+    assert exporter.pipeline.dropped == {"overflow": 5}
 
 
 def test_a_delivery_without_history_counts_and_what_is_delivered_twice_counts_once():

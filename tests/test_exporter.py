@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 import taskscope
 from services.process import until
+from taskscope.api.server import bound
 from taskscope.testing import FakeScheduler, Recorder
 
 
@@ -238,6 +240,21 @@ def test_a_forked_child_is_no_second_owner(history):
         until(lambda: count(exporter, "j") == 2)
         assert get(f"{exporter.url}/-/healthy")
     assert len(seen.runs("j")) == 2
+
+
+def test_a_child_that_was_forked_under_asyncio_lets_go_of_the_port(history):
+    async def scene():
+        async with taskscope.Exporter(FakeScheduler(), history=history, port=0) as exporter:
+            child.start()
+            return int(exporter.url.rpartition(":")[2])
+
+    child = multiprocessing.get_context("fork").Process(target=signal.pause)
+    port = asyncio.run(scene())
+    try:
+        bound("127.0.0.1", port).close()
+    finally:
+        child.kill()
+        child.join()
 
 
 def collects(registry, answer):

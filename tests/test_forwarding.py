@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, generate_latest
 
 import taskscope
@@ -16,6 +18,7 @@ from services.ingesting import receiving
 from services.process import free_port, until
 from taskscope import check
 from taskscope.configure import load
+from taskscope.events import Removed
 from taskscope.settings import JobRule, Settings, Token
 from taskscope.testing import FakeScheduler, Recorder
 
@@ -81,6 +84,9 @@ def test_what_is_told_while_the_collector_is_away_arrives_later(tmp_path):
         until(lambda: exporter.degraded)
         assert "does not answer" in exporter.degraded["forward"]
         assert not exporter.ready()[0].ready
+        own = exporter._own(0.0)
+        assert ("does not answer" in own.store, dict(own.degraded)) == (True, {}), "told once"
+        until(lambda: exporter._own(0.0).lag > 0)
         assert 'taskscope_degraded{reason="forward"} 1.0' in page(exporter)
         assert "taskscope_store_up 0.0" in page(exporter)
         with taskscope.Exporter(history=f"sqlite:///{tmp_path}/c.db", port=port) as collector:
@@ -168,6 +174,31 @@ def test_with_a_history_of_its_own_it_keeps_what_it_sends(collector, seen, tmp_p
     assert len(seen.runs("j")) == 1
 
 
+def test_jobs_that_are_no_more_and_a_departure_survive_the_way(collector, seen, tmp_path, caplog):
+    how = {"history": f"sqlite:///{tmp_path}/own.db", "flush_interval": 1.0}
+    with watching(collector, FakeScheduler(), **how) as exporter:
+        for job in ("a", "b"):
+            exporter.pipeline.emit(Removed(scheduler="cron", at=time.time(), job=job))
+        exporter.adopt(exporter.settings, gone=["fake"])
+    assert {event.job for event in seen.events if isinstance(event, Removed)} == {"a", "b"}
+    assert "refused" not in caplog.text
+
+
+def test_a_copy_has_the_names_that_its_program_gave_by_the_rules_of_that_moment(collector, seen, tmp_path):
+    scheduler, rules = FakeScheduler(), [JobRule(match="a", name="b"), JobRule(match="b", name="c")]
+    with watching(collector, scheduler, history=f"sqlite:///{tmp_path}/own.db", jobs=rules) as exporter:
+        scheduler.job("a").run()
+        until(lambda: seen.runs("b"))
+        assert not seen.runs("c")
+        exporter.adopt(replace(exporter.settings, jobs=(JobRule(match="a", name="d"),), redact=("mail",)))
+        scheduler.job("a").run(fails=ValueError("mail=me@example.com"))
+        until(lambda: seen.runs("d"))
+        assert exporter.flush(10)
+
+    assert set(collector.live.jobs) >= {("fake", "b"), ("fake", "d")}
+    assert "example.com" not in str(seen.events)
+
+
 def test_what_leaves_the_program_is_bounded_and_has_no_secrets():
     scheduler = FakeScheduler()
     with receiving() as receiver:
@@ -207,6 +238,20 @@ def test_the_collector_hears_what_was_dropped(collector):
         beats = threading.Event()
         beats.wait(0.6)  # heartbeats that tell of it no more
         assert f'taskscope_events_dropped_total{{reason="overflow"}} {dropped}.0' in page(collector)
+
+
+def test_what_waits_on_disk_for_one_collector_is_not_sent_to_another(collector, seen, tmp_path):
+    scheduler, how = FakeScheduler(), {"spool": str(tmp_path / "spool")}
+    with taskscope.Exporter(scheduler, forward="http://127.0.0.1:9", **how) as exporter:
+        scheduler.job("secret").run()
+        assert exporter.flush(10), "on disk"
+    scheduler = FakeScheduler()
+    with watching(collector, scheduler, **how) as exporter:
+        scheduler.job("open").run()
+        assert exporter.flush(10)
+
+    assert (len(seen.runs("secret")), len(seen.runs("open"))) == (0, 1)
+    assert len(list((tmp_path / "spool").glob("*/*"))) == 1
 
 
 def test_forwarding_programs_that_fork_send_from_their_children(collector, seen, monkeypatch):

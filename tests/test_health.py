@@ -10,6 +10,7 @@ from taskscope.errors import BadArgument
 from taskscope.events import Defined, Fact, Job, Jobs, QueueState, SchedulerState, Trigger, WorkerState
 from taskscope.facts import Change, row_of
 from taskscope.live import Live
+from taskscope.rules import rule_for
 from taskscope.settings import Check, Health, JobRule, QueueRule, Settings
 from taskscope.sinks.metrics import Metrics
 
@@ -188,6 +189,19 @@ def test_a_job_that_is_late_is_held_to_the_grace_of_its_rule(live, clock):
 
     (stale,) = [result for result in score.checks if not result.ok]
     assert (stale.check, stale.limit, stale.threshold) == ("stale_job", 300, 900)
+
+
+def test_the_rules_of_a_job_are_looked_for_once_until_they_change(live, clock, monkeypatch):
+    asked = []
+    monkeypatch.setattr("taskscope.health.rule_for", lambda *args: asked.append(args) or rule_for(*args))
+    live.fold([Jobs(scheduler="s", at=NOW, jobs=(Job(name="l", key="l", next_run=NOW - 1000),))])
+    health = health_of(live, Settings(jobs=(JobRule(match="l", grace=900),)), clock)
+    for _ in range(3):
+        assert _failing(_after(health, clock, 10)["s"]) == {"stale_job"}
+    assert len(asked) == 1
+
+    health.adopt(Settings(jobs=(JobRule(match="l", grace=5000),)))
+    assert _failing(_after(health, clock, 10)["s"]) == set()
 
 
 def test_a_threshold_for_queues_reaches_check_and_metric(live, clock):

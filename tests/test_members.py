@@ -5,7 +5,8 @@ import os
 import socket
 import stat
 import threading
-from contextlib import closing
+import time
+from contextlib import closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import pytest
 from apscheduler.schedulers.background import BackgroundScheduler
 
 import taskscope
+from services.ingesting import receiving
 from services.process import until
 from taskscope.bridges.fake import FakeBridge
 from taskscope.errors import NotOwner
+from taskscope.events import Fact
 from taskscope.settings import JobRule, Settings
 from taskscope.sinks.forward.address import Address
 from taskscope.sinks.history.queries import Queries
@@ -73,6 +76,7 @@ def test_a_second_process_hands_on_what_it_sees(history, caplog):
 
         until(lambda: counted(owner, "j") == 2 and counted(owner, "k", "failed") == 1)
         assert member.degraded == {}
+        assert member._own(0.0).store == "", "it is there, elsewhere"
         assert all(part.ready for part in member.ready())
         assert member.url is None
         assert member.pipeline.dropped == {}
@@ -116,6 +120,17 @@ def test_at_its_end_a_member_whose_owner_is_gone_stores_by_itself(history):
     assert stored(history) == {("j", "success"): 1}
 
 
+def test_an_owner_whose_history_took_long_to_open_takes_what_others_tell(history, socket_file, monkeypatch):
+    monkeypatch.setattr("taskscope.exporter._PATIENCE", 0.1)
+    owner, migrated = taskscope.Exporter(FakeScheduler(), history=history, port=None), threading.Event()
+    opened = owner.store.open
+    monkeypatch.setattr(owner.store, "open", lambda: migrated.wait(20) and opened())
+    with owner:
+        assert not socket_file.exists()
+        migrated.set()
+        until(lambda: answers(socket_file))
+
+
 def test_the_socket_file_is_for_this_user_and_gone_with_the_owner(history, socket_file):
     with taskscope.Exporter(FakeScheduler(), history=history, port=None):
         assert stat.S_IMODE(socket_file.stat().st_mode) == 0o600
@@ -145,6 +160,12 @@ def test_there_are_probes_and_the_intake_and_no_token_is_needed(history, socket_
             assert b'"accepted":0' in address.post("/api/ingest/events", b"[]")
         for path in ("/", "/metrics", "/api/task/", "/api/job/", "/sd", "/api/openapi.json"):
             assert asked(socket_file, path) == 404
+
+
+def answers(file: Path) -> bool:
+    with suppress(OSError):
+        return asked(file, "/-/healthy") == 200
+    return False
 
 
 def asked(file: Path, path: str) -> int:
@@ -198,11 +219,46 @@ def test_a_member_that_nobody_hears_is_degraded_until_it_is_heard_again(history,
         assert "is owned by process" in sentence
         assert "does not answer" in sentence
         assert "end it or" not in sentence
+        own = member._own(0.0)
+        assert (own.store != "", dict(own.degraded)) == (True, {}), "told once"
         hidden.rename(socket_file)
         until(lambda: not member.degraded)
         assert member.flush(10)
         assert stored(history) == {("j", "success"): 1}
         member.close()
+
+
+def test_a_member_that_nobody_hears_rests_and_comes_to_its_end(history, socket_file, monkeypatch):
+    monkeypatch.setattr("taskscope.pipeline._FAREWELL", 0.5)
+    second = FakeScheduler()
+    with taskscope.Exporter(FakeScheduler(), history=history, port=None):
+        socket_file.rename(socket_file.with_suffix(".hidden"))
+        member = taskscope.watch(second, history=history, port=None)
+        until(lambda: member.pipeline.failure is not None)
+        second.job("j").run()
+        pipeline, steps = member.pipeline, []
+        step = pipeline._step
+        monkeypatch.setattr(pipeline, "_step", lambda **how: steps.append(how) or step(**how))
+        threading.Event().wait(1)
+        assert len(steps) < 100, "at most one each flush_interval"
+        member.close()
+
+        assert not pipeline._thread.is_alive()
+        assert pipeline.dropped == {"unsaved": 1}
+
+
+def test_what_comes_in_while_the_history_becomes_anothers_is_handed_on(history):
+    now = time.time()
+    late = Fact(scheduler="s", native="n", status="success", at=now, anchor=now, job="late")
+    with (
+        taskscope.Exporter(FakeScheduler(), history=history, port=None),
+        taskscope.Exporter(FakeScheduler(), history=history, port=None) as member,
+    ):
+        until(lambda: member.pipeline.failure is not None)
+        member.pipeline._inlet._queue.append(late)  # by a thread that the handing on interrupted
+        assert member.flush(10)
+        assert stored(history) == {("late", "success"): 1}
+    assert member.pipeline.dropped == {}
 
 
 def test_with_strict_it_must_be_the_owner(history):
@@ -292,6 +348,20 @@ class TestForkedChildren:
             scheduler.job("j").run()
             until(lambda: counted(exporter, "j") == 3)
 
+    def test_one_whose_parent_forwards_as_well_hands_on_to_its_parent(self, history):
+        scheduler, answer, how = FakeScheduler(), FORK.Queue(), {"history": history, "port": 0}
+        with (
+            receiving() as receiver,
+            taskscope.Exporter(scheduler, forward=receiver.url, **how) as exporter,
+        ):
+            child = FORK.Process(target=resumes, args=(exporter, scheduler, answer))
+            child.start()
+            assert answer.get(timeout=30)[1:] == (True, {})
+            child.join(20)
+            until(lambda: counted(exporter, "j") == 1)
+            until(lambda: ("j", "success") in told(receiver))
+        assert told(receiver).count(("j", "success")) == 1
+
     def test_the_end_of_one_sends_what_it_saw_and_leaves_its_parent_as_it_is(self, history):
         scheduler, closed = FakeScheduler(), FORK.Queue()
         with taskscope.Exporter(scheduler, history=history, port=None) as exporter:
@@ -330,6 +400,12 @@ def resumes(exporter, scheduler, answer):
     assert exporter.resume_in_child(), "twice does no harm"
     scheduler.job("j").run()
     answer.put((bridge.instance, bridge.flush(10), exporter.degraded))
+
+
+def told(receiver):
+    """Jobs and statuses of the facts that it took."""
+    events = [event for batch in receiver.batches for event in batch if event["type"] == "fact"]
+    return [(event.get("job"), event["status"]) for event in events]
 
 
 def closes(exporter, scheduler, answer):
@@ -447,9 +523,9 @@ def test_what_was_left_on_disk_while_nobody_owned_the_history_comes_in(history, 
             scheduler.job("j").run()
             os._exit(0 if resumed and exporter.flush(5) else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        assert list((tmp_path / "spool").iterdir())
+        assert list((tmp_path / "spool").glob("*/*"))
     assert stored(history) == {}
 
     with taskscope.Exporter(FakeScheduler(), **how):
         until(lambda: stored(history) == {("j", "success"): 1})
-        until(lambda: not list((tmp_path / "spool").iterdir()))
+        until(lambda: not list((tmp_path / "spool").glob("*/*")))

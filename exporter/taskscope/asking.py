@@ -24,7 +24,7 @@ def asked(url: str, path: str, token: str | None = None, insecure: bool = False)
     except HTTPError as error:
         why = {401: "give it a token (--token, or TASKSCOPE_TOKEN)", 403: "the token may not do this"}
         raise Unavailable(f"{url} answers {error.code}: {why.get(error.code, error.reason)}") from error
-    except (OSError, ValueError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise Unavailable(f"no taskscope answers on {url} ({reason}); name its address by --url") from error
 

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -245,5 +246,5 @@ def _got(url: str) -> str:
     try:
         with urlopen(url, timeout=2, context=anybody) as answer:
             return str(answer.read().decode())
-    except OSError:
+    except (OSError, HTTPException):
         return ""

@@ -7,8 +7,8 @@ import msgspec
 
 from taskscope.events import JobKey, QueueState, SchedulerState, WorkerState
 from taskscope.live import LiveJob
-from taskscope.rules import BACKLOG, queue_rule, rule_for
-from taskscope.settings import Settings
+from taskscope.rules import BACKLOG, queue_rule
+from taskscope.settings import JobRule, Settings
 
 GRACE = 300.0  # seconds that a due job may be late, where no rule says otherwise
 LEAST, UNKNOWN = 300.0, 1800.0  # seconds that a run may take: whatever is usual, and before anything is
@@ -35,6 +35,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     scheduler: str
     now: float
     settings: Settings
+    rule: Callable[[JobKey], JobRule | None]
+    """The rule for a job."""
     state: SchedulerState | None
     queues: list[QueueState]
     workers: list[WorkerState]
@@ -53,7 +55,7 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
 
     now: float
     store: str = ""
-    """Why the history is away; empty while it is there."""
+    """Why the history, wherever it is, takes nothing; empty while it does."""
     lag: float = 0.0
     """Age of the oldest event that is not durable, in seconds."""
     degraded: Mapping[str, str] = {}
@@ -105,7 +107,7 @@ def _stale_job(view: View, limit: float) -> Iterator[Measure]:
     for name, job in view.jobs.items():
         if job.state.removed or job.state.paused:
             continue
-        rule = rule_for(view.settings, (view.scheduler, name))
+        rule = view.rule((view.scheduler, name))
         if job.state.next_run:
             grace = (rule and rule.grace) or limit
             since, late = job.state.next_run + grace, max(0.0, view.now - job.state.next_run)
@@ -143,7 +145,7 @@ def _stuck_run(view: View, limit: float) -> Iterator[Measure]:
 
 def _longest(view: View, name: str, took: float, least: float) -> float:
     """Seconds that a run of this job may take. What is usual is only asked where it matters."""
-    rule = rule_for(view.settings, (view.scheduler, name))
+    rule = view.rule((view.scheduler, name))
     if rule and rule.max_duration:
         return rule.max_duration
     if took <= least:

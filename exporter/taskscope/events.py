@@ -222,7 +222,10 @@ class Heartbeat(_Versioned, frozen=True, kw_only=True, tag="heartbeat"):
     """As its facts name it: `host:pid:uuid`."""
     at: float
     dropped: dict[DropReason, Annotated[int, msgspec.Meta(ge=0, le=10**9)]] = {}
-    """Events that it had to drop since the last sign of life that was taken, by reason."""
+    """Events that it had to drop since the last sign of life that was taken, by reason.
+
+    Told again with the same `at` they count once.
+    """
 
 
 Reading: TypeAlias = Jobs | Defined | SchedulerState | QueueState | WorkerState

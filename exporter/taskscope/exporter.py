@@ -4,6 +4,7 @@ import asyncio
 import atexit
 import logging
 import os
+import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
@@ -70,21 +71,22 @@ class Exporter:
         upkeep = upkeep_of(self.store, self.metrics)
         made = named(schedulers, names, self.settings.service)
         self._members = Members(self.settings, any(bridge.forks for bridge in made.values()))
+        forwards, kept = self.settings.forward is not None, (self.settings.history, self.settings.port)
+        self._keeps = not forwards or kept != (None, None)
         self._copy = self._forwarding(self.settings.forward)
-        keeps = self._copy is None or (self.settings.history, self.settings.port) != (None, None)
         self.pipeline = Pipeline(
             self.store,
             self.live,
             self.metrics,
             self.settings,
             self._instance,
-            sinks=[*sinks, self.health, *upkeep, *([Copy(self._copy)] if self._copy and keeps else [])],
+            sinks=[*sinks, self.health, *upkeep, *([Copy(self._copy)] if self._copy and self._keeps else [])],
             upkeep=[one.step for one in upkeep],
-            on_open=self._serve,
+            on_open=lambda late: self._serve() if late else self._meet(),
             on_tick=self.health.scores,
             relay=self._forwarding(self._members.url) if self._members.shared else None,
         )
-        self._carrier: Pipeline | Forwarding = self.pipeline if keeps or self._copy is None else self._copy
+        self._carrier: Pipeline | Forwarding = self._copy if self._copy and not self._keeps else self.pipeline
         self._rounds = rounds_of(self.settings, self.store, self.pipeline, self.metrics, self.live)
         self.url: str | None = None
         """Where it serves; None before the start, after the end, and without a port."""
@@ -92,6 +94,7 @@ class Exporter:
         self._failures: dict[str, str] = {}
         self._told: set[str] = set()
         """Reasons that the metrics have been told of, and must be told of again when they are over."""
+        self._opening = threading.Lock()
         self._server: Server | None = None
         self._listener: Listener | None = None
         self._backend = self._endpoints()
@@ -148,9 +151,9 @@ class Exporter:
         return True
 
     def _own(self, now: float) -> Own:
-        away = self.pipeline.failure or ""
-        others = {reason: why for reason, why in self.degraded.items() if reason != "store"}
-        return Own(now=now, store=str(away), lag=self.pipeline.lag, degraded=others)
+        away = str(self._carrier.trouble or "")
+        others = {reason: why for reason, why in self.degraded.items() if why != away}  # told once
+        return Own(now=now, store=away, lag=self._carrier.lag, degraded=others)
 
     def collector(self) -> Collector:
         """The same series for a `prometheus_client` registry of your own; begins to watch if that has not begun."""
@@ -172,9 +175,9 @@ class Exporter:
         for bridge in made.values():
             self._failures.pop(bridge.system, None)  # it has another try
         self.settings = self._backend.settings = settings
-        self._carrier.adopt(settings)
-        self.metrics.adopt(settings)
-        self.health.adopt(settings)
+        for one in (self._carrier, self._copy, self._rounds, self.metrics, self.health):
+            if one is not None:
+                one.adopt(settings)
         self.live.recall()
         self._roster.exchange(gone, made, self._note)
         for name in gone:
@@ -262,11 +265,11 @@ class Exporter:
         if self._state != "running":
             return
         self._meet()
-        if not self._serves or self.url is not None:
-            return
-        self._server = Server(self._backend)
         try:
-            self._serving(self._server.start(self.settings.host, self.settings.port or 0))
+            with self._opening:
+                if self._serves and self.url is None:
+                    self._server = Server(self._backend)
+                    self._serving(self._server.start(self.settings.host, self.settings.port or 0))
         except TaskscopeError as error:
             self._fail("port", error)
 
@@ -321,12 +324,13 @@ class Exporter:
         self._carrier.abandon()
         self._members.abandon()
         self._roster.abandon()
-        if self._server is not None:
-            self._server.abandon()
+        for serving in (self._server, self._listener):
+            if serving is not None:
+                serving.abandon()
 
     def _resume(self, bridge: Bridge) -> bool:
         """In a forked child: attach the bridge again, to a way of the child's own."""
-        url = self.settings.forward or self._members.url
+        url = (self._members.url if self._keeps else None) or self.settings.forward
         if self._state == "forked" and self._child is None and url is not None:
             self._child = Child(url, self.settings)
             self._carrier = self._child.carrier
@@ -335,7 +339,7 @@ class Exporter:
 
     def _forwarding(self, url: str | None) -> Forwarding | None:
         """The way to another taskscope."""
-        return Forwarding(url, self.settings, self._instance, self.metrics) if url else None
+        return Forwarding(url, self.settings, self._instance, self.metrics, self._keeps) if url else None
 
     def _endpoints(self) -> Backend:
         return Backend(

@@ -6,7 +6,6 @@ What leaves the program is bounded and redacted like what is stored.
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 from threading import Event as Signal
 from typing import cast
 
@@ -15,12 +14,13 @@ import msgspec
 from taskscope.admission import Admission
 from taskscope.contracts import Emit, Sink, Told, made
 from taskscope.errors import TaskscopeError
-from taskscope.events import DropReason, Event, Fact, Heartbeat
+from taskscope.events import Departure, DropReason, Event, Fact, Heartbeat, Removed
 from taskscope.settings import Settings
 from taskscope.sinks.forward.address import Address
 from taskscope.sinks.forward.forwarder import PATH, Forwarder
 from taskscope.sinks.forward.outbox import Line
-from taskscope.sinks.forward.spool import Spool
+from taskscope.sinks.forward.spool import Spool, spool_for
+from taskscope.sinks.history import url_for
 from taskscope.sinks.metrics import Metrics
 
 _read = msgspec.json.Decoder(Event).decode
@@ -30,20 +30,23 @@ _write = msgspec.json.Encoder().encode
 class Forwarding:
     """What `Pipeline` is where the history is in this process."""
 
-    def __init__(self, url: str, settings: Settings, instance: str, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self, url: str, settings: Settings, instance: str, metrics: Metrics | None = None, named: bool = False
+    ) -> None:
         """At `url` somebody takes events. Raises `BadArgument`.
 
         To the owner of the history (`unix://…`) jobs go under the names that their schedulers gave them: it has the
-        same rules about jobs, and applies them. To a collector they go as the settings of this program name them.
+        same rules about jobs, and applies them. To a collector they go as the settings of this program name them:
+        of what was `named` already nothing is named again.
         """
         address = _address(url, settings)
-        self._local = address.local
+        self._local, self._named = address.local, address.local or named
         self._admission = self._door(settings)
         self._url, self._settings, self._instance, self._metrics = url, settings, instance, metrics
         self._forwarder = Forwarder(
             address,
             self._line,
-            spool=Spool(Path(settings.spool).absolute(), settings.spool_size) if settings.spool else None,
+            spool=self._spool(),
             beat=self._beat,
             beat_every=settings.heartbeat,
             limit=settings.queue_size,
@@ -59,8 +62,14 @@ class Forwarding:
         """Redact, and name jobs, by these settings; from any thread."""
         self._admission = self._door(settings)
 
+    def _spool(self) -> Spool | None:
+        """What waits on disk: for the collector at this address; for a history, whoever owns it then."""
+        settings = self._settings
+        whom = str(url_for(settings)) if self._local else self._url
+        return spool_for(settings.spool, whom, settings.spool_size) if settings.spool else None
+
     def _door(self, settings: Settings) -> Admission:
-        return Admission(msgspec.structs.replace(settings, jobs=()) if self._local else settings)
+        return Admission(msgspec.structs.replace(settings, jobs=()) if self._named else settings)
 
     def start(self) -> None:
         """Begin to send; with `strict` it is asked before whether anything is taken."""
@@ -131,8 +140,9 @@ class Forwarding:
     def _line(self, told: Told) -> Line | None:
         """On the sending thread: bounded, without secrets, as JSON."""
         event = made(told)
-        if event is not None:
-            event = self._admission.admit(event, time.time())
+        if event is None or isinstance(event, Departure):  # others may watch that scheduler on
+            return None
+        event = self._admission.admit(event, time.time())
         return None if event is None else Line(_write(event), _key(event))
 
     def _beat(self, dropped: dict[str, int]) -> Line:
@@ -175,7 +185,7 @@ _PATIENCE = 15.0
 
 def _key(event: Event) -> str:
     """Under which a newer reading takes the place of this one; empty for what happened."""
-    if isinstance(event, Fact):
+    if isinstance(event, Fact | Removed):
         return ""
     parts = (getattr(event, field, "") for field in ("scheduler", "queue", "worker", "instance"))
     return "\0".join((type(event).__name__, *parts, getattr(getattr(event, "job", None), "name", "")))

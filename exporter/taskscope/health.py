@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, partial
 from typing import Literal, get_args
 
 import msgspec
@@ -13,6 +14,7 @@ from taskscope.contracts import Sink
 from taskscope.events import JobKey
 from taskscope.facts import Bit, Change, fresh
 from taskscope.live import Live
+from taskscope.rules import rule_for
 from taskscope.settings import Settings
 from taskscope.sinks.metrics import Metrics
 
@@ -21,6 +23,9 @@ STANDINGS: tuple[Standing, ...] = get_args(Standing)
 
 _OFTEN = 5.0  # seconds for which an answer holds
 _MINUTE = 60
+_JOBS = (
+    100_000  # of which the rules are remembered: looking for them takes long, while all else waits for `Live`
+)
 _SHOWN = 10  # objects that a failing check names
 _FAILED = Bit.FAILED | Bit.LOST
 _COUNTED = Bit.SUCCESS | _FAILED
@@ -69,7 +74,8 @@ class Health(Sink):
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`own` tells of taskscope itself, `usual` what 99 % of a job's runs stay below."""
-        self._settings, self._live, self._own, self._usual, self._clock = settings, live, own, usual, clock
+        self._live, self._own, self._usual, self._clock = live, own, usual, clock
+        self.adopt(settings)
         self._lock = threading.Lock()
         self._ended: dict[tuple[int, str], tuple[int, int]] = {}
         """By minute and scheduler, runs that ended and those of them that failed; the oldest first."""
@@ -79,7 +85,7 @@ class Health(Sink):
 
     def adopt(self, settings: Settings) -> None:
         """Go on by these settings."""
-        self._settings = settings
+        self._settings, self._rule = settings, lru_cache(_JOBS)(partial(rule_for, settings))
 
     def committed(self, changes: Sequence[Change]) -> None:
         """Count how runs ended."""
@@ -132,6 +138,7 @@ class Health(Sink):
             scheduler=scheduler,
             now=now,
             settings=self._settings,
+            rule=self._rule,
             state=live.schedulers.get(scheduler),
             queues=[queue for (name, _), queue in live.queues.items() if name == scheduler],
             workers=[worker for (name, _), worker in live.workers.items() if name == scheduler],

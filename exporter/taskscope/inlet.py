@@ -5,15 +5,18 @@ As long as another process owns the history they are handed on to that one.
 
 import logging
 import threading
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 
 from taskscope.admission import Admission, Surplus
 from taskscope.contracts import Emit, Told, made
 from taskscope.errors import BadEvent, NotOwner, TaskscopeError
-from taskscope.events import Event
+from taskscope.events import Event, Heartbeat
 from taskscope.forwarding import Forwarding
+from taskscope.settings import Settings
 
 logger = logging.getLogger("taskscope")
+
+_HEARD = 10_000  # processes of which is remembered what they told
 
 
 class Inlet:
@@ -26,13 +29,27 @@ class Inlet:
         self._limit, self.admission = limit, admission
         self._lock = threading.Lock()
         self._dropped: dict[str, int] = {}
+        self._heard: OrderedDict[str, float] = OrderedDict()
+        """By process, when it last told what it dropped."""
         self._warned = False
         self._elsewhere: Emit | None = None
         self._why: NotOwner | None = None
 
-    def __len__(self) -> int:
+    @property
+    def here(self) -> int:
+        """Events that wait for this process."""
+        return len(self._queue)
+
+    @property
+    def backlog(self) -> int:
         """Events that wait, also for another process to take them."""
-        return len(self._queue) + (self._relay.backlog if self._relay else 0)
+        return self.here + (self._relay.backlog if self._relay else 0)
+
+    def adopt(self, settings: Settings) -> None:
+        """Admit by these settings, here and what is handed on."""
+        self.admission = Admission(settings)
+        if self._relay is not None:
+            self._relay.adopt(settings)
 
     def emit(self, event: Told) -> None:
         """Take one event. Never blocks, never raises, never grows beyond its bound."""
@@ -53,9 +70,12 @@ class Inlet:
         if self._elsewhere is None and self._relay is not None:
             logger.info("taskscope: %s, which takes what happens here", _owned(why))
         self._elsewhere, self._why = self._relay.emit if self._relay else lambda _: self.drop("member"), why
-        for _ in range(len(self._queue)):
-            self._elsewhere(self._queue.popleft())
+        self._pass_on(self._elsewhere)
         return self._relay is not None
+
+    def _pass_on(self, elsewhere: Emit) -> None:
+        for _ in range(len(self._queue)):
+            elsewhere(self._queue.popleft())
 
     def take_back(self, again: bool = True) -> None:
         """The history is ours, perhaps again: what comes stays here, and so does what nobody has taken."""
@@ -83,6 +103,8 @@ class Inlet:
 
     def take(self, most: int, now: float) -> tuple[int, list[Event]]:
         """How many events were taken from the queue, at most `most`, and those of them that are admitted."""
+        if self._elsewhere is not None:  # what somebody was about to tell when the history became another's
+            self._pass_on(self._elsewhere)
         count, admit = min(len(self._queue), most), self.admission.admit
         admitted = []
         for _ in range(count):
@@ -105,6 +127,18 @@ class Inlet:
         """Count events that are counted nowhere else."""
         with self._lock:
             self._dropped[reason] = self._dropped.get(reason, 0) + count
+
+    def hear(self, beat: Heartbeat) -> None:
+        """Count what another process dropped: once, also where it tells it again because our answer was lost.
+
+        Told again to another replica, or after a restart of ours, it counts again.
+        """
+        if beat.at != self._heard.pop(beat.instance, None):
+            for reason, count in beat.dropped.items():
+                self.drop(reason, count)
+        self._heard[beat.instance] = beat.at
+        if len(self._heard) > _HEARD:
+            self._heard.popitem(last=False)
 
     def refuse(self, why: str) -> None:
         """Drop an event that cannot be true; the first one is told."""

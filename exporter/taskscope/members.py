@@ -26,9 +26,7 @@ class Members:
     def __init__(self, settings: Settings, forks: bool) -> None:
         """`forks`: runs are executed in forked children."""
         self._beside = _beside(settings)
-        self._private = (
-            forks and self._beside is None and settings.forward is None and hasattr(socket, "AF_UNIX")
-        )
+        self._private = forks and self._beside is None and hasattr(socket, "AF_UNIX")
         self._folder: str | None = None
         self._server: Server | None = None
         self._lock, self._ended = threading.Lock(), False

@@ -60,15 +60,15 @@ class Pipeline:
         instance: str,
         sinks: Sequence[Sink] = (),
         upkeep: Sequence[Callable[[float], bool]] = (),
-        on_open: Callable[[], None] = lambda: None,
+        on_open: Callable[[bool], None] = lambda late: None,
         on_tick: Callable[[], object] = lambda: None,
         relay: Forwarding | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`upkeep` are short steps done between batches while the store is there; True asks to be called again.
 
-        `on_open` is called when the store was opened after another process had owned it; `relay` leads to that one,
-        `on_tick` is called every second.
+        `on_open` is called when the store was opened, with True if it had been away, or another process had owned it;
+        `relay` leads to that one, `on_tick` is called every second.
         """
         self._store, self._live, self._metrics = store, live, metrics
         self._settings, self._instance, self._clock = settings, instance, clock
@@ -110,7 +110,8 @@ class Pipeline:
     def adopt(self, settings: Settings) -> None:
         """Go on by these settings; from any thread. What the queue holds already is admitted by them, too."""
         self._settings = self._store.settings = settings
-        self._inlet.admission = self._deliveries.admission = Admission(settings)
+        self._inlet.adopt(settings)
+        self._deliveries.admission = self._inlet.admission
 
     def abandon(self) -> None:
         """In a forked child: this pipeline's thread lives in the parent, nothing here may be carried twice."""
@@ -127,7 +128,7 @@ class Pipeline:
 
     def _flushed(self, within: float) -> bool:
         if self._inlet.way is not None:
-            return self._inlet.way.flush(within)
+            return not self._inlet.here and self._inlet.way.flush(within)
         try:
             self.do(_nothing).result(within)  # between two batches: what was taken is stored, or waits
         except (TaskscopeError, TimeoutError):
@@ -147,7 +148,7 @@ class Pipeline:
     @property
     def backlog(self) -> int:
         """Events and runs that are not durable yet."""
-        return len(self._inlet) + len(self._waiting)
+        return self._inlet.backlog + len(self._waiting)
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -178,7 +179,7 @@ class Pipeline:
 
     def _holds(self) -> bool:
         """A burst goes first: the program has the processor, and many events at once cost less than as many few."""
-        return self._burst.look(len(self._inlet), self._polite and not self._deliveries, self._clock())
+        return self._burst.look(self._inlet.here, self._polite and not self._deliveries, self._clock())
 
     @property
     def _polite(self) -> bool:
@@ -233,7 +234,7 @@ class Pipeline:
                 break
             if self._polite:
                 time.sleep(_PAUSE)
-        return len(self._inlet) > 0
+        return self._inlet.here > 0
 
     def _carry(self, most: int, now: float) -> bool:
         count, events = self._inlet.take(most, now)
@@ -275,8 +276,7 @@ class Pipeline:
         self.opened = True
         self._inlet.take_back()
         self._back()
-        if late:
-            self._on_open()
+        self._on_open(late)
 
     def _store_batch(self, now: float) -> bool:
         """What waits and what was delivered, in one transaction; False where the store is away."""
@@ -296,8 +296,7 @@ class Pipeline:
         """These processes live, and tell what they had to drop."""
         self._store.beat({event.instance for event in alive}, now)
         for event in alive:
-            for reason, count in event.dropped.items():
-                self._inlet.drop(reason, count)
+            self._inlet.hear(event)
 
     def _store_rows(self, delivered: list[Row], now: float) -> None:
         self._states.update(

@@ -6,7 +6,6 @@ import pytest
 from asking import NOW
 
 from healthy import health_of
-from services.process import babbler
 from taskscope.cli import run
 from taskscope.events import SchedulerState, WorkerState
 from taskscope.settings import Check, Health, Settings
@@ -69,12 +68,6 @@ def test_the_command_gives_programs_json(client, capsys):
 def test_where_nobody_answers_the_exit_code_is_that_of_unhealthy(capsys):
     assert run(["health", "--url", "http://127.0.0.1:1"]) == 2
     assert "no taskscope answers on http://127.0.0.1:1" in capsys.readouterr().err
-
-
-def test_what_is_no_taskscope_is_said(capsys):
-    with babbler() as url:
-        assert run(["health", "--url", url]) == 2
-    assert f"no taskscope answers on {url} (220 mail.example" in capsys.readouterr().err
 
 
 def test_an_unknown_scheduler_is_named_beside_those_that_are_there(client, capsys):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,22 @@ def test_what_happens_while_the_collector_is_away_waits_in_silence_and_arrives(
         assert ran(wrapper.shell(SCRIPT, "--job", f"away-{number}", stdin=GIVEN)) == b""
     assert collector.runs(wrapper.scheduler) == []
 
-    wrapper.url = collector.url
+    wrapper.correct(collector.url)
     assert ran(wrapper.shell(SCRIPT, "--job", "back", stdin=GIVEN)) == b""
 
     told = sorted((run["task"], run["status"]) for run in collector.runs(wrapper.scheduler))
     assert told == [(job, "failed") for job in ("away-0", "away-1", "away-2", "back")]
     assert wrapper.spooled() == []
+
+
+def test_what_waits_for_one_collector_is_not_sent_to_another(wrapper: Wrapper, collector: Collector):
+    wrapper.url = NOWHERE
+    wrapper.run("--job", "secret", "--", "true")
+    wrapper.url = collector.url
+    wrapper.run("--job", "open", "--", "true")
+
+    assert [run["task"] for run in collector.runs(wrapper.scheduler)] == ["open"]
+    assert {event["job"] for event in wrapper.spooled() if event["type"] == "fact"} == {"secret"}
 
 
 def test_a_black_hole_keeps_the_command_for_a_moment_only(
@@ -81,7 +92,7 @@ def test_a_black_hole_keeps_the_command_for_a_moment_only(
 
     assert PATIENCE <= time.monotonic() - begin < PATIENCE + 3
     assert [event.get("status") for event in wrapper.spooled()] == [None, "started", "failed"]
-    wrapper.url = collector.url
+    wrapper.correct(collector.url)
     wrapper.run("--job", "j", "--", "true")
     assert sorted(run["status"] for run in collector.runs(wrapper.scheduler)) == ["failed", "success"]
 
@@ -230,11 +241,11 @@ def test_a_full_disk_is_one_sentence(lonely: Wrapper):
     said = ran(done).decode()
     assert "cannot be written" in said
     assert said.count("\n") == 1
-    assert [path for path in (lonely.home / "spool").iterdir() if path.stat().st_size] == []
+    assert [path for path in (lonely.home / "spool").glob("*/*") if path.stat().st_size] == []
 
 
 def test_a_spool_that_cannot_be_read_keeps_nothing_from_arriving(wrapper: Wrapper, collector: Collector):
-    spool = wrapper.home / "spool"
+    spool = wrapper.home / "spool" / sha256(wrapper.url.encode()).hexdigest()[:16]
     spool.mkdir(parents=True)
     (spool / "00000000000000000001-1-0").mkdir()  # where a file should be
     (spool / "00000000000000000002-1-0").write_bytes(b"\xff\0 no json")
@@ -375,7 +386,7 @@ def test_two_wrappers_that_drain_one_spool_tell_each_run_once(wrapper: Wrapper, 
     wrapper.url = NOWHERE
     for _ in range(5):
         wrapper.run("--job", "j", "--", "true")
-    wrapper.url = collector.url
+    wrapper.correct(collector.url)
 
     both: list[Any] = [wrapper.start("--job", "j", "--", "true") for _ in range(2)]
     assert [process.wait(30) for process in both] == [0, 0]

@@ -85,7 +85,7 @@ def test_what_comes_late_from_the_spool_does_not_turn_the_promise_back(
     wrapper.run(*schedule, "* * * * *", "--", "true")
     due = collector.value(NEXT, scheduler=wrapper.scheduler)
 
-    late.url = collector.url
+    late.correct(collector.url)
     late.run("--job", "other", "--", "true")
 
     assert len(collector.runs(wrapper.scheduler)) == 3

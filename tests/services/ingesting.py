@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -91,4 +92,25 @@ def receiving(
     finally:
         server.shutdown()
         server.server_close()
+        thread.join()
+
+
+NONSENSE = [b"220 mail.example ESMTP\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", b""]
+"""What somebody says who speaks something else than HTTP, or not to the end."""
+
+
+@contextmanager
+def saying(what: bytes) -> Iterator[str]:
+    """The URL of somebody who says this, whatever he is asked, and hangs up; once."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def talk() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(what)
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
         thread.join()

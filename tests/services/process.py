@@ -6,10 +6,8 @@ import signal
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 from urllib.request import urlopen
@@ -37,24 +35,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-@contextmanager
-def babbler() -> Iterator[str]:
-    """The URL of somebody who listens and answers everything, but not in HTTP."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=_babble, args=(server,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-        server.shutdown(socket.SHUT_RDWR)
-
-
-def _babble(server: socket.socket) -> None:
-    with suppress(OSError):  # it is closed
-        while True:
-            client, _ = server.accept()
-            with client:
-                client.recv(65_536)
-                client.sendall(b"220 mail.example ESMTP\r\n")
 
 
 def answers(url: str) -> bool:

@@ -107,11 +107,9 @@ class Report:
             self._say(str(error))
 
     def _spool(self) -> Spool:
-        from pathlib import Path
+        from taskscope.sinks.forward.spool import spool_for
 
-        from taskscope.sinks.forward.spool import Spool
-
-        return Spool(Path(os.environ.get("TASKSCOPE_SPOOL") or os.path.join(home(), "spool")))
+        return spool_for(os.environ.get("TASKSCOPE_SPOOL") or os.path.join(home(), "spool"), self._url)
 
     def _forget(self, events: Events) -> None:
         with self._lock:

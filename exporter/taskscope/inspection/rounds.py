@@ -56,6 +56,7 @@ class Rounds:
         self._thread = threading.Thread(target=self._run, name="taskscope-inspect", daemon=True)
         self._at = -_EVERY
         self._seen: set[tuple[str, str]] = set()
+        self.adopt = teller.adopt
         self.failures: dict[str, str] = {}
         """What does not work (inspection, alertmanager), each with a sentence."""
 

@@ -48,6 +48,10 @@ class Teller:
         self._settings, self._queries, self._told = settings, queries, told
         self._live, self._clock = live, clock
 
+    def adopt(self, settings: Settings) -> None:
+        """Tell by these settings; from any thread."""
+        self._settings = settings
+
     def tell(self) -> int:
         """Tell what is to be told now; how many findings that were. Raises `Unavailable`."""
         now = round(self._clock() * 1000)
@@ -129,7 +133,7 @@ class Teller:
             raise Unavailable(
                 f"Alertmanager answers {error.code}: {error.read(300).decode(errors='replace')}"
             ) from error
-        except (OSError, ValueError, HTTPException) as error:
+        except (OSError, HTTPException, ValueError) as error:
             raise Unavailable(f"Alertmanager does not answer ({getattr(error, 'reason', error)})") from error
 
 

@@ -3,12 +3,11 @@
 import socket
 import ssl
 import subprocess
-import threading
 from contextlib import closing
 
 import pytest
 
-from services.ingesting import receiving
+from services.ingesting import NONSENSE, receiving, saying
 from taskscope.errors import BadArgument, Refused, Unavailable
 from taskscope.sinks.forward.address import Address
 
@@ -100,19 +99,10 @@ def test_one_that_never_answers_is_given_up():
             Address(f"http://127.0.0.1:{port}", timeout=0.2).post("/x", b"[]")
 
 
-def test_one_that_speaks_something_else_is_unavailable():
-    with socket.create_server(("127.0.0.1", 0)) as other:
-
-        def chatter():
-            connection, _ = other.accept()
-            with connection:
-                connection.sendall(b"220 mail.example ESMTP\r\n")
-
-        thread = threading.Thread(target=chatter)
-        thread.start()
-        with pytest.raises(Unavailable, match="does not answer"):
-            Address(f"http://127.0.0.1:{other.getsockname()[1]}", timeout=5).post("/x", b"[]")
-        thread.join()
+@pytest.mark.parametrize("said", NONSENSE)
+def test_one_that_speaks_something_else_or_not_to_its_end_is_unavailable(said):
+    with saying(said) as url, pytest.raises(Unavailable, match="does not answer"):
+        Address(url, timeout=5).post("/x", b"[]")
 
 
 def test_a_socket_file_is_posted_to_without_a_port(tmp_path):

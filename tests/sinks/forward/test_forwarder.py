@@ -1,7 +1,9 @@
 """Events on their way to another taskscope: whoever tells them never waits, nothing that is not taken is forgotten."""
 
+import itertools
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import socket
@@ -167,6 +169,25 @@ def test_a_batch_that_is_refused_is_dropped_counted_and_told_once(caplog):
     assert len([record for record in caplog.records if "too large" in record.getMessage()]) == 1
 
 
+def test_a_reading_that_is_too_large_takes_nothing_with_it():
+    def large(told):
+        return (
+            Line(json.dumps({"n": -1, "text": "x" * 600_000}).encode(), key=told)
+            if told == "large"
+            else encode(told)
+        )
+
+    with receiving() as receiver, forwarding(receiver.url, encode=large, interval=60) as forwarder:
+        receiver.answer = lambda events: (
+            taken(events) if "text" not in str(events) else (413, {"error": "too large"})
+        )
+        tell(forwarder, [1, "large", ("queue", 2), 3])
+        assert forwarder.flush(10)
+
+    assert sorted(receiver.numbers) == [1, 2, 3]
+    assert forwarder.dropped == {"refused": 1}
+
+
 def test_events_that_are_refused_in_a_batch_are_told_once(caplog):
     with receiving() as receiver, forwarding(receiver.url) as forwarder:
         receiver.answer = lambda events: (
@@ -227,6 +248,31 @@ def test_it_says_that_it_lives_and_what_was_dropped_since_it_was_heard():
 
     told = [dropped for dropped in beats(receiver) if dropped]
     assert told == [{"overflow": 3}, {"bad": 2}]
+
+
+def test_what_was_dropped_is_told_again_in_the_same_words_until_it_is_taken():
+    serial, heard = itertools.count(), []
+
+    def beat(dropped):
+        return Line(json.dumps({"dropped": dropped, "n": next(serial)}).encode(), key="beat")
+
+    def counted_but_not_answered(events):
+        heard.extend(events)
+        return busy(events)
+
+    with receiving() as receiver:
+        receiver.answer = counted_but_not_answered
+        with forwarding(receiver.url, beat=beat, beat_every=0.05) as forwarder:
+            forwarder.drop("overflow", 3)
+            forwarder.emit(7)
+            until(lambda: len(heard) > 4)
+            forwarder.drop("overflow", 2)
+            receiver.answer = taken
+            until(lambda: {"overflow": 2} in beats(receiver))
+
+    heard += [event for batch in receiver.batches for event in batch]
+    once = {str(event): event["dropped"] for event in heard if "dropped" in event}
+    assert [dropped for dropped in once.values() if dropped] == [{"overflow": 3}, {"overflow": 2}]
 
 
 def beats(receiver):
@@ -398,6 +444,27 @@ def test_a_child_that_ends_with_os_exit_sends_its_own_and_nothing_of_its_parents
     assert len(pids) == 3
     for batch in receiver.batches:
         assert len({event["pid"] for event in batch}) == 1
+
+
+@needs_fork
+def test_a_child_begins_while_its_parent_reads_an_answer():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = Address(f"http://127.0.0.1:{server.getsockname()[1]}")
+        forwarder = Forwarder(address, encode)
+        forwarder.emit(1)
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+            until(lambda: address._connection._HTTPConnection__response, what="the head of an answer")
+            time.sleep(0.1)  # it waits for the rest
+            child = multiprocessing.get_context("fork").Process(target=int)
+            child.start()
+            child.join(10)
+            child.kill()
+            child.join()
+        forwarder.close(0)
+
+    assert child.exitcode == 0
 
 
 def test_under_gevent_it_sends_and_nobody_waits_for_it():

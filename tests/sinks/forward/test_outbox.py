@@ -54,6 +54,35 @@ def test_of_readings_the_latest_alone_waits():
     assert outbox.batch(100, 100) is None
 
 
+def test_of_readings_there_are_as_many_as_of_lines():
+    outbox = Outbox(2, 10)
+
+    assert [outbox.put(Line(b"1", key=key)) for key in ("a", "b", "c", "a")] == [True, True, False, True]
+
+
+def test_a_batch_has_a_size_for_readings_too_and_a_large_one_goes_alone():
+    outbox = Outbox(10, 1_000)
+    put(outbox, b"1", b"2")
+    for key, body in {"a": b"a" * 30, "b": b"b" * 30, "c": b"c" * 60, "d": b"d"}.items():
+        outbox.put(Line(body, key=key))
+
+    assert [sent(outbox, size=50) for _ in range(4)] == [
+        [b"1", b"2", b"a" * 30],
+        [b"b" * 30],
+        [b"c" * 60],
+        [b"d"],
+    ]
+    assert outbox.batch(50, 100) is None
+
+
+def test_a_large_line_goes_without_readings():
+    outbox = Outbox(10, 1_000)
+    put(outbox, b"1" * 60)
+    outbox.put(Line(b"a", key="a"))
+
+    assert [sent(outbox, size=50), sent(outbox, size=50)] == [[b"1" * 60], [b"a"]]
+
+
 def test_a_reading_that_came_while_its_elder_was_sent_is_sent_too():
     outbox = Outbox(1, 10)
     outbox.put(Line(b"old", key="queue"))

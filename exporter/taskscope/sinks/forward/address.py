@@ -1,7 +1,9 @@
 """Where a taskscope listens, and how something is posted to it: over TCP, TLS or the Unix socket beside a history."""
 
+import os
 import socket
 import ssl
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from urllib.parse import SplitResult, urlsplit
 
@@ -52,6 +54,13 @@ class Address:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+    def abandon(self) -> None:
+        """In a forked child: the connection is the parent's, whose thread may hold what it reads by."""
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.sock is not None:
+            with suppress(OSError):  # it was closed at that moment
+                os.close(connection.sock.detach())
 
     def _exchange(self, path: str, body: bytes, headers: dict[str, str]) -> bytes:
         if self._connection is None:

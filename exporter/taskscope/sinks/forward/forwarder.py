@@ -76,8 +76,10 @@ class Forwarder:
         self._packing = threading.RLock()
         self._counting = threading.RLock()  # may be taken by a signal handler that interrupts its holder
         self._dropped: Counter[str] = Counter()
-        self._heard, self._beating = Counter[str](), (b"", Counter[str]())
-        """What of it is known elsewhere, and what will be once this line is taken."""
+        self._heard = Counter[str]()
+        """What of it is known elsewhere."""
+        self._beating: tuple[Line, Counter[str]] | None = None
+        """The sign of life that nobody has taken yet, and what will be known once it is."""
         self._thread: threading.Thread | None = None
         self._wake, self._closed = threading.Event(), False
         self._answers = threading.Condition()
@@ -91,7 +93,7 @@ class Forwarder:
 
     def _begin_in_child(self) -> None:
         """In a forked child: what waits is the parent's, and so is the connection."""
-        self._address.close()
+        self._address.abandon()
         self._begin()
 
     def emit(self, told: Any) -> None:
@@ -215,10 +217,12 @@ class Forwarder:
         self._pack()
         if self._beat is not None and now >= self._beat_at:
             self._beat_at = now + self._beat_every
-            dropped = Counter(self.dropped)
-            line = self._beat(dict(dropped - self._heard))
-            self._beating = line.body, dropped
-            self._outbox.put(line)
+            if (
+                self._beating is None
+            ):  # else it is the same again: it may have been counted, and only its answer lost
+                dropped = Counter(self.dropped)
+                self._beating = self._beat(dict(dropped - self._heard)), dropped
+            self._outbox.put(self._beating[0])
         if asked or now >= self._retry_at:
             self._send(now)
         if self.failure is not None and now >= self._saved_at + _SAVE:
@@ -255,10 +259,10 @@ class Forwarder:
             while (
                 self._goes_on and upto <= last and (batch := self._outbox.batch(_BATCH, _LINES)) is not None
             ):
-                self._post(batch.body, len(batch.lines))
+                self._post(batch.body, len(batch.lines) + len(batch.latest))
                 self._outbox.done(batch)
-                if self._beating[0] in batch.latest.values():
-                    self._heard = self._beating[1]
+                if self._beating is not None and self._beating[0].body in batch.latest.values():
+                    self._heard, self._beating = self._beating[1], None
                 self._since = now
                 self._pack()
                 upto = batch.upto

@@ -2,6 +2,7 @@
 
 import threading
 from collections import deque
+from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ class Outbox:
     """Lines in order, and the latest line of each key. Any thread may use it; nobody waits for anything but memory."""
 
     def __init__(self, lines: int, size: int) -> None:
-        """At most so many lines wait, of at most `size` bytes together."""
+        """At most so many lines wait, of at most `size` bytes together, and the latest of as many keys."""
         self._most, self._most_bytes = lines, size
         self._lines: deque[bytes] = deque()
         self._latest: dict[str, bytes] = {}
@@ -52,8 +53,10 @@ class Outbox:
         """Take in a line; False where there is no room for it."""
         with self._lock:
             if line.key:
-                self._latest[line.key] = line.body
-                return True
+                room = line.key in self._latest or len(self._latest) < self._most
+                if room:
+                    self._latest[line.key] = line.body
+                return room
             if len(self._lines) >= self._most or self._bytes + len(line.body) > self._most_bytes:
                 return False
             self._lines.append(line.body)
@@ -61,18 +64,18 @@ class Outbox:
             return True
 
     def batch(self, size: int, lines: int, latest: bool = True) -> Batch | None:
-        """The first lines, of at most `size` bytes if there are several; None where nothing waits.
+        """The first lines, and the first that a newer one will replace unless `latest` is False; None for nothing.
 
-        They stay until they are `done`. Without `latest` those are left out that a newer one will replace.
+        Of both at most so many, of at most `size` bytes each. A line that is larger goes alone: whoever refuses it
+        refuses nothing else. They stay until they are `done`.
         """
         with self._lock:
-            first: list[bytes] = []
-            for line in islice(self._lines, lines):
-                size -= len(line)
-                if first and size < 0:
-                    break
-                first.append(line)
-            readings = dict(self._latest) if latest else {}
+            few = list(islice(self._latest.items(), lines)) if latest else []
+            readings = dict(few[: _fitting((body for _, body in few), size)])
+            large = sum(map(len, readings.values())) > size
+            first = [] if large else list(islice(self._lines, _fitting(islice(self._lines, lines), size)))
+            if len(first) == 1 and len(first[0]) > size:
+                readings = {}
             return Batch(first, readings, self._first + len(first)) if first or readings else None
 
     def done(self, batch: Batch) -> None:
@@ -94,3 +97,14 @@ class Outbox:
             self._latest.clear()
             self._bytes = 0
             return lines
+
+
+def _fitting(bodies: Iterable[bytes], size: int) -> int:
+    """How many of the first are of at most `size` bytes together, or are a single larger one."""
+    count = 0
+    for body in bodies:
+        size -= len(body)
+        if count and size < 0:
+            break
+        count += 1
+    return count

@@ -4,18 +4,25 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 
 from taskscope.errors import Refused, Unavailable
 
 _numbers = count()
+_MOST = 64 * 2**20  # bytes
+
+
+def spool_for(folder: str, whom: str, most: int = _MOST) -> "Spool":
+    """What waits in `folder` for `whom`, an address: nobody else is to get it."""
+    return Spool(Path(folder).absolute() / sha256(whom.encode()).hexdigest()[:16], most)
 
 
 class Spool:
     """A folder of bodies. Any number of processes may put into it and drain it: what is sent twice does no harm."""
 
-    def __init__(self, folder: Path, most: int = 64 * 2**20) -> None:
+    def __init__(self, folder: Path, most: int = _MOST) -> None:
         """At most `most` bytes wait."""
         self._folder, self._most = folder, most
 
