@@ -337,6 +337,16 @@ def test_a_definition_older_than_a_run_that_is_remembered_changes_nothing():
     assert live.jobs[KEY].state.next_run == 40.0
 
 
+def test_a_reading_that_comes_late_brings_no_removed_job_back():
+    live = Live()
+    late = Jobs(scheduler="s", at=10.0, jobs=(Job(name="j", key="1"),))
+    live.fold([late, Removed(scheduler="s", at=15.0, job="j"), late])
+    assert live.jobs[KEY].state.removed == 15.0
+
+    live.fold([Jobs(scheduler="s", at=16.0, jobs=(Job(name="j", key="1"),))])
+    assert live.jobs[KEY].state.removed == 0
+
+
 def test_a_job_that_is_removed_by_hand_leaves_and_comes_back_with_its_next_run():
     live = Live(job_ttl=60.0)
     removed = Removed(scheduler="s", at=15.0, job="j")

@@ -225,7 +225,9 @@ class Live:
         for definition in reading.jobs:
             known.setdefault((reading.scheduler, definition.name), []).append(definition)
         for key, definitions in known.items():
-            self._define(self._job(key, reading.at), definitions, reading.at)
+            job = self._job(key, reading.at)
+            if reading.at >= job.state.removed:  # else it was read before, and comes late
+                self._define(job, definitions, reading.at)
         self.read_at[reading.scheduler] = reading.at
         if reading.complete:
             self._remove(reading.scheduler, reading.at, known)
