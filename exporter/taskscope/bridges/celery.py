@@ -35,7 +35,10 @@ class CeleryOptions(msgspec.Struct, frozen=True, kw_only=True):
         Seconds, Meta(description="Without a heartbeat for so long a worker is down, and its runs are lost.")
     ] = 30.0
     worker_memory: Annotated[
-        Seconds, Meta(description="How long a worker that fell silent is shown as down.")
+        Seconds,
+        Meta(
+            description="How long a worker that fell silent is shown as down; always while no other is there."
+        ),
     ] = 900.0
     tasks: Annotated[
         Count, Meta(description="Tasks not over that are remembered; beyond, the oldest are forgotten.")
