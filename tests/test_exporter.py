@@ -251,10 +251,18 @@ def test_a_child_that_was_forked_under_asyncio_lets_go_of_the_port(history):
     child = multiprocessing.get_context("fork").Process(target=signal.pause)
     port = asyncio.run(scene())
     try:
-        bound("127.0.0.1", port).close()
+        until(lambda: is_free(port), what="a free port")
     finally:
         child.kill()
         child.join()
+
+
+def is_free(port):
+    try:
+        bound("127.0.0.1", port).close()
+    except taskscope.Unavailable:
+        return False
+    return True
 
 
 def collects(registry, answer):
