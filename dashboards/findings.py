@@ -10,17 +10,17 @@ from dashboards.infinity import (
     SPAN,
     Ask,
     amount,
+    api_bars,
     api_table,
     api_tiles,
     duration,
     findings,
     flag,
-    in_order,
     moment,
     typed,
     word,
 )
-from dashboards.panels import SEVERITIES, Texts, at_end, bars, furnished, graph, over_time, stat
+from dashboards.panels import SEVERITIES, Texts, at_end, furnished, graph, over_time, stat
 from dashboards.promql import SCHEDULERS, metric
 from dashboards.tables import ago, label, number, table
 
@@ -214,16 +214,16 @@ def said() -> tables.Panel:
 def distribution() -> timeseries.Panel:
     """How it is distributed over time."""
     columns = [moment("Time", "at"), amount("Value", "value")]
-    panel = bars(
+    return api_bars(
         "Distribution",
         "By hours, up to the end of the window in which it was last found: occurrences of an error, runs of a silent "
         "job, p95 in seconds of a slow one.",
         Ask(FINDING, "distribution", *columns, form="timeseries"),
+        columns,
         width=12,
         height=12,
         no_value="choose a finding",
     )
-    return panel.datasource(API).transformations([in_order(columns)])
 
 
 def stack_trace() -> logs.Panel:

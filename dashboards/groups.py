@@ -1,6 +1,6 @@
 """Error groups: errors that are the same, the way from each to its occurrences, and from these to their runs."""
 
-from grafana_foundation_sdk.builders import logs
+from grafana_foundation_sdk.builders import logs, timeseries
 from grafana_foundation_sdk.builders import stat as stats
 from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.builders.dashboard import Dashboard
@@ -11,6 +11,7 @@ from dashboards.infinity import (
     Ask,
     amount,
     answers,
+    api_bars,
     api_table,
     api_text,
     api_tiles,
@@ -32,7 +33,9 @@ STATES: Texts = {
 }
 """The colours of groups by state."""
 GROUPS = chosen("/api/error/", task="job_name", scheduler="scheduler")
+MOST_FREQUENT = chosen("/api/error/trend", task="job_name", scheduler="scheduler")
 GROUP = "/api/error/$fingerprint"
+FILTERS = {**SPAN, "state": "${state:csv}", "q": "$q"}
 THIS = same_on("groups", fingerprint="${__data.fields.Fingerprint}")
 MOST = "200"
 """Rows of a table: who wants more asks a narrower question."""
@@ -45,6 +48,7 @@ def dashboard() -> Dashboard:
         "Error groups",
         "Errors that are the same, the way from each to its occurrences, and from these to their runs.",
         row("", found(), seen()),
+        row("", most_frequent()),
         row("", groups()),
         row("The chosen error", which(), numbers()),
         row("", occurrences(), trend()),
@@ -65,7 +69,7 @@ def dashboard() -> Dashboard:
 def found() -> stats.Panel:
     """How many there are."""
     columns = [amount("Errors", "total", "locale")]
-    question = Ask(GROUPS, "", *columns, limit="1", state="${state:csv}", q="$q", **SPAN)
+    question = Ask(GROUPS, "", *columns, limit="1", **FILTERS)
     return api_tiles(
         "Errors found", "Error groups seen in this time that the filters leave.", question, columns, width=5
     )
@@ -79,8 +83,23 @@ def seen() -> stats.Panel:
         moment("Seen", "last_seen"),
         word("State", "state", texts=STATES),
     ]
-    question = Ask(GROUPS, "data", *columns, limit="1", state="${state:csv}", q="$q", **SPAN)
+    question = Ask(GROUPS, "data", *columns, limit="1", **FILTERS)
     return api_tiles("Seen last", "The error that was seen last.", question, columns, width=19)
+
+
+def most_frequent() -> timeseries.Panel:
+    """The errors that happened most, over time."""
+    columns = [moment("Time", "at"), word("Error", "label"), amount("Value", "occurrences")]
+    return api_bars(
+        "Ten most frequent errors",
+        "How often those errors happened, over time, that the filters leave and that happened most in this time: runs "
+        "that failed of them and exceptions that runs reported, by when the runs were due.",
+        Ask(MOST_FREQUENT, "data", *columns, form="timeseries", **FILTERS),
+        columns,
+        width=24,
+        height=9,
+        no_value="no such error",
+    )
 
 
 def groups() -> tables.Panel:
@@ -104,7 +123,7 @@ def groups() -> tables.Panel:
         f"The {MOST} errors seen last in this time that the filters leave, with all that was counted of them since "
         "they were first seen: runs that failed, and exceptions that runs reported and survived. A click on a class or "
         "a fingerprint shows the error below.",
-        Ask(GROUPS, "data", *columns, limit=MOST, state="${state:csv}", q="$q", **SPAN),
+        Ask(GROUPS, "data", *columns, limit=MOST, **FILTERS),
         columns,
         height=12,
         no_value="no such error",

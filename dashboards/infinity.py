@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from grafana_foundation_sdk.builders import common as build
 from grafana_foundation_sdk.builders import dashboard as sdk
-from grafana_foundation_sdk.builders import logs
+from grafana_foundation_sdk.builders import logs, timeseries
 from grafana_foundation_sdk.builders import stat as stats
 from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.cog.builder import Builder
@@ -22,7 +22,7 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 
 from dashboards.house import API
-from dashboards.panels import furnished, properties, thresholds
+from dashboards.panels import bars, furnished, properties, thresholds
 from dashboards.tables import Column, table_of, transformation
 
 SPAN = {"from_": "${__from}", "to": "${__to}"}
@@ -140,6 +140,21 @@ def api_tiles(
         .reduce_options(build.ReduceDataOptions().calcs(["lastNotNull"]).fields("/.*/"))
         .thresholds(thresholds({0: "text"}))
     )
+
+
+def api_bars(
+    title: str,
+    description: str,
+    question: Ask,
+    columns: Sequence[ApiColumn],
+    *,
+    width: int,
+    height: int,
+    no_value: str,
+) -> timeseries.Panel:
+    """Stacked bars of what the API counted in steps, each drawn from the time at which its step begins."""
+    panel = bars(title, description, question, width=width, height=height, no_value=no_value)
+    return panel.datasource(API).transformations([in_order(columns)]).bar_alignment(common.BarAlignment.AFTER)
 
 
 def api_text(
