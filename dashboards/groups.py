@@ -19,6 +19,7 @@ from dashboards.infinity import (
     chosen,
     duration,
     moment,
+    since,
     typed,
     word,
 )
@@ -106,17 +107,17 @@ def groups() -> tables.Panel:
     """The groups, those seen last first."""
     columns = [
         moment("Last seen", "last_seen", width=155),
-        word("State", "state", texts=STATES, width=85),
-        word("Exception", "exception", width=170, link=THIS),
-        word("Place", "place", width=170),
+        word("State", "state", texts=STATES, width=70),
+        word("Exception", "exception", width=140, link=THIS),
+        word("Place", "place", width=115),
         word("Message", "message"),
-        word("Name", "name", width=100),
-        word("Job", "task", link=JOB_PAGE, width=130),
-        word("Scheduler", "scheduler", width=95),
-        amount("Failed", "count", "locale", width=75),
-        amount("Reported", "captured", "locale", width=85),
+        word("Name", "name", width=70),
+        word("Job", "task", link=JOB_PAGE, width=120),
+        word("Scheduler", "scheduler", width=85),
+        amount("Failed", "count", "locale", width=65),
+        amount("Reported", "captured", "locale", width=80),
         moment("First seen", "first_seen", width=155),
-        word("Fingerprint", "fingerprint", link=THIS, width=140),
+        word("Fingerprint", "fingerprint", link=THIS, width=75),
     ]
     return api_table(
         "Error groups",
@@ -138,7 +139,7 @@ def which() -> stats.Panel:
         word("Job", "task"),
         word("State", "state", texts=STATES),
     ]
-    return api_tiles("Error", "Which error this is.", Ask(GROUP, "", *columns), columns, width=14)
+    return api_tiles("Error", "Which error this is.", Ask(GROUP, "", *columns), columns, width=12)
 
 
 def numbers() -> stats.Panel:
@@ -146,11 +147,11 @@ def numbers() -> stats.Panel:
     columns = [
         amount("Failed", "count", "locale"),
         amount("Reported", "captured", "locale"),
-        moment("First seen", "first_seen"),
-        moment("Last seen", "last_seen"),
+        since("First seen", "first_seen"),
+        since("Last seen", "last_seen"),
     ]
     description = "How often it happened since it was first seen, and when that was."
-    return api_tiles("How often", description, Ask(GROUP, "", *columns), columns, width=10)
+    return api_tiles("How often", description, Ask(GROUP, "", *columns), columns, width=12)
 
 
 def occurrences() -> tables.Panel:
@@ -181,8 +182,8 @@ def trend() -> tables.Panel:
     """How often over time."""
     columns = [
         moment("From", "at", width=155),
-        amount("Failed", "count", "locale"),
-        amount("Reported", "captured", "locale"),
+        amount("Failed", "count", "locale", width=75),
+        amount("Reported", "captured", "locale", width=85),
     ]
     return api_table(
         "Trend",

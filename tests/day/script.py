@@ -145,13 +145,16 @@ def _steady(
 
 def _flaky(job: FakeJob, begin: float) -> Part:
     """Every fourth run fails, each time with another exception."""
-    errors = cycle([ConnectionError("the feed refused us"), TimeoutError("the feed said nothing for 10 s")])
+    errors = cycle(
+        [(ConnectionError, "the feed refused us"), (TimeoutError, "the feed said nothing for 10 s")]
+    )
     for number, due in enumerate(_dues(begin, 3 * MINUTE)):
         yield due
         _next(job, due, 3 * MINUTE)
         run = job.start()
         yield due + 4 + number % 5
-        run.end(fails=_raised(next(errors)) if number % 4 == 3 else None)
+        kind, text = next(errors) if number % 4 == 3 else (None, "")
+        run.end(fails=_raised(kind(text)) if kind else None)
 
 
 def _once(job: FakeJob, begin: float) -> Part:
