@@ -49,7 +49,7 @@ def score(width: int = 4) -> stats.Panel:
     )
 
 
-def status() -> stats.Panel:
+def status(width: int = 4) -> stats.Panel:
     """The score in a word, by the borders that the settings draw."""
     said = {
         rank: metric("health_status", WHOLE, f'status="{name}"')
@@ -63,7 +63,10 @@ def status() -> stats.Panel:
         unit="short",
         levels={1: "red", 2: "orange", 3: "green"},
         texts={"1": ("Unhealthy", "red"), "2": ("Degraded", "orange"), "3": ("Healthy", "green")},
+        size=20,
         no_value="not known",
+        link=same_on("health"),
+        width=width,
     )
 
 

@@ -27,6 +27,8 @@ from dashboards.tables import TEXT, Column, table_of, transformation
 
 SPAN = {"from_": "${__from}", "to": "${__to}"}
 """The page's time range, as parameters of a question."""
+TIMES = "from=${__from}&to=${__to}"
+"""The same in an address."""
 
 Kind = Literal["string", "number", "boolean", "timestamp"]
 

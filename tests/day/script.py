@@ -18,6 +18,8 @@ Tell: TypeAlias = Callable[[Fact], None]
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 LENGTH = DAY + HOUR
 """An hour more than a day: the nightly job ran twice, and a range of 24 h is full."""
+ENTITIES = ("newsletter", "receipts", "reminders", "digest")
+"""What mails are about."""
 
 
 class Play:
@@ -54,6 +56,7 @@ def shop(play: Play, scheduler: FakeScheduler, tell: Tell) -> None:
     play.add(_overlapping(scheduler.job("export_orders", overlap=False), now + 100))
     play.add(_misfiring(scheduler.job("refresh_cache"), now + 130))
     play.add(_lost(scheduler.job("send_mails"), now + LENGTH - 5 * HOUR, tell))
+    play.add(_waiting(scheduler.job("send_mails"), now + LENGTH - 10 * MINUTE, tell))
     play.add(_paused(scheduler.job("old_feed"), now + 50))
 
 
@@ -231,14 +234,15 @@ def _retries(job: FakeJob, begin: float, tell: Tell) -> Part:
         yield due
         _next(job, due, 5 * MINUTE)
         attempts = 2 if number % 3 == 0 else 1
+        entity = ENTITIES[number % len(ENTITIES)]
         for attempt in range(attempts):
             started = job.scheduler.clock()
             yield started + 6
-            tell(_attempt(job, due, started, attempt, last=attempt == attempts - 1))
+            tell(_attempt(job, due, started, attempt, attempt == attempts - 1, entity))
             yield started + 26
 
 
-def _attempt(job: FakeJob, due: float, started: float, attempt: int, last: bool) -> Fact:
+def _attempt(job: FakeJob, due: float, started: float, attempt: int, last: bool, entity: str) -> Fact:
     return Fact(
         scheduler="shop",
         native=f"mails-{due}",
@@ -254,9 +258,9 @@ def _attempt(job: FakeJob, due: float, started: float, attempt: int, last: bool)
         queue="mail",
         worker="mailer-1",
         reason="" if last else "error",
-        entity="newsletter",
+        entity=entity,
         trace_id=f"{round(due * 1000):032x}",
-        details={"args": ["newsletter"], "kwargs": {"batch": 200, "sent": 200 if last else 17}},
+        details={"args": [entity], "kwargs": {"batch": 200, "sent": 200 if last else 17}},
     )
 
 
@@ -276,8 +280,16 @@ def _lost(job: FakeJob, at: float, tell: Tell) -> Part:
             reason="lost",
             queue="mail",
             worker="mailer-1",
+            entity="welcome",
         )
     )
+
+
+def _waiting(job: FakeJob, at: float, tell: Tell) -> Part:
+    """A message that nobody takes."""
+    yield at
+    known = {"scheduler": "shop", "native": "mails-waiting", "job": job.name, "queue": "mail"}
+    tell(Fact(status="queued", at=at, anchor=at, enqueued=at, entity=ENTITIES[1], **known))
 
 
 def _nightly(job: FakeJob, begin: float) -> Part:
