@@ -147,9 +147,9 @@ def states() -> tables.Panel:
     return table(
         "Error groups",
         "How many different errors each scheduler has in which state. A click leads to them.",
-        scheduler_column(width=90),
-        label("state", "State", width=90, link=link_to("groups", state="${__data.fields.State}")),
-        number("Errors", groups, width=65),
+        scheduler_column(width=80),
+        label("state", "State", width=85, link=link_to("groups", state="${__data.fields.State}")),
+        number("Errors", groups, width=80),
         sort="Errors",
         descending=True,
         width=6,

@@ -139,7 +139,7 @@ def which() -> stats.Panel:
         word("Job", "task"),
         word("State", "state", texts=STATES),
     ]
-    return api_tiles("Error", "Which error this is.", Ask(GROUP, "", *columns), columns, width=12)
+    return api_tiles("Error", "Which error this is.", Ask(GROUP, "", *columns), columns, width=24)
 
 
 def numbers() -> stats.Panel:
@@ -151,7 +151,7 @@ def numbers() -> stats.Panel:
         since("Last seen", "last_seen"),
     ]
     description = "How often it happened since it was first seen, and when that was."
-    return api_tiles("How often", description, Ask(GROUP, "", *columns), columns, width=12)
+    return api_tiles("How often", description, Ask(GROUP, "", *columns), columns, width=24)
 
 
 def occurrences() -> tables.Panel:

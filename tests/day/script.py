@@ -3,11 +3,12 @@
 Each job's part is a generator: it yields the moment at which it wants to go on, in seconds since the epoch.
 """
 
+import linecache
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from itertools import count, cycle, islice
 from random import Random
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from taskscope.bridges.fake import Clock, FakeJob, FakeScheduler
 from taskscope.events import Fact, QueueState, SchedulerState, Trigger, TriggerState, WorkerState
@@ -356,9 +357,26 @@ def _triggered(
 def _raised(error: Exception) -> Exception:
     """The exception with a traceback and a cause, as a job raises it."""
     try:
-        try:
-            raise LookupError("nothing in the cache")
-        except LookupError as cause:
-            raise error from cause
+        JOB["work"](error)
     except type(error):
-        return error
+        assert error.__traceback__
+        return error.with_traceback(error.__traceback__.tb_next)  # without this function
+    return error
+
+
+SOURCE = """\
+def look_up():
+    raise LookupError("nothing in the cache")
+
+
+def work(error):
+    try:
+        look_up()
+    except LookupError as missing:
+        raise error from missing
+"""
+"""A job of the shop's: its tracebacks are those of a program, not of a test."""
+FILE = "/srv/shop/jobs.py"
+JOB: dict[str, Any] = {}
+exec(compile(SOURCE, FILE, "exec"), JOB)
+linecache.cache[FILE] = (len(SOURCE), None, SOURCE.splitlines(keepends=True), FILE)
