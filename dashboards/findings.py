@@ -16,6 +16,7 @@ from dashboards.infinity import (
     api_bars,
     api_table,
     api_tiles,
+    choices,
     chosen,
     duration,
     findings,
@@ -62,6 +63,8 @@ def dashboard() -> Dashboard:
         variables=[
             schedulers(),
             answers("inspection", "Inspection", "inspection", "/api/inspection/", "data", "name"),
+            choices("kind", "Kind", {text: kind for kind, (text, _) in KIND.items()}),
+            choices("level", "Level", {text: level for level, (text, _) in SEVERITIES.items()}),
             typed("finding", "Finding"),
         ],
         asks_api=True,
@@ -141,9 +144,9 @@ def found() -> tables.Panel:
     ]
     return api_table(
         "Findings",
-        "Findings of the chosen inspections, of all schedulers, that were open in this time. A click on what was found "
-        "shows it in full below.",
-        Ask(FINDINGS, "data", *columns, limit="200", **SPAN),
+        "Findings of the chosen inspections, kinds and levels, of all schedulers, that were open in this time. A click "
+        "on what was found shows it in full below.",
+        Ask(FINDINGS, "data", *columns, limit="200", kind="${kind:csv}", level="${level:csv}", **SPAN),
         columns,
         height=12,
         no_value="nothing was found",
@@ -199,6 +202,7 @@ def said() -> tables.Panel:
     """What there is to say of it."""
     columns = [
         word("Overview", "overview"),
+        amount("Times", "details.count", "locale", width=70),
         word("Error", "error", width=145, link=ERROR_PAGE),
         word("Run", "run", width=100, link=RUN_PAGE),
         word("Version", "attributes.version", width=80),

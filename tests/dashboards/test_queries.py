@@ -160,6 +160,23 @@ def test_a_question_to_the_api_finds_rows_with_every_column(day, choices, query)
     assert missing == set()
 
 
+@pytest.mark.parametrize(
+    ("chosen", "kinds"),
+    [
+        ({"inspection": "hourly", "kind": "new_error", "level": "warning"}, {"new_error"}),
+        ({"inspection": "hasty"}, set()),
+        ({"kind": "silence"}, set()),
+        ({"level": "critical"}, set()),
+    ],
+)
+def test_findings_are_those_of_the_chosen_inspection_kind_and_level(day, now, chosen, kinds):
+    page = PAGES["findings"]
+    (query,) = [one for one in API_QUERIES if (one.page, one.where) == ("findings", "Findings")]
+    url = day.api + Choice(page, chosen, now - span(page), now).url(query)
+
+    assert {row["kind"] for row in rows(get(url), "data")} == kinds
+
+
 def test_a_chosen_entity_is_what_all_runs_of_the_page_are_about(day, now):
     choice = Choice(PAGES["runs"], {"entity": "receipts"}, now - span(PAGES["runs"]), now)
 
