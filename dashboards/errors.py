@@ -136,6 +136,7 @@ def new_errors() -> timeseries.Panel:
         "New errors",
         "Errors that were seen for the first time, counted in each bar, by job. The page Error groups names them.",
         over_time(counted("new_errors_total", JOBS, by="job_name"), "{{job_name}}"),
+        width=9,
         no_value="no job is known",
     )
 
@@ -146,9 +147,9 @@ def states() -> tables.Panel:
     return table(
         "Error groups",
         "How many different errors each scheduler has in which state. A click leads to them.",
-        scheduler_column(),
-        label("state", "State", link=link_to("groups", state="${__data.fields.State}")),
-        number("Errors", groups, width=90),
+        scheduler_column(width=80),
+        label("state", "State", width=85, link=link_to("groups", state="${__data.fields.State}")),
+        number("Errors", groups, width=80),
         sort="Errors",
         descending=True,
         width=6,
@@ -161,16 +162,18 @@ def reported() -> timeseries.Panel:
     """The share of runs with errors, those included that were survived."""
     fatal = rate("runs_total", JOBS, FAILED)
     survived = zero(rate("captured_exceptions_total", JOBS))
-    return graph(
+    panel = graph(
         "Failure rate with reported exceptions",
         "Failed and lost runs and exceptions that runs reported and survived, for each run that ended for good: more "
         "than 100 % where runs report several. Failure rate over time counts failed and lost runs alone.",
         over_time(share(f"({fatal} + {survived})", rate("runs_total", JOBS, ENDED)), "with reported"),
         over_time(share(fatal, rate("runs_total", JOBS, ENDED)), "failed alone"),
         unit="percentunit",
+        width=9,
         colours={"with reported": "orange", "failed alone": "red"},
         no_value="no runs",
     )
+    return coarse(panel)
 
 
 def failures() -> timeseries.Panel:

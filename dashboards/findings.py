@@ -3,38 +3,49 @@
 from grafana_foundation_sdk.builders import logs, timeseries
 from grafana_foundation_sdk.builders import stat as stats
 from grafana_foundation_sdk.builders import table as tables
-from grafana_foundation_sdk.builders.dashboard import Dashboard
+from grafana_foundation_sdk.builders.dashboard import Dashboard, FieldColor
+from grafana_foundation_sdk.models import common
+from grafana_foundation_sdk.models.dashboard import FieldColorModeId
 
 from dashboards.house import API, link_to, page, row, same_on, schedulers
 from dashboards.infinity import (
     SPAN,
     Ask,
     amount,
+    answers,
+    api_bars,
     api_table,
     api_tiles,
+    choices,
+    chosen,
     duration,
     findings,
     flag,
-    in_order,
     moment,
     typed,
     word,
 )
-from dashboards.panels import SEVERITIES, Texts, at_end, bars, furnished, graph, over_time, stat
+from dashboards.panels import SEVERITIES, Texts, at_end, furnished, graph, over_time, stat
 from dashboards.promql import SCHEDULERS, metric
 from dashboards.tables import ago, label, number, table
 
 FINDING = "/api/finding/$finding"
 OPEN: Texts = {"open": ("open", "red"), "recovered": ("recovered", "green")}
-KIND: Texts = {
-    "new_error": ("new error", ""),
-    "regression": ("regression", ""),
-    "error_rise": ("error rise", ""),
-    "slow_job": ("slow job", ""),
-    "silence": ("silence", ""),
+KINDS = {
+    "new_error": "orange",
+    "regression": "red",
+    "error_rise": "yellow",
+    "slow_job": "blue",
+    "silence": "purple",
 }
+"""The colours of findings by kind."""
+KIND: Texts = {kind: (kind.replace("_", " "), "") for kind in KINDS}
+FINDINGS = chosen("/api/finding/", inspection="inspection")
 THIS_PAGE = same_on("findings", finding="${__data.fields.Finding}")
+ITS_FINDINGS = same_on("findings", inspection="${__data.fields.Inspection}")
+ERROR_PAGE = link_to("groups", fingerprint="${__data.fields.Error}")
 JOB_PAGE = link_to("job", job_name="${__data.fields.Job}", scheduler="${__data.fields.Scheduler}")
+RUN_PAGE = link_to("run", run_id="${__data.fields.Run}")
 
 
 def dashboard() -> Dashboard:
@@ -46,10 +57,16 @@ def dashboard() -> Dashboard:
         row("", open_findings(), each_kind(), inspections()),
         row("", found()),
         row("", open_over_time(), settings()),
-        row("One finding", which(), lasted(), said()),
+        row("One finding", which(), said(), lasted()),
         row("", distribution(), stack_trace()),
         row("", history(), related()),
-        variables=[schedulers(), typed("finding", "Finding")],
+        variables=[
+            schedulers(),
+            answers("inspection", "Inspection", "inspection", "/api/inspection/", "data", "name"),
+            choices("kind", "Kind", {text: kind for kind, (text, _) in KIND.items()}),
+            choices("level", "Level", {text: level for level, (text, _) in SEVERITIES.items()}),
+            typed("finding", "Finding"),
+        ],
         asks_api=True,
         since="now-24h",
         alerts='scheduler=~"$scheduler|"',
@@ -81,10 +98,10 @@ def each_kind() -> stats.Panel:
         "Findings that go on, by what was found.",
         at_end(f"sum by (kind) ({_open(SCHEDULERS)})", "{{kind}}"),
         unit="short",
-        width=10,
+        width=8,
         levels={0: "text", 1: "orange"},
         no_value="none",
-    )
+    ).text_mode(common.BigValueTextMode.VALUE_AND_NAME)
 
 
 def inspections() -> tables.Panel:
@@ -104,7 +121,7 @@ def inspections() -> tables.Panel:
             width=75,
         ),
         sort="Inspection",
-        width=10,
+        width=12,
         height=4,
         no_value="the settings name no inspection",
     )
@@ -113,24 +130,23 @@ def inspections() -> tables.Panel:
 def found() -> tables.Panel:
     """What was found in this time."""
     columns = [
-        moment("Since", "started_at", width=160),
-        moment("Until", "recovered_at", width=160, no_value="now"),
-        duration("For", "duration", width=80),
-        word("State", "state", texts=OPEN, width=85),
-        word("Level", "level", texts=SEVERITIES, width=80),
-        word("Kind", "kind", texts=KIND, width=95),
-        word("Job", "task", width=150, link=JOB_PAGE),
-        word("Scheduler", "scheduler", width=95),
+        moment("Since", "started_at", width=155),
+        moment("Until", "recovered_at", width=155, no_value="now"),
+        duration("For", "duration", width=75),
+        word("State", "state", texts=OPEN, width=80),
+        word("Level", "level", texts=SEVERITIES, width=70),
+        word("Kind", "kind", texts=KIND, width=85),
+        word("Job", "task", width=120, link=JOB_PAGE),
+        word("Scheduler", "scheduler", width=85),
         word("What", "overview", link=THIS_PAGE),
-        moment("Told", "notified_at", width=160, no_value="no"),
-        word("Inspection", "inspection", width=95),
+        word("Inspection", "inspection", width=85),
         word("Finding", "id", width=70, link=THIS_PAGE),
     ]
     return api_table(
         "Findings",
-        "Findings of all schedulers that were open in this time. A click on what was found shows it in full below. "
-        "Told is when Alertmanager first took it.",
-        Ask("/api/finding/", "data", *columns, limit="200", **SPAN),
+        "Findings of the chosen inspections, kinds and levels, of all schedulers, that were open in this time. A click "
+        "on what was found shows it in full below.",
+        Ask(FINDINGS, "data", *columns, limit="200", kind="${kind:csv}", level="${level:csv}", **SPAN),
         columns,
         height=12,
         no_value="nothing was found",
@@ -144,6 +160,7 @@ def open_over_time() -> timeseries.Panel:
         "Findings of the chosen schedulers that were open, by what was found.",
         over_time(f"sum by (kind) ({_open(SCHEDULERS)})", "{{kind}}"),
         unit="short",
+        colours=KINDS,
         stacked=True,
         no_value="none",
     )
@@ -152,17 +169,17 @@ def open_over_time() -> timeseries.Panel:
 def settings() -> tables.Panel:
     """How it is inspected."""
     columns = [
-        word("Inspection", "name", width=110),
-        flag("On", "enabled", texts={"true": ("on", "green"), "false": ("off", "")}, width=50),
-        word("Schedule", "schedule", width=100),
-        word("Time zone", "timezone", width=110),
-        moment("Looked up to", "through", width=165),
-        amount("Open", "open", width=60),
-        word("Gave up because", "failure"),
+        word("Inspection", "name", width=90, link=ITS_FINDINGS),
+        flag("On", "enabled", texts={"true": ("on", "green"), "false": ("off", "")}, width=45),
+        word("Schedule", "schedule", width=90),
+        word("Time zone", "timezone", width=90),
+        moment("Looked up to", "through", width=155),
+        amount("Open", "open", width=50),
+        word("Gave up because", "failure", wraps=True),
     ]
     return api_table(
         "How it is inspected",
-        "The inspections of the settings. `GET /api/inspection/NAME` exports one.",
+        "The inspections of the settings. A click on one shows its findings. `GET /api/inspection/NAME` exports one.",
         Ask("/api/inspection/", "data", *columns),
         columns,
         width=12,
@@ -181,49 +198,55 @@ def which() -> stats.Panel:
     return api_tiles("Finding", "What was found.", Ask(FINDING, "", *columns), columns, width=24)
 
 
-def lasted() -> tables.Panel:
-    """From when to when."""
-    columns = [
-        moment("Since", "started_at"),
-        moment("Last seen", "last_seen_at"),
-        moment("Recovered", "recovered_at"),
-        duration("For", "duration"),
-        moment("Told", "notified_at"),
-    ]
-    return api_table("When", "From when to when.", Ask(FINDING, "", *columns), columns, width=12, height=4)
-
-
 def said() -> tables.Panel:
     """What there is to say of it."""
     columns = [
         word("Overview", "overview"),
-        word("Error", "error", width=150),
+        amount("Times", "details.count", "locale", width=70),
+        word("Error", "error", width=145, link=ERROR_PAGE),
+        word("Run", "run", width=100, link=RUN_PAGE),
         word("Version", "attributes.version", width=80),
         word("Place", "attributes.place", width=180),
     ]
     return api_table(
         "Overview",
-        "What was found, and its attributes.",
+        "What was found, and its attributes. A click on an error shows when else it happened, one on a run the latest "
+        "in which it did.",
         Ask(FINDING, "", *columns),
         columns,
-        width=12,
         height=4,
     )
+
+
+def lasted() -> tables.Panel:
+    """From when to when."""
+    columns = [
+        moment("Since", "started_at", width=165),
+        moment("Last seen", "last_seen_at", width=165),
+        moment("Recovered", "recovered_at", width=165, no_value="not yet"),
+        duration("For", "duration", width=100),
+        moment("Told", "notified_at", width=165, no_value="no"),
+        word("Receiver", "receivers.0"),
+    ]
+    description = (
+        "From when to when, when Alertmanager was first told of it, and whom the settings name for that."
+    )
+    return api_table("When", description, Ask(FINDING, "", *columns), columns, height=4)
 
 
 def distribution() -> timeseries.Panel:
     """How it is distributed over time."""
     columns = [moment("Time", "at"), amount("Value", "value")]
-    panel = bars(
+    return api_bars(
         "Distribution",
         "By hours, up to the end of the window in which it was last found: occurrences of an error, runs of a silent "
         "job, p95 in seconds of a slow one.",
         Ask(FINDING, "distribution", *columns, form="timeseries"),
+        columns,
         width=12,
         height=12,
         no_value="choose a finding",
-    )
-    return panel.datasource(API).transformations([in_order(columns)])
+    ).color_scheme(FieldColor().mode(FieldColorModeId.FIXED).fixed_color("orange"))
 
 
 def stack_trace() -> logs.Panel:

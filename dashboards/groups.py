@@ -1,6 +1,6 @@
 """Error groups: errors that are the same, the way from each to its occurrences, and from these to their runs."""
 
-from grafana_foundation_sdk.builders import logs
+from grafana_foundation_sdk.builders import logs, timeseries
 from grafana_foundation_sdk.builders import stat as stats
 from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.builders.dashboard import Dashboard
@@ -11,6 +11,7 @@ from dashboards.infinity import (
     Ask,
     amount,
     answers,
+    api_bars,
     api_table,
     api_text,
     api_tiles,
@@ -18,6 +19,7 @@ from dashboards.infinity import (
     chosen,
     duration,
     moment,
+    since,
     typed,
     word,
 )
@@ -32,7 +34,9 @@ STATES: Texts = {
 }
 """The colours of groups by state."""
 GROUPS = chosen("/api/error/", task="job_name", scheduler="scheduler")
+MOST_FREQUENT = chosen("/api/error/trend", task="job_name", scheduler="scheduler")
 GROUP = "/api/error/$fingerprint"
+FILTERS = {**SPAN, "state": "${state:csv}", "q": "$q"}
 THIS = same_on("groups", fingerprint="${__data.fields.Fingerprint}")
 MOST = "200"
 """Rows of a table: who wants more asks a narrower question."""
@@ -45,6 +49,7 @@ def dashboard() -> Dashboard:
         "Error groups",
         "Errors that are the same, the way from each to its occurrences, and from these to their runs.",
         row("", found(), seen()),
+        row("", most_frequent()),
         row("", groups()),
         row("The chosen error", which(), numbers()),
         row("", occurrences(), trend()),
@@ -65,7 +70,7 @@ def dashboard() -> Dashboard:
 def found() -> stats.Panel:
     """How many there are."""
     columns = [amount("Errors", "total", "locale")]
-    question = Ask(GROUPS, "", *columns, limit="1", state="${state:csv}", q="$q", **SPAN)
+    question = Ask(GROUPS, "", *columns, limit="1", **FILTERS)
     return api_tiles(
         "Errors found", "Error groups seen in this time that the filters leave.", question, columns, width=5
     )
@@ -79,32 +84,47 @@ def seen() -> stats.Panel:
         moment("Seen", "last_seen"),
         word("State", "state", texts=STATES),
     ]
-    question = Ask(GROUPS, "data", *columns, limit="1", state="${state:csv}", q="$q", **SPAN)
+    question = Ask(GROUPS, "data", *columns, limit="1", **FILTERS)
     return api_tiles("Seen last", "The error that was seen last.", question, columns, width=19)
+
+
+def most_frequent() -> timeseries.Panel:
+    """The errors that happened most, over time."""
+    columns = [moment("Time", "at"), word("Error", "label"), amount("Value", "occurrences")]
+    return api_bars(
+        "Ten most frequent errors",
+        "How often those errors happened, over time, that the filters leave and that happened most in this time: runs "
+        "that failed of them and exceptions that runs reported, by when the runs were due.",
+        Ask(MOST_FREQUENT, "data", *columns, form="timeseries", **FILTERS),
+        columns,
+        width=24,
+        height=9,
+        no_value="no such error",
+    )
 
 
 def groups() -> tables.Panel:
     """The groups, those seen last first."""
     columns = [
         moment("Last seen", "last_seen", width=155),
-        word("State", "state", texts=STATES, width=85),
-        word("Exception", "exception", width=170, link=THIS),
-        word("Place", "place", width=170),
+        word("State", "state", texts=STATES, width=70),
+        word("Exception", "exception", width=140, link=THIS),
+        word("Place", "place", width=115),
         word("Message", "message"),
-        word("Name", "name", width=100),
-        word("Job", "task", link=JOB_PAGE, width=130),
-        word("Scheduler", "scheduler", width=95),
-        amount("Failed", "count", "locale", width=75),
-        amount("Reported", "captured", "locale", width=85),
+        word("Name", "name", width=70),
+        word("Job", "task", link=JOB_PAGE, width=120),
+        word("Scheduler", "scheduler", width=85),
+        amount("Failed", "count", "locale", width=65),
+        amount("Reported", "captured", "locale", width=80),
         moment("First seen", "first_seen", width=155),
-        word("Fingerprint", "fingerprint", link=THIS, width=140),
+        word("Fingerprint", "fingerprint", link=THIS, width=75),
     ]
     return api_table(
         "Error groups",
         f"The {MOST} errors seen last in this time that the filters leave, with all that was counted of them since "
         "they were first seen: runs that failed, and exceptions that runs reported and survived. A click on a class or "
         "a fingerprint shows the error below.",
-        Ask(GROUPS, "data", *columns, limit=MOST, state="${state:csv}", q="$q", **SPAN),
+        Ask(GROUPS, "data", *columns, limit=MOST, **FILTERS),
         columns,
         height=12,
         no_value="no such error",
@@ -119,7 +139,7 @@ def which() -> stats.Panel:
         word("Job", "task"),
         word("State", "state", texts=STATES),
     ]
-    return api_tiles("Error", "Which error this is.", Ask(GROUP, "", *columns), columns, width=14)
+    return api_tiles("Error", "Which error this is.", Ask(GROUP, "", *columns), columns, width=24)
 
 
 def numbers() -> stats.Panel:
@@ -127,11 +147,11 @@ def numbers() -> stats.Panel:
     columns = [
         amount("Failed", "count", "locale"),
         amount("Reported", "captured", "locale"),
-        moment("First seen", "first_seen"),
-        moment("Last seen", "last_seen"),
+        since("First seen", "first_seen"),
+        since("Last seen", "last_seen"),
     ]
     description = "How often it happened since it was first seen, and when that was."
-    return api_tiles("How often", description, Ask(GROUP, "", *columns), columns, width=10)
+    return api_tiles("How often", description, Ask(GROUP, "", *columns), columns, width=24)
 
 
 def occurrences() -> tables.Panel:
@@ -162,8 +182,8 @@ def trend() -> tables.Panel:
     """How often over time."""
     columns = [
         moment("From", "at", width=155),
-        amount("Failed", "count", "locale"),
-        amount("Reported", "captured", "locale"),
+        amount("Failed", "count", "locale", width=75),
+        amount("Reported", "captured", "locale", width=85),
     ]
     return api_table(
         "Trend",

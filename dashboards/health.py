@@ -6,7 +6,7 @@ from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from dashboards.house import page, row, same_on, schedulers
+from dashboards.house import RUNBOOK_PAGE, page, row, same_on, schedulers
 from dashboards.infinity import Ask, amount, api_table, flag, moment, word
 from dashboards.panels import SEVERITIES, Levels, at_end, graph, over_time, stat, timeline
 from dashboards.promql import SCHEDULERS, metric
@@ -49,7 +49,7 @@ def score(width: int = 4) -> stats.Panel:
     )
 
 
-def status() -> stats.Panel:
+def status(width: int = 4) -> stats.Panel:
     """The score in a word, by the borders that the settings draw."""
     said = {
         rank: metric("health_status", WHOLE, f'status="{name}"')
@@ -63,7 +63,10 @@ def status() -> stats.Panel:
         unit="short",
         levels={1: "red", 2: "orange", 3: "green"},
         texts={"1": ("Unhealthy", "red"), "2": ("Degraded", "orange"), "3": ("Healthy", "green")},
+        size=20,
         no_value="not known",
+        link=same_on("health"),
+        width=width,
     )
 
 
@@ -97,24 +100,28 @@ def each_scheduler() -> stats.Panel:
 
 def checks() -> tables.Panel:
     """Every check, those that fail first."""
-    columns = (
-        word("Check", "check", width=130),
-        word("Scheduler", "scheduler", width=120),
-        flag("State", "ok", texts=PASSED, width=80),
-        amount("Now", "value", "none", width=90),
-        amount("Limit", "threshold", "none", width=80),
-        moment("Since", "since", width=165),
-        word("Severity", "severity", texts=SEVERITIES, width=90),
-        word("What it means", "meaning"),
-        word("What to do", "advice"),
-    )
+    columns = [
+        word("Check", "check", width=125, link=RUNBOOK_PAGE),
+        word("Scheduler", "scheduler", width=90),
+        flag("State", "ok", texts=PASSED, width=65),
+        amount("Now", "value", "none", width=65),
+        amount("Limit", "threshold", "none", width=55),
+        word("Unit", "unit", width=95),
+        moment("Since", "since", width=158),
+        word("Severity", "severity", texts=SEVERITIES, width=75),
+        word("For", "objects.0", width=110),
+        word("What it means", "meaning", wraps=True),
+        word("What to do", "advice", wraps=True),
+        word("Alert", "alert", hidden=True),
+    ]
     return api_table(
         "Checks",
         "Every check of all schedulers and of taskscope itself, those that fail first: what was measured last, beyond "
-        "what it fails, since when it does, and what to do then.",
+        "what it fails, since when it does, the first that it does so for, and what to do then. A click on a check "
+        "shows more of that.",
         Ask("/api/monitoring/health", "checks", *columns),
         columns,
-        height=12,
+        height=16,
         no_value="no check is known",
     )
 
@@ -127,21 +134,29 @@ def scores() -> timeseries.Panel:
         over_time(f"min by (scheduler) ({metric('health_score', SCHEDULERS)})", "{{scheduler}}"),
         over_time(f"min({metric('health_score', WHOLE)})", "the whole"),
         unit="short",
+        height=10,
         no_value="not known",
-    )
+    ).fill_opacity(0)
 
 
 def checks_over_time() -> timelines.Panel:
     """When each check failed."""
-    failing = f"min by (scheduler, check) ({metric('health_check', SCHEDULERS)})"
+    of_schedulers = f"min by (scheduler, check) ({metric('health_check', SCHEDULERS)})"
     own = f"min by (check) ({metric('health_check', WHOLE)})"
     return timeline(
         "Checks over time",
-        "Each check of the chosen schedulers and of taskscope itself: when it was passed, and when it failed.",
-        over_time(failing, "{{check}} of {{scheduler}}"),
-        over_time(own, "{{check}}"),
+        "The checks of the chosen schedulers and of taskscope itself that failed at some time in this time range: "
+        "when each was passed, and when it failed.",
+        over_time(_failed(of_schedulers, SCHEDULERS, "scheduler, check"), "{{check}} of {{scheduler}}"),
+        over_time(_failed(own, WHOLE, "check"), "{{check}}"),
         texts={"1": ("passed", "green"), "0": ("fails", "red")},
         width=12,
-        height=8,
-        no_value="not known",
+        height=10,
+        no_value="no check failed",
     )
+
+
+def _failed(checks: str, matchers: str, by: str) -> str:
+    """Of these checks those that failed at some time in the time range."""
+    ever = f"min by ({by}) (min_over_time({metric('health_check', matchers)}[$__range] @ end()))"
+    return f"{checks} and on ({by}) ({ever} == 0)"

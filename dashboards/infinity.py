@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from grafana_foundation_sdk.builders import common as build
 from grafana_foundation_sdk.builders import dashboard as sdk
-from grafana_foundation_sdk.builders import logs
+from grafana_foundation_sdk.builders import logs, timeseries
 from grafana_foundation_sdk.builders import stat as stats
 from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.cog.builder import Builder
@@ -22,11 +22,13 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 
 from dashboards.house import API
-from dashboards.panels import furnished, properties, thresholds
-from dashboards.tables import Column, table_of, transformation
+from dashboards.panels import bars, furnished, properties, thresholds
+from dashboards.tables import TEXT, Column, table_of, transformation
 
 SPAN = {"from_": "${__from}", "to": "${__to}"}
 """The page's time range, as parameters of a question."""
+TIMES = "from=${__from}&to=${__to}"
+"""The same in an address."""
 
 Kind = Literal["string", "number", "boolean", "timestamp"]
 
@@ -88,12 +90,17 @@ class Ask(Builder[Dataquery]):
 
 def word(title: str, field: str, **more: Any) -> ApiColumn:
     """A column of text."""
-    return ApiColumn(title=title, field=field, **more)
+    return ApiColumn(title=title, field=field, unit=TEXT, **more)
 
 
-def moment(title: str, field: str, **more: Any) -> ApiColumn:
+def moment(title: str, field: str, unit: str = "dateTimeAsIso", **more: Any) -> ApiColumn:
     """A column of points in time, to the second."""
-    return ApiColumn(title=title, field=field, kind="timestamp", unit="dateTimeAsIso", **more)
+    return ApiColumn(title=title, field=field, kind="timestamp", unit=unit, **more)
+
+
+def since(title: str, field: str, **more: Any) -> ApiColumn:
+    """A column of points in time, as how long ago they are."""
+    return moment(title, field, "dateTimeFromNow", **more)
 
 
 def duration(title: str, field: str, **more: Any) -> ApiColumn:
@@ -140,6 +147,26 @@ def api_tiles(
         .reduce_options(build.ReduceDataOptions().calcs(["lastNotNull"]).fields("/.*/"))
         .thresholds(thresholds({0: "text"}))
     )
+
+
+def api_bars(
+    title: str,
+    description: str,
+    question: Ask,
+    columns: Sequence[ApiColumn],
+    *,
+    width: int,
+    height: int,
+    no_value: str,
+) -> timeseries.Panel:
+    """Stacked bars of what the API counted in steps, each drawn from the time at which its step begins.
+
+    A column of text names the series of a row; without one there is but one series, and no legend.
+    """
+    panel = bars(title, description, question, width=width, height=height, no_value=no_value)
+    if not any(column.kind == "string" for column in columns):
+        panel.legend(build.VizLegendOptions().show_legend(False))
+    return panel.datasource(API).transformations([in_order(columns)]).bar_alignment(common.BarAlignment.AFTER)
 
 
 def api_text(

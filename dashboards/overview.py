@@ -5,7 +5,7 @@ from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from dashboards.health import failing_checks, score
+from dashboards.health import failing_checks, score, status
 from dashboards.house import ALERT_FIRES, RUNBOOK_PAGE, jobs, page, row, same_on, schedulers
 from dashboards.infinity import findings, told_alerts
 from dashboards.panels import (
@@ -70,6 +70,7 @@ def dashboard() -> Dashboard:
         row(
             "",
             score(width=3),
+            status(width=3),
             failing_checks(width=3),
             *(
                 tile.span(3)
@@ -79,7 +80,6 @@ def dashboard() -> Dashboard:
                     jobs_failing(),
                     jobs_overdue(),
                     alerts_firing(),
-                    running(),
                 )
             ),
         ),
@@ -161,27 +161,17 @@ def alerts_firing() -> stats.Panel:
     )
 
 
-def running() -> stats.Panel:
-    """How many runs are in progress."""
-    return stat(
-        "Running now",
-        "Runs that have started and not ended.",
-        at_end(f"sum({state('runs_in_progress', JOBS)})"),
-        unit="short",
-        link=same_on("runs", status="started"),
-    )
-
-
 def in_this_range() -> stats.Panel:
     """The key figures of the time range."""
     ended = grown("runs_total", JOBS, ENDED)
     panel = numbers(
         "In this time range",
-        "Runs without skipped ones; how many of those that succeeded, failed or got lost succeeded; and how "
-        "long a run took on average.",
+        "Runs without skipped ones; how many of those that succeeded, failed or got lost succeeded; how long a run "
+        "took on average; and how many are in progress now.",
         at_end(total("runs_total", JOBS, RAN), "Runs"),
         at_end(share(grown("runs_total", JOBS, 'status="success"'), ended), "Success rate"),
         at_end(mean("run_duration_seconds", JOBS, window="$__range"), "Mean duration"),
+        at_end(f"sum({state('runs_in_progress', JOBS)})", "Running now"),
     )
     return in_unit(panel, {"Success rate": "percentunit", "Mean duration": "s"})
 

@@ -4,9 +4,10 @@ from grafana_foundation_sdk.builders import stat as stats
 from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.builders.dashboard import CustomVariable, Dashboard
 
-from dashboards.house import RUNBOOK_PAGE, link_to, page, row
+from dashboards.house import RUNBOOK_PAGE, link_to, page, row, same_on
 from dashboards.infinity import (
     SPAN,
+    TIMES,
     Ask,
     amount,
     answers,
@@ -32,9 +33,11 @@ FATAL: Texts = {"true": ("failed", "red"), "false": ("reported", "orange")}
 """What became of the run of an exception."""
 FAILING: Levels = {0: "text", 0.05: "orange", 0.1: "red"}
 """The colours of a share of failed runs."""
-RUNS = chosen("/api/task/", task="job_name", scheduler="scheduler", slow="slow")
-STATS = chosen("/api/task/stats", task="job_name", scheduler="scheduler")
-FILTERS = {**SPAN, "status": "${status:csv}", "q": "$q", "entity": "$entity"}
+JOBS = {"task": "job_name", "scheduler": "scheduler"}
+RUNS = chosen("/api/task/", **JOBS, entity="entity", slow="slow")
+STATS = chosen("/api/task/stats", **JOBS, entity="entity")
+ENTITIES = chosen("/api/entity/", **JOBS)
+FILTERS = {**SPAN, "status": "${status:csv}", "q": "$q"}
 MOST = "500"
 """Rows of the table: who wants more asks a narrower question."""
 
@@ -48,9 +51,10 @@ def dashboard() -> Dashboard:
         "runs",
         "Runs",
         "The history of every run that the filters leave, and the way to each of them.",
-        row("", found(), numbers()),
+        row("", found(), standing(), numbers()),
         row("", history()),
         row("", by_job()),
+        row("", unhealthy(), by_entity()),
         row("", alerts()),
         variables=[
             answers("scheduler", "Scheduler", "scheduler", "/api/job/?limit=1000", "data", "scheduler"),
@@ -58,7 +62,7 @@ def dashboard() -> Dashboard:
             choices("status", "Status", {status: status for status in STATUS}),
             slow(),
             typed("q", "Text"),
-            typed("entity", "Entity"),
+            answers("entity", "Entity", "entity", f"{ENTITIES}&limit=1000&{TIMES}", "data", "entity"),
         ],
         asks_api=True,
         refresh="10s",
@@ -79,14 +83,32 @@ def found() -> stats.Panel:
         "All runs that the filters leave; exact up to 10 000, beyond that an estimate.",
         Ask(RUNS, "", amount("Runs", "total", "locale"), limit="1", **FILTERS),
         [amount("Runs", "total", "locale")],
-        width=4,
+        width=3,
+    )
+
+
+def standing() -> stats.Panel:
+    """How many runs there are, and how many stand where."""
+    columns = [
+        amount("Total", "runs", "locale"),
+        amount("Pending", "statuses.queued", "locale", no_value="0"),
+        amount("Processing", "statuses.started", "locale", no_value="0"),
+        amount("Completed", "statuses.success", "locale", no_value="0"),
+        amount("Failed", "statuses.failed", "locale", no_value="0"),
+    ]
+    return api_tiles(
+        "Where they stand",
+        "All runs of the chosen jobs and entities in this time, whatever the other filters leave: how many wait, run, "
+        "succeeded and failed. What waits where no run is told of yet is on the page Queues & workers.",
+        Ask(STATS, "overall", *columns, **SPAN),
+        columns,
+        width=11,
     )
 
 
 def numbers() -> stats.Panel:
     """What all runs of the chosen jobs add up to."""
     columns = [
-        amount("Runs", "runs", "locale"),
         amount("Failing", "failure_rate", "percentunit", levels=FAILING),
         duration("Mean", "mean"),
         duration("p95", "percentiles.p95"),
@@ -95,11 +117,11 @@ def numbers() -> stats.Panel:
     ]
     return api_tiles(
         "All runs of the chosen jobs",
-        "What all runs of the chosen jobs in this time add up to, whatever the other filters leave. Slow are "
-        "those that took longer than `slow_after` of the settings.",
+        "What all runs of the chosen jobs and entities in this time add up to, whatever the other filters leave. Slow "
+        "are those that took longer than `slow_after` of the settings.",
         Ask(STATS, "overall", *columns, **SPAN),
         columns,
-        width=20,
+        width=10,
     )
 
 
@@ -107,17 +129,17 @@ def history() -> tables.Panel:
     """The runs, newest first."""
     columns = [
         moment("Due", "due_at", width=155),
-        word("Job", "task", link=JOB_PAGE),
-        word("Scheduler", "scheduler", width=85),
-        word("Status", "status", texts=STATUS, link=RUN_PAGE, width=75),
-        word("Reason", "reason", width=70),
-        duration("Duration", "duration", width=80),
-        flag("Slow", "slow", texts={"true": ("slow", "orange"), "false": (" ", "")}, link=RUN_PAGE, width=55),
-        word("Exception", "exception", width=122),
+        word("Job", "task", link=JOB_PAGE, width=118),
+        word("Scheduler", "scheduler", width=82),
+        word("Status", "status", texts=STATUS, link=RUN_PAGE, width=72),
+        word("Reason", "reason", width=65),
+        duration("Duration", "duration", width=75),
+        flag("Slow", "slow", texts={"true": ("slow", "orange"), "false": (" ", "")}, link=RUN_PAGE, width=50),
+        word("Exception", "exception", width=115),
         word("Message", "message"),
         word("Entity", "entity", width=85),
-        duration("Delay", "start_delay", width=70),
-        amount("Attempt", "attempt", "none", width=75),
+        moment("Ended", "ended_at", width=155),
+        amount("Attempt", "attempt", "none", width=68),
         word("Run", "id", link=RUN_PAGE, width=55),
     ]
     return api_table(
@@ -151,12 +173,51 @@ def by_job() -> tables.Panel:
     ]
     return api_table(
         "By job",
-        "What the runs of each chosen job in this time add up to, whatever the other filters leave.",
+        "What the runs of each chosen job and of the chosen entities in this time add up to, whatever the other "
+        "filters leave.",
         Ask(STATS, "data", *columns, **SPAN),
         columns,
         sort="Failed",
         descending=True,
         height=12,
+    )
+
+
+def unhealthy() -> stats.Panel:
+    """How many entities are not well."""
+    columns = [amount("Unhealthy", "unhealthy", "locale", levels={0: "green", 1: "red"})]
+    return api_tiles(
+        "Unhealthy entities",
+        "Shops, tenants, databases … of which something has failed since their latest success.",
+        Ask(ENTITIES, "", *columns, **SPAN),
+        columns,
+        width=4,
+        height=8,
+    )
+
+
+def by_entity() -> tables.Panel:
+    """How the runs about each entity went."""
+    columns = [
+        word("Entity", "entity", link=same_on("runs", entity="${__data.fields.Entity:percentencode}")),
+        word("Scheduler", "scheduler", width=120),
+        flag(
+            "State", "healthy", texts={"true": ("healthy", "green"), "false": ("unhealthy", "red")}, width=95
+        ),
+        amount("Pending", "pending", "locale", width=85),
+        amount("Processing", "processing", "locale", width=95),
+        amount("Completed", "completed", "locale", width=95),
+        amount("Failed", "failed", "locale", width=85),
+        moment("Last run", "last_run_at", width=160),
+    ]
+    return api_table(
+        "By entity",
+        "What the kept runs of the chosen jobs in this time were about, and how they went; lost ones count as failed. "
+        "A click on an entity chooses it.",
+        Ask(ENTITIES, "data", *columns, limit=MOST, **SPAN),
+        columns,
+        width=20,
+        no_value="no run says what it was about",
     )
 
 

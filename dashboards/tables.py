@@ -13,6 +13,8 @@ from dashboards.house import link_to
 from dashboards.panels import Levels, Query, Texts, furnished, mappings, properties, rows_at_end, thresholds
 from dashboards.promql import state
 
+TEXT = "string"
+"""The unit of text: without it Grafana shows the version 1.0 as 1, and a shop called 12000 as 12 K."""
 BAD: Levels = {0: "text", 1: "red"}
 """Colours of what should be 0."""
 YES: Texts = {"1": ("Yes", "green"), "0": ("No", "red")}
@@ -35,6 +37,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     """Where a click on a cell leads."""
     no_value: str = "-"
     hidden: bool = False
+    wraps: bool = False
+    """Text that is too long goes on in the next line."""
 
     def overrides(self) -> dict[str, Any]:
         """What Grafana sets for the fields of this column."""
@@ -51,6 +55,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
         named = any(colour for _, colour in (self.texts or {}).values())
         if named or self.levels is not None:
             wanted["custom.cellOptions"] = {"type": "color-text"}
+        if self.wraps:
+            wanted["custom.cellOptions"] = {"type": "auto", "wrapText": True}
         if named:
             wanted["custom.align"] = "left"
         return {name: value for name, value in wanted.items() if value}
@@ -58,7 +64,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
 
 def label(name: str, title: str = "", **more: Any) -> Column:
     """A column with the values of a label."""
-    return Column(title=title or name, field=name, **more)
+    return Column(title=title or name, field=name, unit=TEXT, **more)
 
 
 def number(title: str, expr: str, unit: str = "locale", **more: Any) -> Column:

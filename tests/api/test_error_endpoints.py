@@ -1,12 +1,15 @@
 """`/api/error/`: what is asked of error groups, and what is said of them."""
 
 import json
+from collections import Counter
 from hashlib import sha256
+from random import Random
 
 import pytest
 from stored import BEGIN
 
 from taskscope.api.backend import Writer
+from taskscope.api.params import moment
 from taskscope.errands import Errands
 from taskscope.events import Captured, Error, Fact
 from taskscope.facts import row_of
@@ -16,6 +19,7 @@ from taskscope.sinks.history.queries import Queries
 from taskscope.sinks.history.sql import SqlStore
 
 ALL = {"from": "-7d", "to": "now"}
+STACK = 'Traceback (most recent call last):\n  File "/app/shop.py", line 3, in pay\n    charge()\nE: at another place'
 MANAGER = Token(name="ann", sha256=sha256(b"m").hexdigest(), scopes=("manage",))
 READER = Token(name="bob", sha256=sha256(b"r").hexdigest(), scopes=("monitoring",))
 
@@ -149,19 +153,19 @@ def written(serve, tmp_path):
         errands.step(0)
         return done
 
-    def fail(number, at, captured=()):
+    def fail(number, at, job="j", kind="E", anchor=BEGIN):
         fact = Fact(
             scheduler="s",
             native=str(number),
             status="failed",
             at=at,
-            anchor=float(BEGIN),
-            job="j",
+            anchor=float(anchor),
+            job=job,
             started=at - 1,
             duration=1.0,
-            error=Error(kind="E", message=f"number {number}"),
+            error=Error(kind=kind, message=f"number {number}"),
         )
-        row = row_of(fact, run_id("s", str(number), 0, BEGIN * 1000))
+        row = row_of(fact, run_id("s", str(number), 0, round(anchor * 1000)))
         store.apply([row])
         return row.id
 
@@ -177,6 +181,102 @@ def written(serve, tmp_path):
 
 def _nothing(*_):
     """Nothing is delivered here."""
+
+
+@pytest.fixture
+def failures(written):
+    """A client, and what it may ask of: two days of failures as (anchor, job, class), in seconds."""
+    client, fail, _ = written
+    dice = Random(7)
+    kinds = [(f"j{number % 3}", f"E{number}") for number in range(12)]
+    told = [
+        (BEGIN + 100 - dice.randrange(2 * 86_400), *dice.choices(kinds, range(1, 13))[0]) for _ in range(300)
+    ]
+    for number, (anchor, job, kind) in enumerate(told):
+        fail(number, anchor + 1.0, job, kind, anchor)
+    return client, told
+
+
+@pytest.mark.parametrize(
+    ("back", "step", "query", "most"),
+    [
+        (2 * 86_400, 3_600, {}, 10),
+        (2 * 86_400, 3_600, {"top": 3}, 3),
+        (2 * 86_400, 3_600, {"task": "j1", "scheduler": "s"}, 4),
+        (6 * 3_600, 900, {"top": 50}, 12),
+        (6 * 3_600, 900, {"exception": ["E3", "E4"], "state": "open", "q": "e4"}, 1),
+        (6 * 3_600, 900, {"scheduler": "t"}, 0),
+        (6 * 3_600, 900, {"state": "ignored"}, 0),
+    ],
+)
+def test_the_most_frequent_errors_are_counted_in_each_step(failures, back, step, query, most):
+    client, told = failures
+    until = (BEGIN + 100) // step * step
+    answer = client.ask("/api/error/trend", query | {"from": until - back, "to": until}).json
+
+    def asked(job, kind):
+        return (
+            (job == query.get("task", job) and kind in query.get("exception", kind))
+            and query.get("q", kind.lower()) in kind.lower()
+            and query.get("scheduler", "s") == "s"
+            and query.get("state", "open") == "open"
+        )
+
+    counts = Counter(
+        (anchor // step * step, f"{kind} in {job}")
+        for anchor, job, kind in told
+        if until - back <= anchor < until and asked(job, kind)
+    )
+    totals = Counter()
+    for (_, label), times in counts.items():
+        totals[label] += times
+    chosen = {row["label"] for row in answer["data"]}
+    got = {(round(moment(row["at"], 0) / 1000), row["label"]): row["occurrences"] for row in answer["data"]}
+    assert answer["step"] == step * 1000
+    assert len(got) == len(answer["data"]) == len(chosen) * back // step
+    assert +Counter(got) == Counter({key: n for key, n in counts.items() if key[1] in chosen})
+    assert len(chosen) == min(most, len(totals))
+    assert sorted(totals[label] for label in chosen) == sorted(n for _, n in totals.most_common(most))
+    assert [row["at"] for row in answer["data"]] == sorted(row["at"] for row in answer["data"])
+
+
+def test_errors_that_would_share_a_name_are_told_apart(written):
+    client, fail, store = written
+    fail(1, BEGIN + 10.0)
+    run = fail(2, BEGIN + 11.0, kind="Other")
+    error = Error(kind="E", message="at another place", stack=STACK)
+    told = Fact(
+        scheduler="s",
+        native="2",
+        status="started",
+        at=BEGIN + 10.5,
+        anchor=float(BEGIN),
+        job="j",
+        captured=Captured(key="a", at=BEGIN + 10.5, error=error),
+    )
+    store.apply([row_of(told, run)])
+
+    rows = client.ask("/api/error/trend", {"from": BEGIN - 60, "to": BEGIN + 60}).json["data"]
+    happened = {
+        row["label"]: (row["count"], row["captured"], row["occurrences"])
+        for row in rows
+        if row["occurrences"]
+    }
+    groups = {one["fingerprint"]: one for one in client.ask("/api/error/").json["data"]}
+    assert happened == {
+        "Other in j": (1, 0, 1),
+        **{
+            f"E in j ({fingerprint})": (one["count"], one["captured"], 1)
+            for fingerprint, one in groups.items()
+            if one["exception"] == "E"
+        },
+    }
+    assert len(happened) == 3
+
+
+@pytest.mark.parametrize("query", [{"top": 0}, {"top": 51}, {"top": "all"}, {"from": "now", "to": "-1h"}])
+def test_a_trend_of_nonsense_is_refused(historian, query):
+    assert historian.ask("/api/error/trend", query).status == 400
 
 
 def act(client, fingerprint, what, **body):

@@ -1,5 +1,7 @@
 """`/api/finding/` and `/api/inspection/`: what was found, how it goes on, and by which settings."""
 
+from urllib.parse import quote
+
 import pytest
 
 from taskscope.identity import text
@@ -181,3 +183,28 @@ def test_an_inspection_is_exported_with_its_settings_and_what_is_open(inspected)
 
 def test_without_a_history_there_are_none(client):
     assert client.ask("/api/inspection/").status == client.ask("/api/finding/").status == 404
+
+
+def test_what_is_exported_has_a_name_to_be_saved_under(inspected):
+    id = inspected.ask("/api/finding/").json["data"][0]["id"]
+
+    def name(path):
+        return inspected.ask(path).headers["Content-Disposition"]
+
+    assert name("/api/inspection/hourly") == "inline; filename*=UTF-8''hourly.json"
+    assert name(f"/api/finding/{id}") == f"inline; filename*=UTF-8''finding-{id}.json"
+    assert name("/api/finding/") is None
+
+
+def test_a_name_to_be_saved_under_is_one_name(tmp_path, serve):
+    url, name = f"sqlite:///{tmp_path / 'runs.db'}", 'nächtlich/"1"; x'
+    settings = Settings(history=url, inspections={name: Inspection()})
+    store = SqlStore(url, settings)
+    store.open()
+    store.close()
+    queries = Queries(url, settings)
+    answer = serve(settings, queries=queries).ask(f"/api/inspection/{quote(name)}")
+    queries.close()
+
+    said = answer.headers["Content-Disposition"]
+    assert said == f"inline; filename*=UTF-8''{quote(name, safe='')}.json"

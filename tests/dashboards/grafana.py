@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -97,6 +98,8 @@ def rows(answer: Any, root: str) -> list[Any]:
 def has(row: Any, selector: str) -> bool:
     """Does a column's dotted selector find something in a row, be it null?"""
     for step in selector.split("."):
+        if isinstance(row, list):
+            row = dict(zip(map(str, count()), row, strict=False))
         if not isinstance(row, Mapping) or step not in row:
             return False
         row = row[step]

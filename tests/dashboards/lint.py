@@ -132,8 +132,22 @@ def panels_speak_of_nothing(page: Page) -> Iterator[str]:
             yield str(panel["title"])
 
 
+def text_stays_text(page: Page) -> Iterator[str]:
+    """What the API tells as text is in the unit of text: Grafana would write the version 1.0 as 1."""
+    for panel in panels(page):
+        if panel["type"] in ("table", "stat"):
+            columns = (column for query in panel.get("targets", []) for column in query.get("columns", []))
+            text = {column["text"] for column in columns if column["type"] == "string"}
+            named = {
+                override["matcher"]["options"]
+                for override in panel["fieldConfig"]["overrides"]
+                if {"id": "unit", "value": "string"} in override["properties"]
+            }
+            yield from (f"{panel['title']} has numbers for {column}" for column in sorted(text - named))
+
+
 def panels_lie_apart(page: Page) -> Iterator[str]:
-    """Panels have ids, lie within 24 columns, and none upon another."""
+    """Panels have ids, fill 24 columns without a gap, and none lies upon another."""
     taken: dict[tuple[int, int], str] = {}
     for panel in panels(page):
         grid, title = panel["gridPos"], panel["title"]
@@ -142,6 +156,8 @@ def panels_lie_apart(page: Page) -> Iterator[str]:
         columns, lines = range(grid["x"], grid["x"] + grid["w"]), range(grid["y"], grid["y"] + grid["h"])
         others = {taken.setdefault((x, y), title) for x in columns for y in lines}
         yield from (f"{title} lies upon {other}" for other in sorted(others - {title}))
+    filled_to = Counter(y for _, y in taken)
+    yield from (f"there is a gap at line {y}" for y, width in filled_to.items() if width < 24)
     yield from _twice((str(panel.get("id")) for panel in page.get("panels", [])), "ids")
 
 
@@ -219,6 +235,7 @@ RULES: tuple[Rule, ...] = (
     panels_ask,
     panels_speak_of_nothing,
     panels_lie_apart,
+    text_stays_text,
     questions_are_plain,
     answers_are_ordered,
     promql_parses,

@@ -16,6 +16,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from taskscope.sinks.metrics.catalog import CATALOG, Metric
 
+DOCS = FOLDER.parent / "docs"
 FILES = {path.stem: path for path in sorted((FOLDER / "json").glob("*.json"))}
 
 ADDED_BY_PROMETHEUS = {"job", "instance"}
@@ -210,3 +211,11 @@ def test_a_table_that_several_queries_fill_has_words_for_no_rows(name: str) -> N
         steps = [step["id"] for step in table["transformations"]]
         several = sum("expr" in target for target in table["targets"]) > 1
         assert not several or steps == ["merge", "groupBy", "organize"], table["title"]
+
+
+def test_every_page_is_told_of_and_pictured() -> None:
+    told = (DOCS / "dashboards.md").read_text()
+    pictures = {path.stem for path in (DOCS / "pictures/dashboards").glob("*.png")}
+
+    assert pictures == FILES.keys()
+    assert [name for name in FILES if f"(pictures/dashboards/{name}.png)" not in told] == []

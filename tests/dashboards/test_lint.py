@@ -50,7 +50,7 @@ PAGE = {
             "title": "Runs",
             "description": "How many runs there are.",
             "datasource": SOURCE,
-            "gridPos": {"x": 0, "y": 0, "w": 12, "h": 8},
+            "gridPos": {"x": 0, "y": 0, "w": 24, "h": 8},
             "fieldConfig": {"defaults": {"unit": "short", "noValue": "no runs"}},
             "targets": [
                 {
@@ -99,12 +99,26 @@ QUESTION = {
     "url": "/api/task/?${job_name:customqueryparam:task}",
     "url_options": {"params": [{"key": "from", "value": "${__from}"}]},
     "root_selector": "data",
-    "columns": [{"selector": "task", "text": "Job"}, {"selector": "id", "text": "Id"}],
+    "columns": [
+        {"selector": "task", "text": "Job", "type": "string"},
+        {"selector": "id", "text": "Id", "type": "string"},
+    ],
 }
 ASKED = {
     **PAGE["panels"][0],
     "targets": [QUESTION],
     "transformations": [{"id": "organize", "options": {"indexByName": {"Job": 0, "Id": 1}}}],
+}
+TABLE = {
+    **ASKED,
+    "type": "table",
+    "fieldConfig": {
+        **PAGE["panels"][0]["fieldConfig"],
+        "overrides": [
+            {"matcher": {"options": name}, "properties": [{"id": "unit", "value": "string"}]}
+            for name in ("Job", "Id")
+        ],
+    },
 }
 PANEL, VARIABLE = ("panels", 0), ("templating", "list", 1)
 EXPR = (*PANEL, "targets", 0, "expr")
@@ -134,7 +148,9 @@ BAD_PAGES = [
     (lint.panels_ask, (*PANEL, "targets"), PAGE["panels"][0]["targets"] * 2),
     (lint.panels_speak_of_nothing, (*PANEL, "fieldConfig", "defaults", "noValue"), None),
     (lint.panels_lie_apart, (*PANEL, "gridPos", "x"), 13),
+    (lint.panels_lie_apart, (*PANEL, "gridPos", "w"), 12),
     (lint.panels_lie_apart, ("panels",), [*PAGE["panels"], PAGE["panels"][0] | {"id": 2, "title": "More"}]),
+    (lint.text_stays_text, PANEL, changed(TABLE, ("fieldConfig", "overrides"), [])),
     (lint.questions_are_plain, PANEL, changed(ASKED, ("targets", 0, "parser"), "uql")),
     (lint.questions_are_plain, PANEL, changed(ASKED, ("targets", 0, "root_selector"), "$sum(data.runs)")),
     (lint.questions_are_plain, PANEL, changed(ASKED, ("targets", 0, "url"), "/api/task/?task=$job_name")),
@@ -272,8 +288,9 @@ def test_the_lint_of_pages_catches(rule, path, value):
 
 
 def test_the_lint_of_pages_lets_plain_questions_pass():
-    page = changed(PAGE, PANEL, ASKED)
-    assert [*lint.questions_are_plain(page), *lint.answers_are_ordered(page)] == []
+    page = changed(PAGE, PANEL, TABLE)
+    rules = (lint.questions_are_plain, lint.answers_are_ordered, lint.text_stays_text)
+    assert [wrong for rule in rules for wrong in rule(page)] == []
 
 
 def test_every_rule_for_pages_has_a_bad_example():

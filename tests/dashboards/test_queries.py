@@ -38,6 +38,7 @@ CHOICES = [
 
 EMPTY = {
     ("exporter", "Errors of sinks"): "there is no sink but ours",
+    ("health", "Checks over time"): "taskscope itself passed all of its checks",
     ("exporter", "CPU"): "the line of the limit: the control group of a test need not have one",
     ("exporter", "Memory"): "the line of the limit: the control group of a test need not have one",
 }
@@ -157,6 +158,48 @@ def test_a_question_to_the_api_finds_rows_with_every_column(day, choices, query)
 
     assert data, choices(query.page)[0].url(query)
     assert missing == set()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "kinds"),
+    [
+        ({"inspection": "hourly", "kind": "new_error", "level": "warning"}, {"new_error"}),
+        ({"inspection": "hasty"}, set()),
+        ({"kind": "silence"}, set()),
+        ({"level": "critical"}, set()),
+    ],
+)
+def test_findings_are_those_of_the_chosen_inspection_kind_and_level(day, now, chosen, kinds):
+    page = PAGES["findings"]
+    (query,) = [one for one in API_QUERIES if (one.page, one.where) == ("findings", "Findings")]
+    url = day.api + Choice(page, chosen, now - span(page), now).url(query)
+
+    assert {row["kind"] for row in rows(get(url), "data")} == kinds
+
+
+def test_a_chosen_entity_is_what_all_runs_of_the_page_are_about(day, now):
+    choice = Choice(PAGES["runs"], {"entity": "receipts"}, now - span(PAGES["runs"]), now)
+
+    def rows_of(title):
+        (query,) = [one for one in API_QUERIES if (one.page, one.where) == ("runs", title)]
+        return rows(get(day.api + choice.url(query)), query.query["root_selector"])
+
+    runs = rows_of("Runs")
+    (standing,) = rows_of("Where they stand")
+    (about,) = [row for row in rows_of("By entity") if row["entity"] == "receipts"]
+    assert {run["entity"] for run in runs} == {"receipts"}
+    assert [row["entity"] for row in rows_of("$entity")] == [
+        "digest",
+        "newsletter",
+        "receipts",
+        "reminders",
+        "welcome",
+    ]
+    assert standing["runs"] == sum(row["runs"] for row in rows_of("By job")) == len(runs)
+    assert (about["pending"], about["completed"]) == tuple(
+        sum(run["status"] == status for run in runs) for status in ("queued", "success")
+    )
+    assert about["pending"] == standing["statuses"]["queued"] == 1
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from day.replica import Replica
 from day.script import HOUR, LENGTH, MINUTE, Play, beat, mailbox, queues, reports, shop, sibling, workers
 from services.process import free_port
 from taskscope.bridges.fake import Clock
-from taskscope.settings import Inspection, JobRule, Settings
+from taskscope.settings import Inspection, JobRule, Notify, Settings
 
 SCRAPE = 60.0
 """Seconds between two scrapes of the day's last hours; before, twice as long."""
@@ -26,6 +26,10 @@ RULES = (
     JobRule(match="rebuild_*", team="search", max_duration=HOUR, slow_after=HOUR),
     JobRule(match="*", slow_after=MINUTE),
 )
+INSPECTIONS = {
+    "hourly": Inspection(notify=Notify(receivers=("shop-team",))),
+    "hasty": Inspection(timeout=1e-9),
+}
 _DENSE = 2 * HOUR
 _BORN, _DIED = 4 * HOUR, 20 * MINUTE  # before the end
 
@@ -67,7 +71,7 @@ class Day:
 
     def _replica(self, name: str, *schedulers: str) -> Replica:
         history = f"sqlite:///{self._directory / name}.db"
-        inspected = {"hourly": Inspection(), "hasty": Inspection(timeout=1e-9)} if name == "web-1" else {}
+        inspected = INSPECTIONS if name == "web-1" else {}
         quiet = {"heartbeat": HOUR, "lost_after": 2 * HOUR}  # each beat is a transaction
         return Replica(
             f"{name}:9750",

@@ -3,11 +3,12 @@
 Each job's part is a generator: it yields the moment at which it wants to go on, in seconds since the epoch.
 """
 
+import linecache
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from itertools import count, cycle, islice
 from random import Random
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from taskscope.bridges.fake import Clock, FakeJob, FakeScheduler
 from taskscope.events import Fact, QueueState, SchedulerState, Trigger, TriggerState, WorkerState
@@ -18,6 +19,8 @@ Tell: TypeAlias = Callable[[Fact], None]
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 LENGTH = DAY + HOUR
 """An hour more than a day: the nightly job ran twice, and a range of 24 h is full."""
+ENTITIES = ("newsletter", "receipts", "reminders", "digest")
+"""What mails are about."""
 
 
 class Play:
@@ -54,6 +57,7 @@ def shop(play: Play, scheduler: FakeScheduler, tell: Tell) -> None:
     play.add(_overlapping(scheduler.job("export_orders", overlap=False), now + 100))
     play.add(_misfiring(scheduler.job("refresh_cache"), now + 130))
     play.add(_lost(scheduler.job("send_mails"), now + LENGTH - 5 * HOUR, tell))
+    play.add(_waiting(scheduler.job("send_mails"), now + LENGTH - 10 * MINUTE, tell))
     play.add(_paused(scheduler.job("old_feed"), now + 50))
 
 
@@ -145,13 +149,16 @@ def _steady(
 
 def _flaky(job: FakeJob, begin: float) -> Part:
     """Every fourth run fails, each time with another exception."""
-    errors = cycle([ConnectionError("the feed refused us"), TimeoutError("the feed said nothing for 10 s")])
+    errors = cycle(
+        [(ConnectionError, "the feed refused us"), (TimeoutError, "the feed said nothing for 10 s")]
+    )
     for number, due in enumerate(_dues(begin, 3 * MINUTE)):
         yield due
         _next(job, due, 3 * MINUTE)
         run = job.start()
         yield due + 4 + number % 5
-        run.end(fails=_raised(next(errors)) if number % 4 == 3 else None)
+        kind, text = next(errors) if number % 4 == 3 else (None, "")
+        run.end(fails=_raised(kind(text)) if kind else None)
 
 
 def _once(job: FakeJob, begin: float) -> Part:
@@ -228,14 +235,15 @@ def _retries(job: FakeJob, begin: float, tell: Tell) -> Part:
         yield due
         _next(job, due, 5 * MINUTE)
         attempts = 2 if number % 3 == 0 else 1
+        entity = ENTITIES[number % len(ENTITIES)]
         for attempt in range(attempts):
             started = job.scheduler.clock()
             yield started + 6
-            tell(_attempt(job, due, started, attempt, last=attempt == attempts - 1))
+            tell(_attempt(job, due, started, attempt, attempt == attempts - 1, entity))
             yield started + 26
 
 
-def _attempt(job: FakeJob, due: float, started: float, attempt: int, last: bool) -> Fact:
+def _attempt(job: FakeJob, due: float, started: float, attempt: int, last: bool, entity: str) -> Fact:
     return Fact(
         scheduler="shop",
         native=f"mails-{due}",
@@ -251,9 +259,9 @@ def _attempt(job: FakeJob, due: float, started: float, attempt: int, last: bool)
         queue="mail",
         worker="mailer-1",
         reason="" if last else "error",
-        entity="newsletter",
+        entity=entity,
         trace_id=f"{round(due * 1000):032x}",
-        details={"args": ["newsletter"], "kwargs": {"batch": 200, "sent": 200 if last else 17}},
+        details={"args": [entity], "kwargs": {"batch": 200, "sent": 200 if last else 17}},
     )
 
 
@@ -273,8 +281,16 @@ def _lost(job: FakeJob, at: float, tell: Tell) -> Part:
             reason="lost",
             queue="mail",
             worker="mailer-1",
+            entity="welcome",
         )
     )
+
+
+def _waiting(job: FakeJob, at: float, tell: Tell) -> Part:
+    """A message that nobody takes."""
+    yield at
+    known = {"scheduler": "shop", "native": "mails-waiting", "job": job.name, "queue": "mail"}
+    tell(Fact(status="queued", at=at, anchor=at, enqueued=at, entity=ENTITIES[1], **known))
 
 
 def _nightly(job: FakeJob, begin: float) -> Part:
@@ -341,9 +357,26 @@ def _triggered(
 def _raised(error: Exception) -> Exception:
     """The exception with a traceback and a cause, as a job raises it."""
     try:
-        try:
-            raise LookupError("nothing in the cache")
-        except LookupError as cause:
-            raise error from cause
+        JOB["work"](error)
     except type(error):
-        return error
+        assert error.__traceback__
+        return error.with_traceback(error.__traceback__.tb_next)  # without this function
+    return error
+
+
+SOURCE = """\
+def look_up():
+    raise LookupError("nothing in the cache")
+
+
+def work(error):
+    try:
+        look_up()
+    except LookupError as missing:
+        raise error from missing
+"""
+"""A job of the shop's: its tracebacks are those of a program, not of a test."""
+FILE = "/srv/shop/jobs.py"
+JOB: dict[str, Any] = {}
+exec(compile(SOURCE, FILE, "exec"), JOB)
+linecache.cache[FILE] = (len(SOURCE), None, SOURCE.splitlines(keepends=True), FILE)

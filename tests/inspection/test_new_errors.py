@@ -54,6 +54,17 @@ def test_an_error_that_is_known_is_not_new(file):
     assert past.states() == [("new_error", "recovered")]
 
 
+def test_an_error_without_a_message_is_called_by_its_class_or_reason_alone(file):
+    past = file()
+    past.store.apply([past.fact("failed", reason="timeout")])
+    past.wait()
+    past.inspect()
+
+    (found,) = past.findings()
+    assert found.object == "timeout"
+    assert found.overview.startswith("timeout happened 1 times.")
+
+
 def test_what_failed_after_the_hour_in_which_it_was_due_is_found(past):
     past.wait()
     past.inspect()

@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import msgspec
@@ -71,7 +72,13 @@ class _Route:
         elif self._body is not None:
             arguments["body"] = await read_body(request, self._body, self._limits)
         result = await self._endpoint.handler(Call(request, *self._context), **arguments)
-        return result if isinstance(result, web.StreamResponse) else json_response(request, result)
+        if isinstance(result, web.StreamResponse):
+            return result
+        response = json_response(request, result)
+        if self._endpoint.file:
+            name = quote(self._endpoint.file.format(**request.match_info), safe="")
+            response.headers["Content-Disposition"] = f"inline; filename*=UTF-8''{name}"
+        return response
 
     def _arguments(self, request: web.Request) -> dict[str, Any]:
         query = self._query.read(request.query)

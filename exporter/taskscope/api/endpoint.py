@@ -119,6 +119,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Statuses it answers with beyond those that its declaration implies."""
     also: tuple[int, ...]
     """Statuses beyond 200 that carry its usual answer."""
+    file: str = ""
+    """As what a browser saves the answer, with the path's variables in braces; empty for no name of its own."""
     takes: Mapping[str, Any] = {}
     """By Content-Type, the type of what is sent, where the function reads the body by itself, as bytes."""
 
@@ -162,6 +164,7 @@ def get(
     media: str = JSON,
     errors: tuple[int, ...] = (),
     also: tuple[int, ...] = (),
+    file: str = "",
 ) -> Callable[[Handler], Endpoint]:
     """Declare the function below as what answers GET (and HEAD) on this path."""
 
@@ -175,6 +178,7 @@ def get(
             media=media,
             errors=errors,
             also=also,
+            file=file,
         )
 
     return declare

@@ -31,15 +31,35 @@ _STEPS = 60  # of a trend, about
 _NOTE = 1_024  # characters
 _NICE = (60_000, 300_000, 900_000, _HOUR, 3 * _HOUR, 6 * _HOUR, DAY, 7 * DAY, 30 * DAY)  # ms
 
+Begin = Annotated[When, Meta(description="Begin, by when runs were due; default: a day before the end.")]
+End = Annotated[When, Meta(description="End; default: now.")]
 
-class ErrorsQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which error groups, in which order, and which page of them."""
+
+class WhichErrors(msgspec.Struct, frozen=True, kw_only=True):
+    """Which error groups."""
 
     scheduler: Schedulers = ()
     task: Tasks = ()
     exception: Annotated[Texts, Meta(description="Class of the exception.")] = ()
     state: Annotated[tuple[State, ...], Meta(description="State; several are joined by OR.")] = ()
     q: Annotated[Text, Meta(description="Text in the class, place, message or given name.")] = ""
+
+    def filter(self, since: int | None = None, until: int | None = None) -> ErrorFilter:
+        """What it asks of the history."""
+        return ErrorFilter(
+            scheduler=self.scheduler,
+            job=self.task,
+            kind=self.exception,
+            state=self.state,
+            q=self.q,
+            since=since,
+            until=until,
+        )
+
+
+class ErrorsQuery(WhichErrors, frozen=True, kw_only=True):
+    """Which error groups, in which order, and which page of them."""
+
     since: Annotated[When, Meta(description="Seen at this time or later.")] = msgspec.field(
         default="", name="from"
     )
@@ -56,10 +76,8 @@ class ErrorsQuery(msgspec.Struct, frozen=True, kw_only=True):
 class ErrorQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which of its occurrences, and which span of time for its trend."""
 
-    since: Annotated[
-        When, Meta(description="Begin, by when runs were due; default: a day before the end.")
-    ] = msgspec.field(default="", name="from")
-    until: Annotated[When, Meta(description="End; default: now.")] = msgspec.field(default="", name="to")
+    since: Begin = msgspec.field(default="", name="from")
+    until: End = msgspec.field(default="", name="to")
     limit: Limit = 50
     cursor: Cursor = ""
 
@@ -152,6 +170,13 @@ class ErrorRows(msgspec.Struct, frozen=True, kw_only=True):
     next_cursor: Annotated[str | None, Meta(description="The `cursor` of the next page; null at the end.")]
 
 
+def step_of(since: int, until: int) -> int:
+    """Of the lengths that people read well the first that cuts the window into 60 steps at most."""
+    return next(
+        (step for step in _NICE if step * _STEPS >= until - since), (until - since) // _STEPS // DAY * DAY
+    )
+
+
 @get("/api/error/", tag="Errors", errors=(404, 503))
 async def errors(call: Call, query: ErrorsQuery) -> ErrorRows:
     """List error groups, those seen last first.
@@ -164,7 +189,7 @@ async def errors(call: Call, query: ErrorsQuery) -> ErrorRows:
     limit = min(query.limit, call.backend.settings.limits.page)
     page = await call.ask(
         call.queries.errors,
-        _filter(call, query),
+        query.filter(*span(query.since, query.until, call.now)),
         limit=limit,
         offset=query.offset,
         after=unseal(query.cursor, call.question) if query.cursor else None,
@@ -194,7 +219,7 @@ async def error(call: Call, path: ErrorPath, query: ErrorQuery) -> ErrorInFull:
         queries.occurrences, fingerprint, since=since, until=until, limit=limit + 1, after=after
     )
     begin, end = window(query.since, query.until, call.now, DAY)
-    trend = await call.ask(queries.error_trend, fingerprint, begin, end, _step(begin, end))
+    trend = await call.ask(queries.error_trend, fingerprint, begin, end, step_of(begin, end))
     rest = seal(found[limit - 1].id, call.question) if len(found) > limit else None
     return _in_full(group, trend, found[:limit], rest)
 
@@ -229,26 +254,6 @@ async def _act(call: Call, path: ErrorPath, action: Action, body: Note) -> Error
 
 def _unknown(path: ErrorPath) -> Exception:
     return missing(f"error {path.fingerprint}; it never was, or retention has removed it")
-
-
-def _filter(call: Call, query: ErrorsQuery) -> ErrorFilter:
-    since, until = span(query.since, query.until, call.now)
-    return ErrorFilter(
-        scheduler=query.scheduler,
-        job=query.task,
-        kind=query.exception,
-        state=query.state,
-        q=query.q,
-        since=since,
-        until=until,
-    )
-
-
-def _step(since: int, until: int) -> int:
-    """Of the lengths that people read well the first that cuts the window into 60 steps at most."""
-    return next(
-        (step for step in _NICE if step * _STEPS >= until - since), (until - since) // _STEPS // DAY * DAY
-    )
 
 
 def _fields(group: ErrorGroup) -> dict[str, Any]:

@@ -130,7 +130,7 @@ async def findings(call: Call, query: FindingsQuery) -> FindingRows:
     )
 
 
-@get("/api/finding/{id}", tag="Inspections", errors=(404, 503))
+@get("/api/finding/{id}", tag="Inspections", errors=(404, 503), file="finding-{id}.json")
 async def finding(call: Call, path: FindingPath) -> FindingInFull:
     """Show one finding in full, with its history and with findings that may have to do with it."""
     one = await call.ask(call.queries.finding, path.id.bytes)

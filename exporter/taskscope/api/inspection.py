@@ -65,7 +65,7 @@ async def inspections(call: Call) -> InspectionRows:
     )
 
 
-@get("/api/inspection/{name}", tag="Inspections", errors=(404, 503))
+@get("/api/inspection/{name}", tag="Inspections", errors=(404, 503), file="{name}.json")
 async def inspection(call: Call, path: InspectionPath) -> InspectionInFull:
     """Export one inspection: its settings, how it went last, when it is due next, and what is open."""
     rules = call.backend.settings.inspections.get(path.name)

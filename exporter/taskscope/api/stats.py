@@ -46,7 +46,9 @@ class Numbers(msgspec.Struct, frozen=True, kw_only=True):
     """What some runs add up to."""
 
     runs: int
-    statuses: Annotated[dict[str, int], Meta(description="Runs by status.")]
+    statuses: Annotated[
+        dict[str, int], Meta(description="Runs by status; a status that none has is left out.")
+    ]
     rate: Annotated[float, Meta(description="Runs that ended, a second.")]
     failure_rate: Annotated[float, Meta(ge=0, le=1, description="failed / (success + failed).")]
     mean: Annotated[Milliseconds | None, Meta(description="Duration; null where no run has one.")]

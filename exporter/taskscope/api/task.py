@@ -111,7 +111,7 @@ async def unique_tasks(call: Call, query: NamesQuery) -> list[str]:
     return await call.ask(call.queries.names, query.scheduler)
 
 
-@get("/api/task/{id}", tag="Runs", errors=(404, 503))
+@get("/api/task/{id}", tag="Runs", errors=(404, 503), file="task-{id}.json")
 async def run(call: Call, path: RunPath) -> RunInFull:
     """Show one run with its stack trace, data and details."""
     found = await call.ask(call.queries.run, path.id.bytes)

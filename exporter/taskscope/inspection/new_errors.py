@@ -124,7 +124,7 @@ def _is_fresh(scene: Scene, seen: Seen, kind: str, at: int) -> bool:
 def _report(scene: Scene, seen: Seen, kind: str, at: int) -> Found:
     error = scene.queries.error(seen.error.fingerprint) or seen.error  # with its stack
     level, title, why = _KINDS[kind]
-    name = error.name or f"{error.kind}: {error.message}"[:200]
+    name = error.name or ": ".join(filter(None, (error.kind, error.message)))[:200]
     count = max(seen.count, 1)
     return Found(
         kind=kind,

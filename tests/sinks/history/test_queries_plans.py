@@ -155,6 +155,8 @@ def test_occurrences_and_trends_of_an_error_walk_their_indexes(
     assert queries.occurrences(error, limit=2)
     queries.error_trend(error, 0, 3_600_000, 3_600_000)
     queries.error_trend(error, 0, 3_600_000, 60_000)
+    queries.error_trends(ErrorFilter(), BEGIN, BEGIN + 3_600_000, 3_600_000, 10)
+    queries.error_trends(ErrorFilter(job=("b",)), BEGIN, BEGIN + 3_600_000, 60_000, 10)
     queries.errors_of(AFTER)
     queries.runs(Filter(error=(error,)), limit=2)
 

@@ -16,6 +16,7 @@ from taskscope.sinks.history.error_records import (
     ErrorGroup,
     ErrorPage,
     ErrorSort,
+    ErrorTrend,
     Occurrence,
     State,
 )
@@ -50,11 +51,7 @@ def page(
     descending: bool,
 ) -> ErrorPage:
     """One page in the order of a column and then of fingerprints, going on `after` a page's last group."""
-    jobs = _jobs(connection, filter)
-    conditions = [
-        *_conditions(connection, filter),
-        *([error_group.c.job.in_(jobs)] if jobs is not None else []),
-    ]
+    conditions = list(_conditions(connection, filter))
     total = sa.select(sa.func.count()).select_from(error_group).where(*conditions)
     column = _SORTS[sort]
     order = [each.desc() if descending else each.asc() for each in (column, error_group.c.fingerprint)]
@@ -124,12 +121,23 @@ def trend(connection: Connection, fingerprint: bytes, since: int, until: int, st
     return [ErrorBucket(at=at, failures=max(f, 0), captured=max(c, 0)) for at, (f, c) in counts.items()]
 
 
+def top(
+    connection: Connection, filter: ErrorFilter, since: int, until: int, step: int, most: int
+) -> list[ErrorTrend]:
+    """The trends of the groups that happened most in the window, the most frequent first."""
+    happened = _in_hours(since, until) if step % HOUR == 0 else _in_occurrences(since, until)
+    query = _groups().join(happened, happened.c.error == error_group.c.fingerprint)
+    query = query.where(happened.c.times > 0, *_conditions(connection, filter))
+    found = connection.execute(query.order_by(happened.c.times.desc(), error_group.c.fingerprint).limit(most))
+    return [
+        ErrorTrend(group=group, steps=trend(connection, group.fingerprint, since, until, step))
+        for group in map(group_of, found.all())
+    ]
+
+
 def counts(connection: Connection, since: int, until: int) -> dict[bytes, int]:
     """By fingerprint how often each error happened in these hours, by the anchors of the runs."""
-    rollup = error_rollup.c
-    happened = sa.func.sum(rollup.failures + rollup.captured)
-    query = sa.select(rollup.error, happened).where(rollup.at >= since // HOUR, rollup.at < -(-until // HOUR))
-    found = connection.execute(query.group_by(rollup.error))
+    found = connection.execute(sa.select(_in_hours(since, until)))
     return {bytes(error): int(count) for error, count in found if count > 0}
 
 
@@ -152,6 +160,20 @@ def census(connection: Connection) -> dict[tuple[str, State], int]:
 def runs_of(fingerprints: Sequence[bytes]) -> ColumnElement[bool]:
     """The condition that a run has an error of one of these groups."""
     return run.c.id.in_(sa.select(occurrence.c.run).where(occurrence.c.error.in_(fingerprints)))
+
+
+def _in_hours(since: int, until: int) -> sa.Subquery:
+    """How many `times` each `error` happened in these hours."""
+    rollup = error_rollup.c
+    times = sa.func.sum(rollup.failures + rollup.captured).label("times")
+    query = sa.select(rollup.error, times).where(rollup.at >= since // HOUR, rollup.at < -(-until // HOUR))
+    return query.group_by(rollup.error).subquery()
+
+
+def _in_occurrences(since: int, until: int) -> sa.Subquery:
+    """The same to the millisecond, of runs that are kept."""
+    query = sa.select(occurrence.c.error, sa.func.count().label("times")).where(*_span(since, until))
+    return query.group_by(occurrence.c.error).subquery()
 
 
 def _by_hours(
@@ -234,6 +256,9 @@ def _jobs(connection: Connection, filter: ErrorFilter) -> list[int] | None:
 
 def _conditions(connection: Connection, filter: ErrorFilter) -> Iterator[ColumnElement[bool]]:
     group = error_group.c
+    jobs = _jobs(connection, filter)
+    if jobs is not None:
+        yield group.job.in_(jobs)
     if filter.kind:
         yield group.kind.in_([clean(text) for text in filter.kind])
     if filter.state:

@@ -161,6 +161,13 @@ class ErrorBucket(msgspec.Struct, frozen=True, kw_only=True):
     captured: int
 
 
+class ErrorTrend(msgspec.Struct, frozen=True, kw_only=True):
+    """A group, and how often it happened over time."""
+
+    group: ErrorGroup
+    steps: list[ErrorBucket]
+
+
 def _told(group: ErrorGroup, sight: Sight) -> ErrorGroup:
     """The group in the words of its latest occurrence."""
     return replace(

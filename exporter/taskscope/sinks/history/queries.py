@@ -29,6 +29,7 @@ from taskscope.sinks.history.error_records import (
     ErrorGroup,
     ErrorPage,
     ErrorSort,
+    ErrorTrend,
     Occurrence,
 )
 from taskscope.sinks.history.finding_records import Finding, FindingFilter, FindingPage, Inspected
@@ -253,6 +254,14 @@ class Queries:
         _check_step(since, until, step)
         with self._reader.snapshot(alone=True) as connection:
             return error_queries.trend(connection, fingerprint, max(since, 0), until, step)
+
+    def error_trends(
+        self, filter: ErrorFilter, since: int, until: int, step: int, top: int
+    ) -> list[ErrorTrend]:
+        """The same of the `top` groups that happened most in it, the most frequent first."""
+        _check_step(since, until, step)
+        with self._reader.snapshot() as connection:
+            return error_queries.top(connection, filter, max(since, 0), until, step, top)
 
     def error_counts(self, since: int, until: int) -> dict[bytes, int]:
         """By fingerprint how often each error happened in [since, until) ms, by whole hours."""
