@@ -83,6 +83,7 @@ class Exporter:
             on_open=self._serve,
             on_tick=self.health.scores,
             relay=self._forwarding(self._members.url) if self._members.shared else None,
+            hosted=lambda: self._roster.hosted,
         )
         self._carrier: Pipeline | Forwarding = self.pipeline if keeps or self._copy is None else self._copy
         self._rounds = rounds_of(self.settings, self.store, self.pipeline, self.metrics)
