@@ -19,6 +19,9 @@ from taskscope.sinks.history.records import Filter
 COMMAND = [sys.executable, "-W", "error", "-m", "taskscope", "serve"]
 PATIENCE = 30.0
 SHOP = """
+import atexit
+import gc
+from pathlib import Path
 from apscheduler.schedulers.background import BackgroundScheduler
 
 def invoices():
@@ -31,6 +34,7 @@ scheduler = BackgroundScheduler()
 scheduler.add_job(invoices, "interval", seconds=0.2, id="invoices")
 scheduler.start()
 nothing = object()
+atexit.register(lambda: Path("frozen").write_text(str(gc.get_freeze_count())))
 """
 
 Serve = Callable[[dict[str, object]], "subprocess.Popen[str]"]
@@ -101,6 +105,9 @@ def test_serve_watches_a_scheduler_by_name_until_it_is_told_to_end(
     runs = queries.runs(Filter(), limit=1000).runs
     queries.close()
     assert {(run.scheduler, run.job) for run in runs} == {("shop", "invoices")}
+    assert int((tmp_path / "frozen").read_text()) > 10_000, (
+        "what was there at start is looked through for garbage"
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from urllib.request import urlopen
 
 import pytest
 
-from services.process import until
+from services.process import free_port, until
 from taskscope import Exporter, Sink
 from taskscope.events import Fact
-from taskscope.settings import Retention
+from taskscope.settings import Retention, Source
 from taskscope.sinks.history.records import Filter
 from taskscope.testing import FakeScheduler, Recorder
 
@@ -95,6 +95,18 @@ def test_a_burst_is_let_through_first_and_not_for_long(scheduler):
             burst.join()
         until(lambda: not exporter.pipeline.backlog, what="the end of what waits")
     assert exporter.pipeline.dropped == {}
+
+
+def test_where_all_is_watched_from_outside_no_program_needs_rests(monkeypatch):
+    monkeypatch.setattr("taskscope.burst.HOLD", 1e6)
+    monkeypatch.setattr("taskscope.pipeline._REST", 1e6)
+    outside = Source(system="celery", target=f"redis://127.0.0.1:{free_port()}/0")
+
+    with Exporter(outside, history=None, port=None) as exporter:
+        for run in range(10_000):
+            exporter.pipeline.emit(fact(f"{run}"))
+        until(lambda: not exporter.pipeline.backlog, what="the end of what waits")
+        assert runs_total(exporter) == 10_000
 
 
 def test_a_store_that_hangs_holds_up_neither_the_program_nor_a_scrape(

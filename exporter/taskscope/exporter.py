@@ -85,6 +85,7 @@ class Exporter:
             on_open=lambda late: self._serve() if late else self._meet(),
             on_tick=self.health.scores,
             relay=self._forwarding(self._members.url) if self._members.shared else None,
+            hosted=lambda: self._roster.hosted,
         )
         self._carrier: Pipeline | Forwarding = self._copy if self._copy and not self._keeps else self.pipeline
         self._rounds = rounds_of(self.settings, self.store, self.pipeline, self.metrics, self.live)

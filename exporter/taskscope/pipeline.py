@@ -63,17 +63,19 @@ class Pipeline:
         on_open: Callable[[bool], None] = lambda late: None,
         on_tick: Callable[[], object] = lambda: None,
         relay: Forwarding | None = None,
+        hosted: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`upkeep` are short steps done between batches while the store is there; True asks to be called again.
 
         `on_open` is called when the store was opened, with True if it had been away, or another process had owned it;
-        `relay` leads to that one, `on_tick` is called every second.
+        `relay` leads to that one, `on_tick` is called every second; `hosted` says whether a program has this process, and
+        comes first.
         """
         self._store, self._live, self._metrics = store, live, metrics
         self._settings, self._instance, self._clock = settings, instance, clock
         self._audience = Audience(sinks, partial(metrics.add, "sink_errors_total", 1))
-        self._upkeep, self._on_open, self._on_tick = list(upkeep), on_open, on_tick
+        self._upkeep, self._on_open, self._on_tick, self._hosted = list(upkeep), on_open, on_tick, hosted
         admission = Admission(settings)
         self._inlet = Inlet(settings.queue_size, admission, relay)
         self.emit, self.refuse = self._inlet.emit, self._inlet.refuse
@@ -184,7 +186,8 @@ class Pipeline:
     @property
     def _polite(self) -> bool:
         """While little waits, and none of it for long, the program that is watched comes first, with rests for it."""
-        return self.backlog < self._settings.queue_size // 20 and self._age(self._waiting.since) < HOLD
+        few = self.backlog < self._settings.queue_size // 20
+        return few and self._age(self._waiting.since) < HOLD and self._hosted()
 
     def _age(self, since: float) -> float:
         return max(0.0, self._clock() - since) if since else 0.0

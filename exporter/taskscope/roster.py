@@ -34,6 +34,11 @@ class Roster:
         """All that are watched."""
         return [post.bridge for post in self]
 
+    @property
+    def hosted(self) -> bool:
+        """May this be the process of a program that comes first? It is not where all are watched from outside."""
+        return not self._posts or any(not bridge.url for bridge in self.bridges)
+
     def start(self, fail: Fail) -> None:
         """Begin to watch all."""
         for post in self:

@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from taskscope.bridges._celery_events import CeleryEvent, Decoder
+from taskscope.bridges._celery_replies import Replies
 from taskscope.errors import BadArgument
 from taskscope.values import masked
 
@@ -21,6 +22,7 @@ _PING = 2.0  # seconds between signs of life where nothing else comes
 _UNANSWERED = 5  # of our questions for one, after which the connection is given up
 _BEAT = 10  # seconds: AMQP's heartbeat; the broker sends it twice in that time
 _MOST = 20_000  # events taken in at once
+_AT_ONCE = 2**18  # bytes of them: other threads go on between two reads
 _UNREAD = 200_000  # messages that a broker may keep for us, where it can be told so; it drops the oldest
 _OLD = 60.0  # seconds after which it may drop them, too
 
@@ -96,6 +98,7 @@ class RedisSource:
             self._pubsub.psubscribe(f"{topic}/*")
         else:
             self._pubsub.subscribe(topic)
+        self._socket, self._replies = self._pubsub.connection._sock, Replies()
         self._pulse = 0
         self._pinged, self._unanswered = time.monotonic(), 0
 
@@ -109,15 +112,26 @@ class RedisSource:
         events: list[CeleryEvent] = []
         deadline, before = time.monotonic() + wait, self._pulse
         while (left := deadline - time.monotonic()) > 0 and len(events) < _MOST:
-            message = self._pubsub.parse_response(block=False, timeout=left)
-            if message is not None:
+            for reply in self._read(left):
                 self._pulse += 1
-                if message[0] in (b"pmessage", b"message"):
-                    events += self._decode(message[-1])
+                if reply[:1] in ([b"pmessage"], [b"message"]):
+                    events += self._decode(reply[-1])
         if self._pulse != before:
             self._unanswered = 0
         self._ping()
         return events
+
+    def _read(self, wait: float) -> list[Any]:
+        self._socket.settimeout(wait)
+        try:
+            came = self._socket.recv(_AT_ONCE)
+        except TimeoutError:
+            return []
+        finally:
+            self._socket.settimeout(_PATIENCE)
+        if not came:
+            raise ConnectionError("Redis closed the connection")
+        return self._replies.feed(came)
 
     def _ping(self) -> None:
         if (now := time.monotonic()) - self._pinged > _PING:

@@ -226,6 +226,23 @@ def test_more_runs_than_are_remembered_are_found_again(
     assert [columns[1] for columns in stored(history_url).values()] == [6] * 30
 
 
+def test_remembering_no_more_than_the_last_runs_takes_no_quadratic_time(sqlite_url: str):
+    rows = [row_of(told, run_id("s", told.native, 0, 0)) for told in map(started, range(120_000))]
+    runs = open_runs.OpenRuns()
+
+    with opened(sqlite_url) as store, store.transaction() as connection:
+        begin = time.thread_time()
+        runs.settle(connection, rows)
+        took = time.thread_time() - begin
+
+    assert len(runs._known) == open_runs.REMEMBERED
+    assert took < 4
+
+
+def started(native: int) -> Fact:
+    return fact(native, "started")
+
+
 def test_what_waited_while_the_store_was_away_becomes_one_run(store: SqlStore, history_url: str):
     waiting = Waiting(1_000, pytest.fail)
     for told in (fact("a", "queued", NOW), fact("a", "started", NOW + 1), ended("a", NOW + 9)):

@@ -1,7 +1,7 @@
 """Packed values that are added to: loaded when first needed, the ones last used remembered."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -45,8 +45,7 @@ class Ledger(Generic[V]):
         for key in in_order:
             self._known.pop(key, None)
             self._known[key] = values[key]
-        while len(self._known) > self._remembered:
-            del self._known[next(iter(self._known))]
+        trim(self._known, self._remembered)
 
     def forget(self) -> None:
         """Remember nothing."""
@@ -69,3 +68,9 @@ class Ledger(Generic[V]):
             f"INSERT INTO {self._table.name} ({', '.join(keys)}, {value}) VALUES {', '.join([f'({marks})'] * rows)}"
             f" ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {value} = excluded.{value}"
         )
+
+
+def trim(known: dict[Any, Any], most: int) -> None:
+    """Forget the first ones, so that `most` are left. In one go: each look passes by all that were removed before."""
+    for key in list(islice(known, max(0, len(known) - most))):
+        del known[key]

@@ -10,6 +10,7 @@ from itertools import chain
 import sqlalchemy as sa
 
 from taskscope.facts import RANK, Row
+from taskscope.sinks.history.ledger import trim
 from taskscope.sinks.history.merge import slices
 from taskscope.sinks.history.schema import open_run
 from taskscope.sinks.history.unanchored import provisional, settled
@@ -32,9 +33,9 @@ class OpenRuns:
         ids = {run: self._known.pop(run) for run in proposed if run in self._known}
         ids |= _chosen(connection, {run: id_ for run, id_ in proposed.items() if run not in ids})
         self._known |= ids  # at its end, as the ones last used
-        while len(self._known) > REMEMBERED:
-            del self._known[next(iter(self._known))]
-        return settled(rows, ids)
+        trim(self._known, REMEMBERED)
+        as_told = ids == proposed and len(ids) == len(rows)  # mostly all of them are new
+        return rows if as_told else settled(rows, ids)
 
     def forget(self) -> None:
         """Remember nothing: after a rollback ids may not have been stored."""
@@ -55,16 +56,17 @@ def sweep(connection: sa.Connection, after: bytes, count: int, until: int) -> by
 
 
 def _chosen(connection: sa.Connection, proposed: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """The ids of these runs: what was proposed for those that are new."""
-    ids: dict[bytes, bytes] = {}
+    """The ids of these runs: what was proposed for those that are new, and mostly all are."""
+    ids = dict(proposed)
     for some in slices(sorted(proposed.items())):  # in order: replicas never lock crosswise
         marks = ", ".join(["(?, ?)" if connection.dialect.name == "sqlite" else "(%s, %s)"] * len(some))
         new = connection.exec_driver_sql(
-            f"INSERT INTO open_run (key, id) VALUES {marks} ON CONFLICT (key) DO NOTHING RETURNING key, id",
-            tuple(chain.from_iterable(some)),
+            f"INSERT INTO open_run (key, id) VALUES {marks} ON CONFLICT (key) DO NOTHING",
+            tuple(map(bytearray, chain.from_iterable(some))),
         )
-        ids.update((bytes(run), bytes(id_)) for run, id_ in new)
-    return ids | _stored(connection, [run for run in proposed if run not in ids])
+        if new.rowcount < len(some):
+            ids |= _stored(connection, [run for run, _ in some])
+    return ids
 
 
 def _stored(connection: sa.Connection, runs: list[bytes]) -> dict[bytes, bytes]:
