@@ -69,8 +69,8 @@ class Pipeline:
         """`upkeep` are short steps done between batches while the store is there; True asks to be called again.
 
         `on_open` is called when the store was opened, with True if it had been away, or another process had owned it;
-        `relay` leads to that one, `on_tick` is called every second; `hosted` says whether a program has this process, and
-        comes first.
+        `relay` leads to that one, `on_tick` is called every second; `hosted` says whether this is the process of a
+        program, which then comes first.
         """
         self._store, self._live, self._metrics = store, live, metrics
         self._settings, self._instance, self._clock = settings, instance, clock
