@@ -334,8 +334,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     flush_interval: Annotated[
         Seconds,
         Meta(
-            description="How often what was told is stored. A burst of the program's own runs is let through first, for "
-            "at most a second."
+            description="How often what was told is stored. A burst of the program's own runs is let through first, "
+            "for at most a second."
         ),
     ] = 0.05
     poll_interval: Annotated[Seconds, Meta(description="How often bridges are asked for readings.")] = 10.0
