@@ -202,8 +202,10 @@ def test_check_tells_that_the_taskscope_there_is_another_services_and_that_nothi
     with Exporter(FakeScheduler(), service="billing", port=0, strict=True) as exporter:
         assert exporter.url is not None
         monkeypatch.setenv("TASKSCOPE_PORT", exporter.url.rpartition(":")[2])
-        assert run(["check", "--service", "oncall"]) == 0
+        assert run(["check", "--service", "oncall"]) == 1
+        assert run(["check", "--service", "billing"]) == 0
     output = capsys.readouterr().out
+    assert " is taken by the taskscope for service billing; give oncall another port, else it is" in output
     assert "ok     port: A taskscope for service billing serves on " in output
     assert (
         "\n--     history: Nothing watches for service oncall now; the history's last run was at 2" in output

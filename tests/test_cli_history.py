@@ -5,13 +5,14 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from taskscope import identity
 from taskscope.bridges.fake import FakeScheduler
 from taskscope.cli import run
-from taskscope.events import Fact
+from taskscope.events import Captured, Error, Fact
 from taskscope.exporter import Exporter
 
 Say = Callable[..., str]
@@ -177,7 +178,39 @@ def test_times_and_details_of_a_run_are_shown_exactly(
 def test_one_run_as_json_is_what_an_export_says_of_it(say: Say):
     exported = objects(say("history", "export", "--status", "failed"))[0]
 
-    assert objects(say("show", str(exported["id"]), "--json")) == [exported]
+    assert objects(say("show", str(exported["id"]), "--json")) == [exported | {"reported": []}]
+
+
+def test_what_a_run_reported_and_survived_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    now = time.time()
+    error = Error(kind="KeyError", message="'rate'", stack="Traceback\n  here\n", data={"shop": "7"})
+    captured = Captured(key="k", at=now, error=error)
+    told: dict[str, Any] = {"scheduler": "s", "native": "n", "anchor": now, "job": "j", "at": now}
+    with Exporter(history=f"sqlite:///{tmp_path}/one.db", port=None, strict=True) as exporter:
+        exporter.pipeline.emit(Fact(status="started", captured=captured, **told))
+        exporter.pipeline.emit(Fact(status="success", **told))
+    id = identity.text(identity.run_id("s", "n", 0, round(now * 1000)))
+    which = [id, "--history", f"{tmp_path}/one.db"]
+
+    assert run(["show", *which]) == 0
+    shown = capsys.readouterr().out
+    assert ": KeyError: 'rate'\nTraceback\n  here\n\ndata of what was reported\n{\n" in shown
+    assert run(["show", *which, "--json"]) == 0
+    (reported,) = json.loads(capsys.readouterr().out)["reported"]
+    assert (reported["exception"], reported["data"]) == ("KeyError", {"shop": "7"})
+
+
+def test_a_run_that_never_began_has_a_time_in_the_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    now = time.time()
+    with Exporter(history=f"sqlite:///{tmp_path}/one.db", port=None, strict=True) as exporter:
+        fact = Fact(
+            scheduler="s", native="n", status="skipped", at=now, anchor=now, job="j", reason="overlap"
+        )
+        exporter.pipeline.emit(fact)
+
+    assert run(["runs", "--history", f"{tmp_path}/one.db"]) == 0
+    (row,) = lines(capsys.readouterr().out)
+    assert row["when"].startswith(time.strftime("%Y-%m-%d", time.localtime(now)))
 
 
 def test_a_run_can_be_shown_beside_the_process_that_writes_the_history(say: Say, history: str):

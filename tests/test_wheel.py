@@ -66,6 +66,22 @@ def run(*command: object, cwd: Path = Path("/"), **variables: str) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize("system", ["celery", "rq"])
+def test_an_extra_brings_all_that_its_system_needs(wheel: Path, tmp_path: Path, system: str) -> None:
+    EnvBuilder(with_pip=True).create(tmp_path)
+    bin = tmp_path / "bin"
+    run(bin / "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", f"{wheel}[{system}]")
+
+    done = subprocess.run(
+        [bin / "taskscope", "check", f"{system}=redis://127.0.0.1:1/0"],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert "127.0.0.1:1 refuses the connection" in done.stdout, done.stdout + done.stderr
+
+
 def test_types_license_and_migrations_are_inside(wheel: Path) -> None:
     migrations = {f"taskscope/{path.relative_to(PACKAGE)}" for path in PACKAGE.glob("**/versions/*.py")}
 

@@ -10,12 +10,21 @@ from urllib.request import Request, urlopen
 import msgspec
 
 from taskscope.errors import Unavailable
+from taskscope.settings import Settings
 
 _PATIENCE = 10.0  # seconds
 
 
+def served_at(settings: Settings) -> str:
+    """Where a taskscope with these settings serves, as seen from this host."""
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    return f"{'https' if settings.tls_certificate else 'http'}://{host}:{settings.port or 9750}"
+
+
 def asked(url: str, path: str, token: str | None = None, insecure: bool = False) -> Any:
     """What it answers to GET, as plain data. Raises `Unavailable` with what is wrong and what to do."""
+    if "://" not in url:
+        url = f"http://{url}"
     context = ssl._create_unverified_context() if insecure else None
     request = Request(url.rstrip("/") + path, headers=_authorization(token))
     try:

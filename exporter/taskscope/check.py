@@ -114,17 +114,27 @@ def _port(settings: Settings) -> Finding:
     except Unavailable as error:
         scheme = "https" if settings.tls_certificate else "http"
         if '"healthy"' in _got(f"{scheme}://{place}/-/healthy"):
-            whose = _served(f"{scheme}://{place}/sd")
-            return Finding("port", True, f"A taskscope{whose} serves on {place} already.")
+            return _taken(place, _served(f"{scheme}://{place}/sd"), settings.service)
         return _bad("port", error)
     return Finding("port", True, f"{place} is free.")
 
 
+def _taken(place: str, whose: str, service: str) -> Finding:
+    """The port is a taskscope's: of this service, or of another, beside which this one is not served."""
+    named = f" for service {whose}" if whose else ""
+    if whose and service and whose != service:
+        sentence = (
+            f"{place} is taken by the taskscope{named}; give {service} another port, else it is not served."
+        )
+        return Finding("port", False, sentence)
+    return Finding("port", True, f"A taskscope{named} serves on {place} already.")
+
+
 def _served(url: str) -> str:
-    """Whom the taskscope with this service discovery serves; nothing where it does not say."""
+    """For which service the taskscope with this service discovery serves; nothing where it does not say."""
     with suppress(msgspec.MsgspecError):
         for target in msgspec.json.decode(_got(url) or "[]", type=list[Targets]):
-            return f" for service {target.labels['service']}" if "service" in target.labels else ""
+            return target.labels.get("service", "")
     return ""
 
 

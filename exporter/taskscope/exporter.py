@@ -300,7 +300,8 @@ class Exporter:
 
     def _note(self, reason: str, error: TaskscopeError) -> None:
         self._failures[reason] = str(error)
-        logger.warning("taskscope: %s", error)
+        goes_on = "; the jobs are watched all the same" if reason == "port" else ""
+        logger.warning("taskscope: %s%s", error, goes_on)
 
     def _end(self) -> bool:
         if self._state != "running":

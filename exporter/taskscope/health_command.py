@@ -1,6 +1,7 @@
 """`taskscope health`: how the whole is doing, for people and for scripts."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,9 +10,9 @@ from rich.console import Console
 from rich.text import Text
 
 from taskscope import show
-from taskscope.asking import asked
+from taskscope.asking import asked, served_at
 from taskscope.errors import Unavailable
-from taskscope.options import json_option
+from taskscope.options import config_option, json_option, load_settings
 
 _EXIT = {"healthy": 0, "degraded": 1, "unhealthy": 2}
 _STYLES = {"healthy": "bold green", "degraded": "bold dark_orange3", "unhealthy": "bold red"}
@@ -27,11 +28,14 @@ _COLUMNS = (
 
 
 @click.command()
-@click.option("--url", default="http://127.0.0.1:9750", show_default=True, help="Where taskscope serves.")
+@click.option("--url", help="Where taskscope serves; default: as the settings say.")
 @click.option("--token", help="A token with the scope monitoring; default: TASKSCOPE_TOKEN.")
 @click.option("--scheduler", help="One scheduler alone; its own score decides.")
+@config_option
 @json_option
-def health(url: str, token: str | None, scheduler: str | None, as_json: bool) -> int:
+def health(
+    url: str | None, token: str | None, scheduler: str | None, config: Path | None, as_json: bool
+) -> int:
     """Say how the whole is doing, from 0 to 100.
 
     Exit code 0 for healthy, 1 for degraded, 2 for unhealthy, and where no taskscope answers.
@@ -39,6 +43,7 @@ def health(url: str, token: str | None, scheduler: str | None, as_json: bool) ->
     \b
     Example: taskscope health --url http://127.0.0.1:9750
     """
+    url = url or served_at(load_settings(config))
     console, answer = show.standard_output(), asked(url, "/api/monitoring/health", token)
     told = _of(answer, scheduler) if scheduler else answer
     if as_json:

@@ -68,7 +68,7 @@ def run(name: str, config: Path | None, history: str | None, service: str | None
     Example: taskscope inspect run hourly
     """
     from taskscope import past
-    from taskscope.inspection.inspector import Inspector
+    from taskscope.inspection.inspector import Inspector, window_of
 
     settings = load_settings(config, history=history, service=service)
     _named(settings, name)
@@ -90,7 +90,9 @@ def run(name: str, config: Path | None, history: str | None, service: str | None
     ]
     console = show.standard_output()
     if not rows and not as_json:
-        show.print_line(console, "it would report nothing")
+        rules, end = settings.inspections[name], time.time() // 3600 * 3600
+        window = f"{_when(round(end - window_of(rules) / 1000) * 1000)} to {_when(round(end) * 1000)}"
+        show.print_line(console, f"it would report nothing of the full hours from {window}")
         return
     show.print_listing(console, _columns(_FOUND), rows, as_json)
 

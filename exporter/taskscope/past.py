@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from rich.console import Console
@@ -18,6 +19,7 @@ from taskscope.identity import anchor_ms
 from taskscope.settings import Settings
 from taskscope.sinks.history import url_for
 from taskscope.sinks.history.database import parse
+from taskscope.sinks.history.error_records import Occurrence
 from taskscope.sinks.history.export import flat, rfc3339, write_json_lines, writer
 from taskscope.sinks.history.owner import Owner
 from taskscope.sinks.history.queries import Queries
@@ -75,7 +77,7 @@ def _row(run: Run) -> list[show.Cell]:
     duration = None if run.duration is None else run.duration / 1e6
     why = f"{run.exception}: {run.message}" if run.exception else run.reason
     return [
-        show.moment(run.started or run.due or run.enqueued),
+        show.moment(run.started or run.due or run.enqueued or run.ended or anchor_ms(run.id)),
         run.scheduler,
         run.job,
         show.status(run.status),
@@ -102,14 +104,25 @@ def show_run(console: Console, queries: Queries, id: bytes, as_json: bool) -> No
         raise BadArgument(
             f"there is no run {identity.text(id)} in this history; `taskscope runs` shows which there are"
         )
+    reported = [one for one in queries.errors_of(id) if not one.fatal]
     if as_json:
-        write_json_lines([run], sys.stdout)
+        write_json_lines([run], sys.stdout, reported=[_reported(one) for one in reported])
         return
     known = [[name, cell] for name, cell in _known(run) if str(cell)]
     show.print_table(console, (show.Column("what"), show.Column("how it is", wrap=True)), known)
     show.print_block(console, "stack trace", run.stack)
     show.print_block(console, "data of the exception", _indented(run.data))
     show.print_block(console, "details", _indented(run.details))
+    for one in reported:
+        what = f"{one.kind}: {one.message}" if one.message else one.kind
+        show.print_block(console, f"reported at {_exactly(one.at)}: {show.printable(what)}", one.stack)
+        show.print_block(console, "data of what was reported", _indented(one.data))
+
+
+def _reported(one: Occurrence) -> dict[str, Any]:
+    """An exception that a run reported and survived, for programs."""
+    told = {"at": rfc3339(one.at), "exception": one.kind, "message": one.message, "stack": one.stack}
+    return told | {"data": msgspec.json.decode(one.data) if one.data else None}
 
 
 def _known(run: Run) -> Iterator[tuple[str, show.Cell]]:

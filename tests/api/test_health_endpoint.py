@@ -65,6 +65,15 @@ def test_the_command_gives_programs_json(client, capsys):
     assert json.loads(capsys.readouterr().out)["status"] in ("healthy", "degraded")
 
 
+def test_the_command_asks_where_the_settings_say_that_it_serves(client, capsys, monkeypatch, tmp_path):
+    client.ask("/api/monitoring/health")
+    (tmp_path / "taskscope.yaml").write_text(f"host: 0.0.0.0\ninsecure: true\nport: {client.port}\n")
+    monkeypatch.chdir(tmp_path)
+
+    assert run(["health"]) == 1
+    assert run(["health", "--url", f"127.0.0.1:{client.port}"]) == 1, "http:// may be left out"
+
+
 def test_where_nobody_answers_the_exit_code_is_that_of_unhealthy(capsys):
     assert run(["health", "--url", "http://127.0.0.1:1"]) == 2
     assert "no taskscope answers on http://127.0.0.1:1" in capsys.readouterr().err

@@ -159,6 +159,9 @@ def test_a_worker_that_died_stays_down_when_others_have_cleaned_up_and_one_that_
 
     client.srem("rq:workers", "rq:worker:leaves")  # its hash stays for a minute
     client.delete("rq:worker:dies")  # it expired
+    assert states() == {"dies": False, "leaves": False}, (
+        "else it would seem to be there as long as readings hold"
+    )
     assert states() == {"dies": False}
     client.srem("rq:workers", "rq:worker:dies")
     now[0] += 800
@@ -169,6 +172,7 @@ def test_a_worker_that_died_stays_down_when_others_have_cleaned_up_and_one_that_
     client.hset("rq:worker:other", mapping={"state": "idle", "queues": "default"})
     assert states() == {"other": True}
     client.srem("rq:workers", "rq:worker:other")
+    assert states() == {"other": False}
     assert states() == {}
 
     client.sadd("rq:workers", "rq:worker:dies")
@@ -176,6 +180,7 @@ def test_a_worker_that_died_stays_down_when_others_have_cleaned_up_and_one_that_
     client.hset("rq:worker:dies", mapping={"state": "idle", "queues": "default"})
     assert states() == {"dies": True}
     client.srem("rq:workers", "rq:worker:dies")
+    assert states() == {"dies": False}
     assert states() == {}
 
 

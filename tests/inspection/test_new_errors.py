@@ -62,7 +62,7 @@ def test_an_error_without_a_message_is_called_by_its_class_or_reason_alone(file)
 
     (found,) = past.findings()
     assert found.object == "timeout"
-    assert found.overview.startswith("timeout happened 1 times.")
+    assert found.overview.startswith("timeout happened once.")
 
 
 def test_what_failed_after_the_hour_in_which_it_was_due_is_found(past):

@@ -49,6 +49,8 @@ class Readings:
         self._waiting: dict[str, Job] = {}
         """Jobs that are scheduled, or stand at the head of a queue."""
         self._dead: dict[str, float] = {}
+        self._there: set[str] = set()
+        """The workers of the last look; of one that is gone it is said once that it is down."""
         """Workers that went without a farewell, and when that was found."""
 
     def look(self, survey: Survey) -> list[Job]:
@@ -134,7 +136,9 @@ class Readings:
             for name, at in (dict.fromkeys(silent, now) | self._dead).items()
             if name in silent or (name not in survey.workers and (nobody or now - at < _MEMORY))
         }
-        for name in self._dead.keys() - silent:
+        left = self._there - survey.workers.keys()
+        self._there = {name for name, worker in survey.workers.items() if worker.there}
+        for name in left | self._dead.keys() - silent:
             yield WorkerState(scheduler=self._scheduler, worker=name, at=now, up=False, active=0)
         for worker in survey.workers.values():
             yield WorkerState(

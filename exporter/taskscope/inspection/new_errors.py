@@ -134,7 +134,7 @@ def _report(scene: Scene, seen: Seen, kind: str, at: int) -> Found:
         key=seen.key,
         level=level,
         title=f"{title} in {error.job}",
-        overview=f"{name} happened {count} times. {why.format(usual=seen.usual)}.",
+        overview=f"{name} happened {'once' if count == 1 else f'{count} times'}. {why.format(usual=seen.usual)}.",
         at=at,
         details=_details(error, count, seen.usual),
         distribution=_distribution(scene, error),

@@ -34,11 +34,12 @@ COLUMNS = (
 """The columns of a CSV export, in this order for ever; new ones come at the end."""
 
 
-def write_json_lines(runs: Iterable[Run], out: TextIO) -> int:
-    """Write one JSON object a line: `COLUMNS`, then `stack`, `data` and `details`; return how many."""
+def write_json_lines(runs: Iterable[Run], out: TextIO, **more: Any) -> int:
+    """Write one JSON object a line: `COLUMNS`, then `stack`, `data`, `details` and `more`; return how many."""
     count = 0
     for run in runs:
         record = flat(run) | {"stack": run.stack, "data": _object(run.data), "details": _object(run.details)}
+        record |= more
         out.write(msgspec.json.encode(record).decode() + "\n")
         count += 1
     return count
