@@ -23,6 +23,7 @@ _KEY = 64  # characters of what tells two exceptions of a run apart
 _RUNS = 10_000  # of which is remembered how many exceptions they reported
 _TIMES = ("at", "due", "enqueued", "started", "duration")
 _NAMES = ("scheduler", "native", "job", "queue", "worker", "instance", "entity", "reason", "trace_id")
+_SOUGHT = 500  # characters of what stands in an index as it is: PostgreSQL's takes 2 700 bytes
 _LARGEST = 2.0**63  # of other numbers
 
 
@@ -77,6 +78,8 @@ class Admission:
                 return None
             if name != job:
                 changes["job"] = name
+        if fact.key or fact.result:
+            changes |= self._described(fact)
         if fact.error is not None:
             changes["error"] = self._error(fact.error)
         if fact.captured is not None:
@@ -84,6 +87,12 @@ class Admission:
         if fact.details:
             changes["details"] = bounded_details(fact.details, self._limits, self._redaction)
         return msgspec.structs.replace(fact, **changes) if changes else fact
+
+    def _described(self, fact: Fact) -> dict[str, str]:
+        """What the run says of itself, which may hold anything."""
+        hidden, most = self._redaction.text, self._limits.name
+        key, result = clean(hidden(fact.key), min(most, _SOUGHT)), clean(hidden(fact.result), most)
+        return {"key": key, "result": result}
 
     def _error(self, error: Error) -> Error:
         bounded = bounded_error(error, self._limits, self._redaction)

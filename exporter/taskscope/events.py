@@ -80,6 +80,11 @@ class Fact(_Versioned, frozen=True, kw_only=True, tag="fact", gc=False):
     instance: str = ""
     """The process that executes the run; its silence makes the run lost."""
     entity: str = ""
+    """What it is about: a shop, a tenant."""
+    key: str = ""
+    """What its users call it: the number of an order, the name of a file. Of two the greater stays."""
+    result: str = ""
+    """What came of it, in a few words. Of two the greater stays."""
     trace_id: str = ""
     error: Error | None = None
     captured: Captured | None = None

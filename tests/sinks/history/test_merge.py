@@ -26,9 +26,8 @@ TIMES = st.sampled_from([None, NOW, NOW + 0.001, NOW + 50, NOW + 4_000_000])
 @st.composite
 def quarrelling(draw: st.DrawFn, scheduler: str) -> Row:
     """A fact about one of three runs, which may say anything."""
-    texts = {
-        name: draw(TEXTS) for name in ("job", "reason", "queue", "worker", "instance", "entity", "trace_id")
-    }
+    names = ("job", "reason", "queue", "worker", "instance", "entity", "trace_id", "key", "result")
+    texts = {name: draw(TEXTS) for name in names}
     times = {name: draw(TIMES) for name in ("due", "enqueued", "started")}
     error = Error(kind=draw(TEXTS), message=draw(TEXTS), stack=draw(TEXTS), data={"x": draw(TEXTS)})
     return row(
@@ -179,10 +178,14 @@ def test_a_batch_of_every_size_is_merged_whole(store: SqlStore):
 def test_texts_that_no_database_can_hold_are_stored_without_what_it_cannot(store: SqlStore, history_url: str):
     error = Error(kind="E\0\udc80", message="m\0", stack="s\udfff")
 
-    store.apply([row(1, "failed", job="j\0\ud800", trace_id="t\0", error=error, queue="q" * 16_384)])
+    said = {"trace_id": "t\0", "key": "k\0", "result": "r\ud800"}
+    store.apply([row(1, "failed", job="j\0\ud800", error=error, queue="q" * 16_384, **said)])
 
-    ((_, _, name, *_, queue, _, _, _, trace, message, stack, _, _),) = stored(history_url).values()
+    ((_, _, name, *_, queue, _, _, _, trace, key, result, message, stack, _, _),) = stored(
+        history_url
+    ).values()
     assert (name, trace, message, stack) == ("j\ufffd?", "t\ufffd", "m\ufffd", "s?")
+    assert (key, result) == ("k\ufffd", "r?")
     assert len(queue) == 16_384
 
 
