@@ -25,7 +25,10 @@ def asked(sqlite_url: str) -> Iterator[tuple[Queries, list[tuple[str, object]]]]
         if statement.startswith("SELECT"):
             statements.append((statement, parameters))
 
-    told = [Past(n, "failed", anchor=BEGIN + n, trace_id="abc", exception="E", key="k") for n in range(5)]
+    told = [
+        Past(n, "failed", anchor=BEGIN + n, trace_id="abc", exception="E", entity="e", key="k")
+        for n in range(5)
+    ]
     with history(sqlite_url, told) as queries:
         sa.event.listen(sa.Engine, "before_cursor_execute", listen)
         yield queries, statements
@@ -71,6 +74,7 @@ def plans(url: str, statements: list[tuple[str, object]]) -> list[list[str]]:
             Filter(trace_id="abc", job=("b",), status=("failed", "success")),
             "run USING INDEX run_by_trace (trace_id=?)",
         ),
+        (Filter(entity=("e",)), "run USING COVERING INDEX run_by_entity (entity=?)"),
         (Filter(key=("k",)), "run USING COVERING INDEX run_by_key (key=?)"),
         (Filter(key=("k", "l"), since=BEGIN), "run USING COVERING INDEX run_by_key (key=? AND id>?)"),
         (Filter(key=("k",), job=("b",), status=("failed",)), "run USING INDEX run_by_key (key=?)"),

@@ -56,7 +56,12 @@ def conditions(connection: Connection, filter: Filter) -> Conditions | None:
 def named(connection: Connection, wanted: Mapping[str, Sequence[str]]) -> list[Condition] | None:
     """Runs with one of these names in each of these columns; None where one was never seen."""
     ids = {column: name_ids(connection, texts) for column, texts in wanted.items() if texts}
-    return [run.c[column].in_(known) for column, known in ids.items()] if all(ids.values()) else None
+    if not all(ids.values()):
+        return None
+    found: list[Condition] = [run.c[column].in_(known) for column, known in ids.items()]
+    if 0 not in ids.get("entity", [0]):
+        found.append(sa.text(schema.ABOUT))
+    return found
 
 
 def _reasons(connection: Connection, wanted: Sequence[str]) -> list[Condition]:
