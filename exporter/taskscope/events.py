@@ -72,6 +72,7 @@ class Fact(_Versioned, frozen=True, kw_only=True, tag="fact", gc=False):
     due: float | None = None
     enqueued: float | None = None
     started: float | None = None
+    """0 where only that it has begun is known: the run tells something of itself."""
     duration: float | None = None
     """Measured by the worker's monotonic clock."""
     reason: str = ""

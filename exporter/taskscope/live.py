@@ -177,7 +177,7 @@ class Live:
             return
         job = self._job((fact.scheduler, fact.job), fact.at)
         job.heard, job.queue = True, job.queue or fact.queue
-        if fact.captured is not None:
+        if fact.captured is not None or fact.started == 0:
             return  # a run that is known to have begun, but not since when
         run = (fact.scheduler, fact.native, fact.attempt)
         if fact.status == "started":
