@@ -36,6 +36,7 @@ class Admission:
 
     def __init__(self, settings: Settings) -> None:
         self._limits = settings.limits
+        self._sought = min(_SOUGHT, settings.limits.name)
         self._redaction = Redaction(settings.redact)
         self._version, self._labels = settings.version, partial(labels_of, settings)
         self._reported: OrderedDict[tuple[str, str, int], int] = OrderedDict()
@@ -90,9 +91,8 @@ class Admission:
 
     def _described(self, fact: Fact) -> dict[str, str]:
         """What the run says of itself, which may hold anything."""
-        hidden, most = self._redaction.text, self._limits.name
-        key, result = clean(hidden(fact.key), min(most, _SOUGHT)), clean(hidden(fact.result), most)
-        return {"key": key, "result": result}
+        key, result = map(self._redaction.text, (fact.key, fact.result))
+        return {"key": clean(key, self._sought), "result": clean(result, self._limits.name)}
 
     def _error(self, error: Error) -> Error:
         bounded = bounded_error(error, self._limits, self._redaction)
@@ -114,12 +114,12 @@ class Admission:
         """The names that must change to be printable and bounded: mostly none, and that is remembered."""
         names = (fact.scheduler, fact.job, fact.queue, fact.worker, fact.instance, fact.entity, fact.reason)
         free = fact.native + fact.trace_id  # of these there is one for each run
-        if names in self._known and free.isascii() and "\0" not in free and len(free) <= self._limits.name:
+        if names in self._known and free.isascii() and "\0" not in free and len(free) <= self._sought:
             return {}
         changed: dict[str, Any] = {}
         for field in _NAMES:
             value = getattr(fact, field)
-            if (cleaned := clean(value, self._limits.name)) != value:
+            if (cleaned := clean(value, self._sought if field == "trace_id" else self._limits.name)) != value:
                 changed[field] = cleaned
         if not changed:
             if len(self._known) >= 10_000:

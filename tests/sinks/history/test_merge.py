@@ -1,13 +1,15 @@
 from itertools import count
+from random import Random
 
 import hypothesis.strategies as st
 from histories import NOW, batch, done, expected, row, select, stored
 from hypothesis import HealthCheck, given, settings
 from msgspec.structs import replace
 
+from taskscope.admission import Admission
 from taskscope.counts import Counts
-from taskscope.events import Error
-from taskscope.facts import Change, Row
+from taskscope.events import Error, Fact
+from taskscope.facts import Change, Row, row_of
 from taskscope.settings import Settings
 from taskscope.sinks.history.memory import MemoryStore
 from taskscope.sinks.history.sql import SqlStore
@@ -187,6 +189,17 @@ def test_texts_that_no_database_can_hold_are_stored_without_what_it_cannot(store
     assert (name, trace, message, stack) == ("j\ufffd?", "t\ufffd", "m\ufffd", "s?")
     assert (key, result) == ("k\ufffd", "r?")
     assert len(queue) == 16_384
+
+
+def test_the_longest_key_and_trace_fit_into_an_index(store: SqlStore, history_url: str):
+    endless = "".join(map(chr, Random(7).choices(range(0x10000, 0x10FFFF), k=16_384)))  # nothing to compress
+    told = Fact(scheduler="s", native="n", status="success", at=NOW, key=endless, trace_id=endless)
+
+    fact = Admission(Settings()).admit(told, NOW)
+    assert isinstance(fact, Fact)
+    store.apply([row_of(fact, bytes(16))])
+
+    assert select(history_url, "SELECT length(key), length(trace_id) FROM run") == [(500, 500)]
 
 
 def test_the_largest_numbers_that_a_fact_can_hold_are_stored(store: SqlStore, history_url: str):
