@@ -108,15 +108,17 @@ def spent() -> bargauge.Panel:
 
 
 def place() -> tables.Panel:
-    """Where it ran and what it was about."""
+    """Where it ran, what it was about and what came of it."""
     columns = [
         word("Queue", "queue", width=140),
         word("Worker", "worker", width=180),
         word("Entity", "entity", width=160),
+        word("Key", "key", width=160),
+        word("Result", "result", width=200),
         word("Instance", "instance"),
         word("Trace", "trace_id"),
     ]
-    description = "Where it ran, what it was about, and the trace that it belongs to."
+    description = "Where it ran, what it was about, what came of it, and the trace that it belongs to."
     return api_table("Where", description, Ask(RUN, "", *columns), columns, height=4)
 
 

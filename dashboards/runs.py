@@ -138,6 +138,8 @@ def history() -> tables.Panel:
         word("Exception", "exception", width=115),
         word("Message", "message"),
         word("Entity", "entity", width=85),
+        word("Key", "key", width=85),
+        word("Result", "result", width=95),
         moment("Ended", "ended_at", width=155),
         amount("Attempt", "attempt", "none", width=68),
         word("Run", "id", link=RUN_PAGE, width=55),

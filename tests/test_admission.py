@@ -36,12 +36,20 @@ def test_any_text_becomes_one_that_databases_and_pages_can_hold(text):
 
 
 @pytest.mark.parametrize(
-    "field", ["native", "job", "queue", "worker", "instance", "entity", "reason", "trace_id"]
+    "field", ["native", "job", "queue", "worker", "instance", "entity", "key", "result", "reason", "trace_id"]
 )
 def test_every_name_of_a_fact_is_cleaned(field):
     admitted = Admission(Settings()).admit(fact(**{field: "a\0b\ud800"}), NOW)
 
     assert getattr(admitted, field) == "a\N{REPLACEMENT CHARACTER}b?"
+
+
+def test_what_a_run_says_of_itself_is_bounded_and_without_secrets():
+    told = {"key": "order?token=abc " + "k" * 999, "result": "password=abc " + "r" * 999}
+    admitted = Admission(Settings(limits=Limits(name=600))).admit(fact(**told), NOW)
+
+    assert (admitted.key[:16], len(admitted.key)) == ("order?token=*** ", 500)
+    assert (admitted.result[:13], len(admitted.result)) == ("password=*** ", 600)
 
 
 def test_an_error_is_bounded_and_keeps_both_ends_of_its_stack():

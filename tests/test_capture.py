@@ -5,7 +5,8 @@ import contextvars
 import json
 import logging
 import threading
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
 from urllib.request import urlopen
 
 import pytest
@@ -16,11 +17,13 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 import taskscope
 from services.process import until
-from taskscope import capture_exception, set_entity
+from taskscope import capture_exception, describe_run
 from taskscope.events import Captured, Error, Fact
+from taskscope.facts import row_of
 from taskscope.run import Run, RunFilter, enter, leave
 from taskscope.testing import FakeScheduler, Recorder
 
+MILLISECOND = timedelta(milliseconds=1)
 RUN = Run(scheduler="s", job_name="nightly", native="n", attempt=2, due=1.5, anchor=1.5)
 
 
@@ -108,8 +111,9 @@ class Unspeakable:
         lambda: capture_exception(Vicious(), what=Unspeakable(), much="x" * 10**6),
         lambda: capture_exception("no exception"),
         lambda: capture_exception(ValueError("\ud800")),
+        lambda: describe_run(key=Unspeakable()),
     ],
-    ids=["nothing is handled", "vicious", "wrong", "surrogate"],
+    ids=["nothing is handled", "vicious", "wrong", "surrogate", "unspeakable"],
 )
 def test_it_never_raises(making, report):
     report()
@@ -119,22 +123,33 @@ def test_it_never_raises_where_telling_does(making):
     making.tell = lambda fact: 1 / 0
 
     survive()
-    set_entity("shop-7")
+    describe_run(entity="shop-7")
 
 
-def test_a_run_says_what_it_works_for(making):
-    set_entity("shop-7")
+def test_a_run_says_what_it_works_for_what_it_is_called_and_what_came_of_it(making):
+    describe_run(entity="shop-7")
+    describe_run(key=4711, result="package 88" + "8" * 9_999)
 
-    (fact,) = making.facts
-    assert (fact.entity, fact.captured, fact.native, fact.attempt) == ("shop-7", None, "n", 2)
+    first, second = making.facts
+    assert (first.entity, first.key, first.result) == ("shop-7", "", "")
+    assert (second.entity, second.key, second.result[:10]) == ("", "4711", "package 88")
+    assert len(second.result) == 4_096
+    assert (first.captured, first.native, first.attempt) == (None, "n", 2)
+
+
+def test_what_a_run_says_of_itself_is_not_when_it_began(making):
+    describe_run(key="order-4711")
+
+    row = row_of(making.facts[0], bytes(16))
+    assert (row.status, row.started) == ("started", 0)
 
 
 def test_outside_of_a_run_and_where_nobody_watches_nothing_happens():
     survive()
-    set_entity("shop-7")
+    describe_run(entity="shop-7")
     token = enter(lambda: RUN)
     survive()
-    set_entity("shop-7")
+    describe_run(entity="shop-7")
     leave(token)
 
 
@@ -175,9 +190,11 @@ def test_a_logged_exception_is_reported_once_where_the_filter_is_asked_to(making
 
 
 def nightly():
-    set_entity("shop-7")
+    describe_run(entity="shop-7", key="order-4711")
     survive(shop=7)
     survive(shop=8)
+    time.sleep(0.2)
+    describe_run(result="package 88")
 
 
 def broken():
@@ -221,8 +238,14 @@ def test_runs_of_a_scheduler_report_from_threads_and_processes(pool, tmp_path):
                 exporter,
                 'taskscope_captured_exceptions_total{job_name="nightly",scheduler="apscheduler"} 2.0',
             )
-            (run,) = asked(f"{exporter.url}/api/task/?entity=shop-7")["data"]
-            assert (run["task"], run["status"]) == ("nightly", "success")
+            about = f"{exporter.url}/api/task/?entity=shop-7&key=order-4711"
+            until(lambda: [run["status"] for run in asked(about)["data"]] == ["success"])
+            (run,) = asked(about)["data"]
+            assert (run["task"], run["result"]) == ("nightly", "package 88")
+            began, ended = (datetime.fromisoformat(run[f"{name}_at"]) for name in ("started", "ended"))
+            assert abs((ended - began) / MILLISECOND - run["duration"]) < 2, (
+                "it began before it said anything"
+            )
     finally:
         scheduler.shutdown()
 

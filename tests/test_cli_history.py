@@ -154,6 +154,9 @@ def test_times_and_details_of_a_run_are_shown_exactly(
         attempt=3,
         queue="q",
         worker="w",
+        entity="shop-7",
+        key="order-4711",
+        result="package 88",
         details={"rows": [1, 2]},
     )
     with Exporter(history=f"sqlite:///{tmp_path}/one.db", port=None, strict=True) as exporter:
@@ -172,6 +175,7 @@ def test_times_and_details_of_a_run_are_shown_exactly(
     ]
     assert (shown["took"], shown["waited"], shown["started late by"]) == ("250 ms", "1.5 s", "2.0 s")
     assert (shown["attempt"], shown["queue"], shown["worker"]) == ("3", "q", "w")
+    assert (shown["entity"], shown["key"], shown["result"]) == ("shop-7", "order-4711", "package 88")
     assert told.endswith('\ndetails\n{\n  "rows": [\n    1,\n    2\n  ]\n}\n')
 
 

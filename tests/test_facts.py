@@ -26,6 +26,8 @@ FACTS = st.builds(
     started=st.none() | st.floats(NOW, NOW + 9),
     duration=st.none() | st.floats(0, 9),
     reason=st.sampled_from(["", "misfire", "error"]),
+    key=st.sampled_from(["", "a", "b"]),
+    result=st.sampled_from(["", "a", "b"]),
     error=st.none()
     | st.builds(Error, kind=st.sampled_from(["A", "B"]), message=st.sampled_from(["", "x", "y"])),
 )

@@ -32,7 +32,7 @@ PUBLIC = [
     "Unavailable",
     "capture_exception",
     "current_run",
-    "set_entity",
+    "describe_run",
     "watch",
 ]
 

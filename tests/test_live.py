@@ -34,6 +34,7 @@ def test_a_run_is_in_progress_from_its_start_to_its_end():
     live = Live()
 
     live.fold([fact("started", 10.0)])
+    live.fold([fact("started", 11.0, started=0.0, key="order-7")])
     assert list(live.jobs[KEY].running.values()) == [10.0]
 
     live.fold([fact("success", 12.0, started=10.0, duration=2.0)])

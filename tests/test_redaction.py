@@ -249,6 +249,7 @@ def connect(address, *others, password, headers):
         taskscope.capture_exception(
             password=password, shaped=shaped, url=f"https://u:{CANARY}@h/?sig={others[0]}"
         )
+    taskscope.describe_run(key=f"https://u:{CANARY}@h/?sig={others[0]}", result=f"password={password}")
     raise Refused(password, {"headers": headers, "url": address, "others": others})
 
 

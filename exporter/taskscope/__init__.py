@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from taskscope.contracts import Bridge, Sink
     from taskscope.errors import BadArgument, TaskscopeError, Unavailable
     from taskscope.exporter import Exporter, watch
-    from taskscope.run import Run, RunFilter, capture_exception, current_run, set_entity
+    from taskscope.run import Run, RunFilter, capture_exception, current_run, describe_run
     from taskscope.settings import Settings
 
 __version__ = "0.1.0"
@@ -26,7 +26,7 @@ __all__ = [
     "Unavailable",
     "capture_exception",
     "current_run",
-    "set_entity",
+    "describe_run",
     "watch",
 ]
 
@@ -34,7 +34,7 @@ _HOME = {
     "contracts": ("Bridge", "Sink"),
     "errors": ("BadArgument", "TaskscopeError", "Unavailable"),
     "exporter": ("Exporter", "watch"),
-    "run": ("Run", "RunFilter", "capture_exception", "current_run", "set_entity"),
+    "run": ("Run", "RunFilter", "capture_exception", "current_run", "describe_run"),
     "settings": ("Settings",),
 }
 

@@ -23,6 +23,7 @@ _KEY = 64  # characters of what tells two exceptions of a run apart
 _RUNS = 10_000  # of which is remembered how many exceptions they reported
 _TIMES = ("at", "due", "enqueued", "started", "duration")
 _NAMES = ("scheduler", "native", "job", "queue", "worker", "instance", "entity", "reason", "trace_id")
+_SOUGHT = 500  # characters of what stands in an index as it is: PostgreSQL's takes 2 700 bytes
 _LARGEST = 2.0**63  # of other numbers
 
 
@@ -35,6 +36,7 @@ class Admission:
 
     def __init__(self, settings: Settings) -> None:
         self._limits = settings.limits
+        self._sought = min(_SOUGHT, settings.limits.name)
         self._redaction = Redaction(settings.redact)
         self._version, self._labels = settings.version, partial(labels_of, settings)
         self._reported: OrderedDict[tuple[str, str, int], int] = OrderedDict()
@@ -77,6 +79,8 @@ class Admission:
                 return None
             if name != job:
                 changes["job"] = name
+        if fact.key or fact.result:
+            changes |= self._described(fact)
         if fact.error is not None:
             changes["error"] = self._error(fact.error)
         if fact.captured is not None:
@@ -84,6 +88,11 @@ class Admission:
         if fact.details:
             changes["details"] = bounded_details(fact.details, self._limits, self._redaction)
         return msgspec.structs.replace(fact, **changes) if changes else fact
+
+    def _described(self, fact: Fact) -> dict[str, str]:
+        """What the run says of itself, which may hold anything."""
+        key, result = map(self._redaction.text, (fact.key, fact.result))
+        return {"key": clean(key, self._sought), "result": clean(result, self._limits.name)}
 
     def _error(self, error: Error) -> Error:
         bounded = bounded_error(error, self._limits, self._redaction)
@@ -105,12 +114,12 @@ class Admission:
         """The names that must change to be printable and bounded: mostly none, and that is remembered."""
         names = (fact.scheduler, fact.job, fact.queue, fact.worker, fact.instance, fact.entity, fact.reason)
         free = fact.native + fact.trace_id  # of these there is one for each run
-        if names in self._known and free.isascii() and "\0" not in free and len(free) <= self._limits.name:
+        if names in self._known and free.isascii() and "\0" not in free and len(free) <= self._sought:
             return {}
         changed: dict[str, Any] = {}
         for field in _NAMES:
             value = getattr(fact, field)
-            if (cleaned := clean(value, self._limits.name)) != value:
+            if (cleaned := clean(value, self._sought if field == "trace_id" else self._limits.name)) != value:
                 changed[field] = cleaned
         if not changed:
             if len(self._known) >= 10_000:

@@ -72,6 +72,7 @@ class Fact(_Versioned, frozen=True, kw_only=True, tag="fact", gc=False):
     due: float | None = None
     enqueued: float | None = None
     started: float | None = None
+    """0 where only that it has begun is known: the run tells something of itself."""
     duration: float | None = None
     """Measured by the worker's monotonic clock."""
     reason: str = ""
@@ -80,6 +81,11 @@ class Fact(_Versioned, frozen=True, kw_only=True, tag="fact", gc=False):
     instance: str = ""
     """The process that executes the run; its silence makes the run lost."""
     entity: str = ""
+    """What it is about: a shop, a tenant."""
+    key: str = ""
+    """What its users call it: the number of an order, the name of a file. Of two the greater stays."""
+    result: str = ""
+    """What came of it, in a few words. Of two the greater stays."""
     trace_id: str = ""
     error: Error | None = None
     captured: Captured | None = None

@@ -94,11 +94,13 @@ class Row(msgspec.Struct, gc=False):
     worker: str = ""
     instance: str = ""
     entity: str = ""
+    key: str = ""
+    result: str = ""
     trace_id: str = ""
     detail: Detail | None = None
 
     @property
-    def key(self) -> JobKey:
+    def job_key(self) -> JobKey:
         """The job it is a run of."""
         return (self.scheduler, self.job)
 
@@ -152,6 +154,8 @@ def row_of(fact: Fact, run_id: bytes) -> Row:
         worker=fact.worker,
         instance=fact.instance,
         entity=fact.entity,
+        key=fact.key,
+        result=fact.result,
         trace_id=fact.trace_id,
         detail=_detail(fact) if error or fact.details is not None or fact.captured else None,
     )
@@ -177,6 +181,8 @@ def merge(old: Row, new: Row) -> Row:
         worker=new.worker if new.worker > old.worker else old.worker,
         instance=new.instance if new.instance > old.instance else old.instance,
         entity=new.entity if new.entity > old.entity else old.entity,
+        key=new.key if new.key > old.key else old.key,
+        result=new.result if new.result > old.result else old.result,
         trace_id=new.trace_id if new.trace_id > old.trace_id else old.trace_id,
         detail=merge_detail(old.detail, new.detail) if new.detail else old.detail,
     )

@@ -120,7 +120,7 @@ class Live:
 
     def lose(self, rows: Sequence[Row], now: float) -> None:
         """The process of these runs is gone. Some were told here and are known by other names than their ids."""
-        told_here = self._in_progress({row.key for row in rows})
+        told_here = self._in_progress({row.job_key for row in rows})
         self.fold(
             _lost(row, *told_here.get(identity.key(row.id), ("", identity.text(row.id), 0)), now)
             for row in rows
@@ -177,7 +177,7 @@ class Live:
             return
         job = self._job((fact.scheduler, fact.job), fact.at)
         job.heard, job.queue = True, job.queue or fact.queue
-        if fact.captured is not None:
+        if fact.captured is not None or fact.started == 0:
             return  # a run that is known to have begun, but not since when
         run = (fact.scheduler, fact.native, fact.attempt)
         if fact.status == "started":

@@ -137,7 +137,7 @@ def _known(run: Run) -> Iterator[tuple[str, show.Cell]]:
     yield "took", show.span(None if run.duration is None else run.duration / 1e6)
     yield "waited", _between(run.enqueued, run.started)
     yield "started late by", _between(run.due, run.started)
-    for name in ("queue", "worker", "instance", "entity"):
+    for name in ("queue", "worker", "instance", "entity", "key", "result"):
         yield name, getattr(run, name)
     yield "trace", run.trace_id
     yield "error", f"{run.exception}: {run.message}" if run.message else run.exception

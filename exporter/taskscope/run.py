@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 logger = logging.getLogger("taskscope")
 
+_LONGEST = 4_096  # characters of what a run says of itself
+
 
 class Run(NamedTuple):
     """The run that is being executed."""
@@ -68,13 +70,15 @@ def capture_exception(error: BaseException | None = None, /, **data: Any) -> Non
         _tell(lambda now: {"captured": _captured(error, data, now)})
 
 
-def set_entity(entity: str) -> None:
-    """Say what the current run works for: a shop, a tenant, a database. Say it once a run.
+def describe_run(*, entity: object = None, key: object = None, result: object = None) -> None:
+    """Say what the current run works for, what it is called there, and what came of it, each when it is known.
 
-    Runs are filtered and added up by it (`GET /api/entity/`). Never raises and never blocks; outside of a run, and
-    where nobody watches, it does nothing.
+    `entity` is a shop, a tenant, a database; `key` the number of an order, the name of a file; `result` a few words.
+    Of two values of one the greater text stays. Never raises and never blocks; outside of a run, and where nobody
+    watches, it does nothing.
     """
-    _tell(lambda now: {"entity": str(entity)})
+    told = {"entity": entity, "key": key, "result": result}
+    _tell(lambda now: {name: str(value)[:_LONGEST] for name, value in told.items() if value is not None})
 
 
 def _captured(error: BaseException, data: dict[str, Any], now: float) -> Any:
@@ -108,6 +112,7 @@ def _fact(run: Run, what: Callable[[float], dict[str, Any]]) -> Any:
         job=run.job_name,
         due=run.due,
         status="started",
+        started=0.0,
         at=now,
         **what(now),
     )

@@ -29,6 +29,8 @@ def past() -> list[Row]:
             queue="q2",
             worker="w9",
             entity="shop-7",
+            key="order-4711",
+            result="package 88",
             trace_id="abc",
         ),
         _fact("elsewhere", 83, "success", scheduler="other", started=BEGIN + 83.0, duration=0.0001),

@@ -1,4 +1,4 @@
-"""`/api/entity/` and statistics by entity: what runs were about."""
+"""`/api/entity/` and statistics by entity and queue: what runs were about."""
 
 import pytest
 from stored import BEGIN
@@ -48,6 +48,7 @@ def _rows():
                 anchor=float(at),
                 job="sync" if n % 2 else "import",
                 entity=entity,
+                queue="bulk" if n % 2 else "mail",
             )
             yield row_of(fact, run_id(scheduler, fact.native, 0, at * 1000))
 
@@ -77,6 +78,16 @@ def test_entities_are_filtered_and_paged(client):
     assert names(task="sync") == ["shop-1", "shop-2", "shop-3"]
     assert names(limit=1, offset=2) == ["shop-2"]
     assert names(**{"from": BEGIN + 30, "to": BEGIN + 60}) == []
+
+
+def test_statistics_are_told_of_one_queue(client):
+    def statuses(**query):
+        return client.ask("/api/task/stats", SPAN | query).json["overall"]["statuses"]
+
+    assert statuses(queue="bulk") == {"started": 1, "failed": 3}
+    assert statuses(queue=["bulk", "mail"], entity="shop-1") == {"success": 2, "failed": 1}
+    assert statuses(queue="mail", entity="shop-2", scheduler="main") == {"success": 1}
+    assert statuses(queue="nobody", entity="shop-1") == {}
 
 
 def test_statistics_are_told_of_one_entity(client):

@@ -49,6 +49,8 @@ def test_a_run_has_times_in_utc_and_durations_in_milliseconds(historian):
         "worker": None,
         "instance": None,
         "entity": None,
+        "key": None,
+        "result": None,
         "trace_id": None,
         "slow": None,
         "exception": None,
@@ -69,6 +71,11 @@ def test_a_run_has_times_in_utc_and_durations_in_milliseconds(historian):
         ({"queue": "q2"}, 1),
         ({"worker": "w9"}, 1),
         ({"entity": "shop-7"}, 1),
+        ({"entity": ["shop-7", "shop-8"], "status": "started"}, 1),
+        ({"key": "order-4711"}, 1),
+        ({"key": ["order-4711", "order-4712"], "task": ["näm/e %", "flaky"], "status": "started"}, 1),
+        ({"key": "order-4711", "status": "success"}, 0),
+        ({"key": "order-47"}, 0),
         ({"trace_id": "abc"}, 1),
         ({"reason": "misfire"}, 1),
         ({"exception": "ValueError"}, 10),
@@ -90,6 +97,15 @@ def test_a_run_has_times_in_utc_and_durations_in_milliseconds(historian):
 )
 def test_runs_are_filtered(historian, query, total):
     assert historian.ask("/api/task/", query).json["total"] == total
+
+
+def test_a_run_shows_its_key_and_its_result_in_a_list_and_alone(historian):
+    (listed,) = historian.ask("/api/task/", {"key": "order-4711"}).json["data"]
+    alone = historian.ask(f"/api/task/{listed['id']}").json
+
+    assert {(run["task"], run["key"], run["result"]) for run in (listed, alone)} == {
+        ("näm/e %", "order-4711", "package 88")
+    }
 
 
 def test_a_run_slower_than_its_jobs_own_p95_is_found(historian):

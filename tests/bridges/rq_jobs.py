@@ -90,3 +90,9 @@ def kill_itself(path: str) -> None:
 def survive() -> None:
     """Reports an exception and goes on."""
     taskscope.capture_exception(ValueError("half of it"))
+
+
+def ship() -> None:
+    """Says what it is called and what came of it."""
+    taskscope.describe_run(entity="shop-7", key="order-4711")
+    taskscope.describe_run(result="package 88")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import reduce
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ import taskscope
 from taskscope.bridges import _celery_signals, find
 from taskscope.bridges._celery_publish import stamp
 from taskscope.events import Jobs
+from taskscope.facts import merge, row_of
 from taskscope.testing import Recorder
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -244,6 +246,18 @@ def test_a_task_can_report_an_exception_that_it_survives(app: Celery, seen: Reco
     )
     assert (told.captured.error.kind, told.captured.error.message) == ("ValueError", "half of it")
     assert seen.facts[-1].status == "success"
+
+
+def test_a_task_can_say_what_it_is_called_and_what_came_of_it(app: Celery, seen: Recorder):
+    def ships() -> None:
+        taskscope.describe_run(entity="shop-7", key="order-4711")
+        taskscope.describe_run(result="package 88")
+
+    execute(app, app.task(ships, name="ships", shared=False), "9", retries=1)
+
+    row = reduce(merge, (row_of(fact, bytes(16)) for fact in seen.facts if fact.native == "9"))
+    assert (row.entity, row.key, row.result, row.status) == ("shop-7", "order-4711", "package 88", "success")
+    assert {fact.attempt for fact in seen.facts} == {1}
 
 
 def work() -> None:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from datetime import timedelta
-from functools import wraps
+from functools import reduce, wraps
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from services.process import until
 from taskscope import BadArgument, Exporter, current_run
 from taskscope.bridges import made
 from taskscope.events import Fact, QueueState, WorkerState
+from taskscope.facts import merge, row_of
 from taskscope.identity import run_id, text
 from taskscope.live import Live
 from taskscope.settings import Settings, Source
@@ -256,6 +257,17 @@ def test_a_job_can_report_an_exception_that_it_survives(simple: SimpleWorker, re
     assert same_id(told) == same_id(seen.facts[-1])
     assert (told.captured.error.kind, told.captured.error.message) == ("ValueError", "half of it")
     assert seen.facts[-1].status == "success"
+
+
+def test_a_job_can_say_what_it_is_called_and_what_came_of_it(simple: SimpleWorker, redis_url: str):
+    seen, bridge = Recorder(), made(simple, "rq")
+    bridge.attach(seen.emit)
+    queue(redis_url).enqueue(rq_jobs.ship)
+    simple.work(burst=True)
+
+    row = reduce(merge, (row_of(fact, same_id(fact)) for fact in seen.facts))
+    assert len({same_id(fact) for fact in seen.facts}) == 1
+    assert (row.entity, row.key, row.result, row.status) == ("shop-7", "order-4711", "package 88", "success")
 
 
 def test_naming_a_watched_worker_is_what_imports_rq():

@@ -177,6 +177,15 @@ def test_findings_are_those_of_the_chosen_inspection_kind_and_level(day, now, ch
     assert {row["kind"] for row in rows(get(url), "data")} == kinds
 
 
+def test_what_runs_are_called_and_what_came_of_them_is_shown_in_the_list_and_alone(day):
+    for name, title in (("runs", "Runs"), ("run", "Where")):
+        (query,) = [one for one in API_QUERIES if (one.page, one.where) == (name, title)]
+        assert {"key", "result"} <= {column["selector"] for column in query.query["columns"]}
+
+    (run, *_) = get(f"{day.api}/api/task/?entity=receipts&status=success")["data"]
+    assert (run["key"][:6], run["result"]) == ("batch-", "200 sent")
+
+
 def test_a_chosen_entity_is_what_all_runs_of_the_page_are_about(day, now):
     choice = Choice(PAGES["runs"], {"entity": "receipts"}, now - span(PAGES["runs"]), now)
 

@@ -260,6 +260,8 @@ def _attempt(job: FakeJob, due: float, started: float, attempt: int, last: bool,
         worker="mailer-1",
         reason="" if last else "error",
         entity=entity,
+        key=f"batch-{round(due) // 300}",
+        result=f"{200 if last else 17} sent",
         trace_id=f"{round(due * 1000):032x}",
         details={"args": [entity], "kwargs": {"batch": 200, "sent": 200 if last else 17}},
     )

@@ -35,6 +35,8 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     worker: str | None
     instance: Annotated[str | None, Meta(description="The process that executed it.")]
     entity: Annotated[str | None, Meta(description="What it was about: a shop, tenant, database.")]
+    key: Annotated[str | None, Meta(description="What its users call it: an order, a file.")]
+    result: Annotated[str | None, Meta(description="What came of it, in a few words.")]
     trace_id: str | None
     slow: Annotated[bool | None, Meta(description="Did it take longer than the rules' `slow_after`?")]
     exception: Annotated[str | None, Meta(description="The exception's class.")]
@@ -113,6 +115,8 @@ def _fields(run: Run, slow_after: float | None) -> dict[str, Any]:
         "worker": run.worker or None,
         "instance": run.instance or None,
         "entity": run.entity or None,
+        "key": run.key or None,
+        "result": run.result or None,
         "trace_id": run.trace_id or None,
         "slow": None if run.duration is None or slow_after is None else run.duration > slow_after * 1e6,
         "exception": run.exception or None,

@@ -20,6 +20,9 @@ class StatsQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     task: Tasks = ()
     scheduler: Schedulers = ()
+    queue: Annotated[
+        Texts, Meta(description="Only runs of these queues. Counted from the runs that are kept.")
+    ] = ()
     entity: Annotated[
         Texts,
         Meta(description="Only runs about these: shops, tenants … Counted from the runs that are kept."),
@@ -94,6 +97,7 @@ async def stats(call: Call, query: StatsQuery) -> Stats:
         scheduler=query.scheduler,
         slow=slow,
         slow_by_job=slow_by_job or None,
+        queue=query.queue,
         entity=query.entity,
     )
     limit = min(query.limit, call.backend.settings.limits.page)

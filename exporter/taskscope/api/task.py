@@ -34,6 +34,7 @@ class RunsQuery(msgspec.Struct, frozen=True, kw_only=True):
     queue: Annotated[Texts, Meta(description="Queue.")] = ()
     worker: Annotated[Texts, Meta(description="Worker.")] = ()
     entity: Annotated[Texts, Meta(description="What the run was about.")] = ()
+    key: Annotated[Texts, Meta(description="What its users call the run, exactly.")] = ()
     reason: Annotated[
         Texts, Meta(description="How it failed, why it was skipped: `timeout`, `misfire` …")
     ] = ()
@@ -131,6 +132,7 @@ async def _filter(call: Call, query: RunsQuery) -> Filter:
         queue=query.queue,
         worker=query.worker,
         entity=query.entity,
+        key=query.key,
         reason=query.reason,
         exception=query.exception,
         error=tuple(map(bytes.fromhex, query.error)),

@@ -68,8 +68,8 @@ def stored(url: str, scheduler: str = "s") -> dict[bytes, tuple[Any, ...]]:
     texts = ", ".join(f"coalesce((SELECT text FROM name WHERE name.id = run.{name}), '')" for name in names)
     found = select(
         url,
-        f"SELECT run.id, facts, rank, job.name, attempt, due, enqueued, started, ended, duration, {texts}, trace_id,"
-        " message, stack, data, details FROM run JOIN job ON job.id = run.job"
+        f"SELECT run.id, facts, rank, job.name, attempt, due, enqueued, started, ended, duration, {texts},"
+        " trace_id, key, result, message, stack, data, details FROM run JOIN job ON job.id = run.job"
         f" LEFT JOIN detail ON detail.id = run.id WHERE job.scheduler = '{scheduler}'",
     )
     return {bytes(run): tuple(columns) for run, *columns in found}
@@ -103,6 +103,8 @@ def _columns(known: Row) -> tuple[Any, ...]:
             known.entity,
         ),
         known.trace_id,
+        known.key,
+        known.result,
         *((detail.message, detail.stack, detail.data, detail.details) if detail else (None,) * 4),
     )
 

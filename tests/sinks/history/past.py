@@ -39,6 +39,8 @@ class Past(NamedTuple):
     exception: str = ""
     message: str = ""
     trace_id: str = ""
+    key: str = ""
+    result: str = ""
 
     @property
     def id(self) -> bytes:
@@ -50,9 +52,8 @@ class Past(NamedTuple):
         error = Error(kind=self.exception, message=self.message, stack="at") if self.exception else None
         seconds = None if self.duration is None else self.duration / 1e6
         started = None if self.started is None else self.started / 1e3
-        known = {
-            name: getattr(self, name) for name in ("job", "queue", "worker", "entity", "reason", "trace_id")
-        }
+        names = ("job", "queue", "worker", "entity", "reason", "trace_id", "key", "result")
+        known = {name: getattr(self, name) for name in names}
         at = (self.ended or self.started or self.anchor) / 1e3
         fact = Fact(
             scheduler=self.scheduler,
@@ -112,6 +113,8 @@ def one(draw: st.DrawFn, number: int, hours: int) -> Past:
         exception=draw(st.sampled_from(("ValueError", "x.Timeout"))) if failed else "",
         message=draw(text) if failed else "",
         trace_id=draw(st.sampled_from(("", "abc"))),
+        key=draw(text),
+        result=draw(text),
     )
 
 
@@ -132,6 +135,7 @@ def filters(draw: st.DrawFn, hours: int = 60) -> Filter:
         "queue": some(TEXTS),
         "worker": some(TEXTS),
         "entity": some(TEXTS),
+        "key": some(TEXTS),
         "reason": some(TEXTS),
         "exception": some(("ValueError", "x.Timeout")),
         "trace_id": st.sampled_from(("", "abc", "abcd")),
@@ -152,7 +156,7 @@ def matching(runs: Iterable[Past], filter: Filter) -> list[Past]:
 
 
 def _fits(run: Past, filter: Filter) -> bool:
-    named = {"status", "job", "scheduler", "queue", "worker", "entity", "reason"}
+    named = {"status", "job", "scheduler", "queue", "worker", "entity", "key", "reason"}
     if any(getattr(filter, field) and getattr(run, field) not in getattr(filter, field) for field in named):
         return False
     if filter.exception and run.exception not in filter.exception:

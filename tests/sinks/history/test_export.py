@@ -31,6 +31,8 @@ RUN = Run(
     worker="w",
     instance="",
     entity="",
+    key="order-7",
+    result="package 88",
     trace_id="",
     exception="ValueError",
     message='a "b",\nc; größe',
@@ -61,6 +63,7 @@ def test_csv_has_the_columns_in_order_and_unknown_cells_empty():
     assert read["due_at"] == ""
     assert read["duration_ms"] == "1000.5"
     assert read["message"] == 'a "b",\nc; größe'
+    assert (read["key"], read["result"]) == ("order-7", "package 88")
 
 
 def test_json_lines_have_everything_and_null_where_unknown():

@@ -1,13 +1,15 @@
 from itertools import count
+from random import Random
 
 import hypothesis.strategies as st
 from histories import NOW, batch, done, expected, row, select, stored
 from hypothesis import HealthCheck, given, settings
 from msgspec.structs import replace
 
+from taskscope.admission import Admission
 from taskscope.counts import Counts
-from taskscope.events import Error
-from taskscope.facts import Change, Row
+from taskscope.events import Error, Fact
+from taskscope.facts import Change, Row, row_of
 from taskscope.settings import Settings
 from taskscope.sinks.history.memory import MemoryStore
 from taskscope.sinks.history.sql import SqlStore
@@ -26,9 +28,8 @@ TIMES = st.sampled_from([None, NOW, NOW + 0.001, NOW + 50, NOW + 4_000_000])
 @st.composite
 def quarrelling(draw: st.DrawFn, scheduler: str) -> Row:
     """A fact about one of three runs, which may say anything."""
-    texts = {
-        name: draw(TEXTS) for name in ("job", "reason", "queue", "worker", "instance", "entity", "trace_id")
-    }
+    names = ("job", "reason", "queue", "worker", "instance", "entity", "trace_id", "key", "result")
+    texts = {name: draw(TEXTS) for name in names}
     times = {name: draw(TIMES) for name in ("due", "enqueued", "started")}
     error = Error(kind=draw(TEXTS), message=draw(TEXTS), stack=draw(TEXTS), data={"x": draw(TEXTS)})
     return row(
@@ -179,11 +180,26 @@ def test_a_batch_of_every_size_is_merged_whole(store: SqlStore):
 def test_texts_that_no_database_can_hold_are_stored_without_what_it_cannot(store: SqlStore, history_url: str):
     error = Error(kind="E\0\udc80", message="m\0", stack="s\udfff")
 
-    store.apply([row(1, "failed", job="j\0\ud800", trace_id="t\0", error=error, queue="q" * 16_384)])
+    said = {"trace_id": "t\0", "key": "k\0", "result": "r\ud800"}
+    store.apply([row(1, "failed", job="j\0\ud800", error=error, queue="q" * 16_384, **said)])
 
-    ((_, _, name, *_, queue, _, _, _, trace, message, stack, _, _),) = stored(history_url).values()
+    ((_, _, name, *_, queue, _, _, _, trace, key, result, message, stack, _, _),) = stored(
+        history_url
+    ).values()
     assert (name, trace, message, stack) == ("j\ufffd?", "t\ufffd", "m\ufffd", "s?")
+    assert (key, result) == ("k\ufffd", "r?")
     assert len(queue) == 16_384
+
+
+def test_the_longest_key_and_trace_fit_into_an_index(store: SqlStore, history_url: str):
+    endless = "".join(map(chr, Random(7).choices(range(0x10000, 0x10FFFF), k=16_384)))  # nothing to compress
+    told = Fact(scheduler="s", native="n", status="success", at=NOW, key=endless, trace_id=endless)
+
+    fact = Admission(Settings()).admit(told, NOW)
+    assert isinstance(fact, Fact)
+    store.apply([row_of(fact, bytes(16))])
+
+    assert select(history_url, "SELECT length(key), length(trace_id) FROM run") == [(500, 500)]
 
 
 def test_the_largest_numbers_that_a_fact_can_hold_are_stored(store: SqlStore, history_url: str):

@@ -105,12 +105,15 @@ OF_0004 = ("occurrence", "error_group", "error_text", "error_rollup")
 def test_a_history_from_before_runs_without_an_anchor_takes_them_in(history_url: str):
     with opened(history_url) as store:
         store.apply([done(1)])
+        before = stored(history_url)
         with store.transaction() as connection:
             for table in ("open_run", *OF_0004, "finding", "inspection"):
                 connection.exec_driver_sql(f"DROP TABLE {table}")
-            connection.exec_driver_sql("DROP INDEX run_by_entity")
+            for index in ("run_by_entity", "run_by_key"):
+                connection.exec_driver_sql(f"DROP INDEX {index}")
+            for column in ("key", "result"):
+                connection.exec_driver_sql(f"ALTER TABLE run DROP COLUMN {column}")
             connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0002'")
-    before = stored(history_url)
 
     unanchored = row(2, "started")
     unanchored.facts |= Bit.UNANCHORED

@@ -121,6 +121,19 @@ def test_its_runs_are_read_as_they_were(old_url: str) -> None:
     assert {run.entity for run in runs if run.status == "success"} == {"shop-7"}
 
 
+def test_its_runs_are_called_nothing_and_new_ones_are_found_by_their_keys(old_url: str) -> None:
+    with opened(old_url) as store:
+        store.apply(batch([done(n, key=f"order-{n}", result="sent") for n in (30, 31)]))
+
+    queries = Queries(old_url, Settings(history=old_url))
+    found = queries.runs(Filter(key=("order-31",)), limit=100).runs
+    without = queries.runs(Filter(key=("",)), limit=100)
+    queries.close()
+
+    assert [(run.key, run.result) for run in found] == [("order-31", "sent")]
+    assert (without.total, {run.result for run in without.runs}) == (10, {""})
+
+
 def vouch(url: str) -> None:
     """Make whoever opens it next the one who counted: a file or a server that was put back is not counted on."""
     if url.startswith("sqlite"):

@@ -30,6 +30,8 @@ COLUMNS = (
     "trace_id",
     "exception",
     "message",
+    "key",
+    "result",
 )
 """The columns of a CSV export, in this order for ever; new ones come at the end."""
 
@@ -85,6 +87,8 @@ def flat(run: Run) -> dict[str, Any]:
         "trace_id": run.trace_id,
         "exception": run.exception,
         "message": run.message,
+        "key": run.key,
+        "result": run.result,
     }
 
 

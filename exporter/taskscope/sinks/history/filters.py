@@ -1,6 +1,6 @@
 """From a `Filter` to SQL: names become their small ids, and every way in has an index where one exists."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -20,6 +20,8 @@ BRANCHES = 32
 
 run, job, name, detail = schema.run, schema.job, schema.name, schema.detail
 
+_INTERNED = ("queue", "worker", "entity", "exception")
+
 
 class Conditions(msgspec.Struct):
     """What a run must fulfil, all of it. None does not filter."""
@@ -35,18 +37,31 @@ def conditions(connection: Connection, filter: Filter) -> Conditions | None:
     others += _reasons(connection, filter.reason)
     if filter.error:
         others.append(error_queries.runs_of(filter.error))
-    for column in ("queue", "worker", "entity", "exception"):
-        if wanted := getattr(filter, column):
-            ids = name_ids(connection, wanted)
-            if not ids:
-                return None
-            others.append(run.c[column].in_(ids))
+    names = named(connection, {column: getattr(filter, column) for column in _INTERNED})
+    if names is None:
+        return None
+    others += names
     jobs = None
     if filter.job or filter.scheduler:
         jobs = list(connection.scalars(sa.select(job.c.id).where(*_job_is(filter.job, filter.scheduler))))
         if not jobs:
             return None
-    return Conditions(others, jobs, sorted({RANK[status] for status in filter.status}) or None)
+    ranks = sorted({RANK[status] for status in filter.status}) or None
+    few = filter.trace_id or (filter.key and "" not in filter.key)
+    if few:  # no other index leads to them sooner
+        return Conditions([*others, *_one_of(run.c.job, jobs), *_one_of(run.c.rank, ranks)], None, None)
+    return Conditions(others, jobs, ranks)
+
+
+def named(connection: Connection, wanted: Mapping[str, Sequence[str]]) -> list[Condition] | None:
+    """Runs with one of these names in each of these columns; None where one was never seen."""
+    ids = {column: name_ids(connection, texts) for column, texts in wanted.items() if texts}
+    if not all(ids.values()):
+        return None
+    found: list[Condition] = [run.c[column].in_(known) for column, known in ids.items()]
+    if 0 not in ids.get("entity", [0]):
+        found.append(sa.text(schema.ABOUT))
+    return found
 
 
 def _reasons(connection: Connection, wanted: Sequence[str]) -> list[Condition]:
@@ -155,6 +170,10 @@ def _texts(connection: Connection, filter: Filter) -> Iterable[Condition]:
     if filter.trace_id:
         yield run.c.trace_id == schema.clean(filter.trace_id)
         yield sa.text(schema.TRACED)
+    if filter.key:
+        yield run.c.key.in_([schema.clean(text) for text in filter.key])
+        if "" not in filter.key:
+            yield sa.text(schema.KEYED)
     if filter.q:
         holds = sa.func.instr if connection.dialect.name == "sqlite" else sa.func.strpos
         text = schema.clean(filter.q).encode().lower().decode()  # bytes fold only ASCII, as the databases do

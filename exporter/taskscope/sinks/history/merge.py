@@ -19,7 +19,7 @@ from taskscope.sinks.history import schema
 from taskscope.sinks.history.names import Interned
 
 _COLUMNS = tuple(column.name for column in schema.run.c)
-_GREATER = ("rank", "attempt", "due", "enqueued", "started", "ended", "duration", "trace_id")
+_GREATER = ("rank", "attempt", "due", "enqueued", "started", "ended", "duration", "trace_id", "key", "result")
 _NAMES = ("reason", "exception", "queue", "worker", "instance", "entity")
 _TEXTS = ("message", "stack", "data", "details")
 _AT_ONCE = (500, 250, 100, 50, 20, 10, 5, 2, 1)
@@ -57,7 +57,7 @@ class Merger:
             KeyError
         ):  # names never met before, or unclean ones: rare, so that looking first would cost more
             rows = [_cleaned(row) for row in rows]
-            self._jobs.learn(connection, {row.key for row in rows})
+            self._jobs.learn(connection, {row.job_key for row in rows})
             self._names.learn(connection, {text for row in rows for text in _names_of(row)})
             return rows, self._pack(rows, now)
 
@@ -83,6 +83,8 @@ class Merger:
                 names[row.instance],
                 names[row.entity],
                 row.trace_id and schema.clean(row.trace_id),
+                row.key and schema.clean(row.key),
+                row.result and schema.clean(row.result),
                 now,
             )
             for row in rows
@@ -101,9 +103,8 @@ class Merger:
 
     def _row(self, found: tuple[Any, ...], given: Row) -> Row:
         """The run as it is now; its detail is what came with this batch."""
-        run_id, job, facts, _, rank, attempt, due, enqueued, started, ended, duration, *names, trace_id, _ = (
-            found
-        )
+        run_id, job, facts, _, rank, attempt, due, enqueued, started, ended, duration, *others = found
+        *names, trace_id, key, result, _ = others
         reason, exception, queue, worker, instance, entity = map(self._names.keys.__getitem__, names)
         return Row(
             id=run_id,
@@ -123,6 +124,8 @@ class Merger:
             worker=worker,
             instance=instance,
             entity=entity,
+            key=key,
+            result=result,
             trace_id=trace_id,
             detail=given.detail,
         )

@@ -22,7 +22,8 @@ Order: TypeAlias = list[ColumnElement[Any]]
 
 run, job, name, detail = schema.run, schema.job, schema.name, schema.detail
 
-_NUMBERS = ("id", "rank", "facts", "attempt", "due", "enqueued", "started", "ended", "duration", "trace_id")
+_NUMBERS = ("id", "rank", "facts", "attempt", "due", "enqueued", "started", "ended", "duration")
+_OWN_TEXTS = ("trace_id", "key", "result")
 _INTERNED = ("reason", "exception", "queue", "worker", "instance", "entity")
 _STATUS_ORDER = {RANKED.index(status): place for place, status in enumerate(sorted(RANKED))}
 
@@ -71,9 +72,10 @@ def fetch(connection: Connection, ids: Ids, order: Order, texts: tuple[str, ...]
 def _runs(texts: tuple[str, ...]) -> Select[Any]:
     """All runs with these texts; to put the query together anew would take longer than to ask it."""
     described = run.join(job, job.c.id == run.c.job).outerjoin(detail, detail.c.id == run.c.id)
-    numbers, names = (run.c[column] for column in _NUMBERS), (_name(run.c[column]) for column in _INTERNED)
+    plain = (run.c[column] for column in (*_NUMBERS, *_OWN_TEXTS))
+    names = (_name(run.c[column]) for column in _INTERNED)
     details = (detail.c[text] for text in texts)
-    return sa.select(job.c.scheduler, job.c.name, *numbers, *names, *details).select_from(described)
+    return sa.select(job.c.scheduler, job.c.name, *plain, *names, *details).select_from(described)
 
 
 def _name(id: ColumnElement[int]) -> ColumnElement[str]:
@@ -139,7 +141,7 @@ def _anchor(dialect: str) -> ColumnElement[int]:
 
 def _run(row: Sequence[Any], texts: Sequence[str]) -> Run:
     scheduler, job_name, id, rank, facts, attempt, due, enqueued, started, ended, duration, *others = row
-    trace_id, reason, exception, queue, worker, instance, entity, *details = others
+    trace_id, key, result, reason, exception, queue, worker, instance, entity, *details = others
     return Run(
         id=bytes(id),
         scheduler=scheduler,
@@ -157,6 +159,8 @@ def _run(row: Sequence[Any], texts: Sequence[str]) -> Run:
         worker=worker,
         instance=instance,
         entity=entity,
+        key=key,
+        result=result,
         trace_id=trace_id,
         exception=exception,
         **{text: value or "" for text, value in zip(texts, details, strict=True)},

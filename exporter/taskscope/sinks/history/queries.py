@@ -153,21 +153,23 @@ class Queries:
         scheduler: Sequence[str] = (),
         slow: float | None = None,
         slow_by_job: dict[JobKey, float] | None = None,
+        queue: Sequence[str] = (),
         entity: Sequence[str] = (),
     ) -> list[JobStats]:
         """Statistics of the runs whose anchor is in [since, until) ms: of all, then of each job by its key.
 
-        Runs that retention removed count too, unless only those about an `entity` are asked for. `slow` is
-        a limit in s, for jobs without one in `slow_by_job`.
+        Runs that retention removed count too, unless only those of a `queue` or about an `entity` are asked
+        for. `slow` is a limit in s, for jobs without one in `slow_by_job`.
         """
         window = Window(max(since, 0), until)
         with self._reader.snapshot() as connection:
             known = filters.jobs(connection, jobs, scheduler)
             own = filters.limits_by_id(connection, slow_by_job or {})
             limits = {id: filters.micros(limit) for id in known if (limit := own.get(id, slow)) is not None}
-            about = filters.name_ids(connection, entity) if entity else None
-            tallies = statistics.Tallies(window, known, limits, about)
-            tallies.read(connection)
+            only = filters.named(connection, {"queue": queue, "entity": entity})
+            tallies = statistics.Tallies(window, known, limits, only or ())
+            if only is not None:
+                tallies.read(connection)
         return statistics.by_job(tallies, window, percentiles, limits)
 
     def entities(

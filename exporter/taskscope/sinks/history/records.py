@@ -23,6 +23,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     queue: tuple[str, ...] = ()
     worker: tuple[str, ...] = ()
     entity: tuple[str, ...] = ()
+    key: tuple[str, ...] = ()
     reason: tuple[str, ...] = ()
     exception: tuple[str, ...] = ()
     """Exception classes."""
@@ -59,6 +60,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     instance: str
     entity: str
+    key: str
+    result: str
     trace_id: str
     exception: str
     message: str = ""

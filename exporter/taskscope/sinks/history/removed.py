@@ -24,7 +24,7 @@ class Removed:
         if row.id <= self._overall:
             return True
         if row.job:
-            return row.id <= self._by_job.get(row.key, b"")
+            return row.id <= self._by_job.get(row.job_key, b"")
         return row.id <= self._by_scheduler.get(row.scheduler, b"")  # its name is not told: any of them
 
     def load(self, connection: sa.Connection) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from taskscope.facts import RANK
 
-HEAD = "0006"
+HEAD = "0007"
 """The revision that this code reads and writes: the newest file in migrations/versions."""
 
 NAMESPACE = "taskscope"
@@ -63,6 +63,8 @@ run = sa.Table(
     sa.Column("instance", sa.Integer, nullable=False),
     sa.Column("entity", sa.Integer, nullable=False),
     sa.Column("trace_id", _TEXT, nullable=False),
+    sa.Column("key", _TEXT, nullable=False, server_default=""),
+    sa.Column("result", _TEXT, nullable=False, server_default=""),
     sa.Column("changed", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -83,6 +85,8 @@ ABOUT = "entity <> 0"
 """SQL: runs in `run_by_entity` (entity, id); to be written out likewise."""
 TRACED = "trace_id <> ''"
 """SQL: runs in `run_by_trace` (trace_id); to be written out likewise."""
+KEYED = "key <> ''"
+"""SQL: runs in `run_by_key` (key); to be written out likewise."""
 
 
 def _partial(name: str, condition: str, *columns: sa.Column[Any]) -> None:
@@ -95,6 +99,7 @@ _partial("run_unsuccessful", UNSUCCESSFUL, run.c.rank, run.c.id)
 _partial("run_ended_badly", ENDED_BADLY, run.c.job, run.c.rank, run.c.id)
 _partial("run_by_entity", ABOUT, run.c.entity, run.c.id)
 _partial("run_by_trace", TRACED, run.c.trace_id)
+_partial("run_by_key", KEYED, run.c.key)
 
 detail = sa.Table(
     "detail",

@@ -31,11 +31,11 @@ def failures(rows: Iterable[Row], grouping: Grouping) -> Iterator[Sight]:
             continue
         told = row.detail or _NOTHING
         kind = row.exception or row.reason or "failed"
-        if group := grouping.of(row.key, kind, told.message, told.stack):
+        if group := grouping.of(row.job_key, kind, told.message, told.stack):
             yield Sight(
                 id=row.id,
                 run=row.id,
-                key=row.key,
+                key=row.job_key,
                 group=group,
                 at=row.ended or row.started or anchor_ms(row.id),
                 message=told.message,
@@ -51,11 +51,11 @@ def captures(rows: Iterable[Row], grouping: Grouping) -> Iterator[Sight]:
     for row in rows:
         for one in row.detail.captured if row.detail else ():
             error = one.error
-            if group := grouping.of(row.key, error.kind, error.message, error.stack):
+            if group := grouping.of(row.job_key, error.kind, error.message, error.stack):
                 yield Sight(
                     id=_captured_id(row.id, one.key),
                     run=row.id,
-                    key=row.key,
+                    key=row.job_key,
                     group=group,
                     at=round(one.at * 1000),
                     message=error.message,

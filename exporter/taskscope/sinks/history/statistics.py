@@ -17,6 +17,7 @@ from taskscope.events import JobKey
 from taskscope.facts import Bit
 from taskscope.identity import anchor_ms, first_id
 from taskscope.sinks.history import rollups, schema
+from taskscope.sinks.history.filters import Condition
 from taskscope.sinks.history.records import Bucket, JobStats
 from taskscope.sinks.history.rollups import Rollup
 
@@ -78,11 +79,11 @@ class Tallies:
         window: Window,
         jobs: Mapping[int, JobKey],
         limits: Mapping[int, int],
-        entities: Sequence[int] | None = None,
+        only: Sequence[Condition] = (),
     ) -> None:
-        """Of runs about these entities (name.id) only, which rollups cannot tell: of the runs that are kept."""
+        """Of runs that fulfil these conditions only, which rollups cannot tell: of the runs that are kept."""
         self.jobs = jobs
-        self._entities = entities
+        self._only = only
         self.by_place: dict[tuple[int, int], Tally] = {}
         """By the begin of the step, in ms, and job.id."""
         self._window = window
@@ -93,7 +94,7 @@ class Tallies:
 
     def read(self, connection: Connection) -> None:
         """Add up everything."""
-        if self._entities is not None:
+        if self._only:
             self._read_runs(connection, self._window.since, self._window.until)
             return
         query = sa.select(removed.c.job, removed.c.id)
@@ -114,9 +115,9 @@ class Tallies:
 
     def _read_runs(self, connection: Connection, since: int, until: int) -> None:
         columns = (run.c.id, run.c.job, run.c.rank, run.c.facts, run.c.duration)
-        query = sa.select(*columns).where(run.c.id >= first_id(since), run.c.id < first_id(until))
-        if self._entities is not None:
-            query = query.where(sa.text(schema.ABOUT), run.c.entity.in_(self._entities))
+        query = sa.select(*columns).where(
+            run.c.id >= first_id(since), run.c.id < first_id(until), *self._only
+        )
         streamed = query.execution_options(stream_results=True)
         for run_id, id, rank, facts, duration in _rows(connection, streamed):
             anchor = anchor_ms(run_id)
