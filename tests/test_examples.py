@@ -1,7 +1,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from urllib.request import Request, urlopen
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from services.process import free_port
 from taskscope.configure import load
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -30,11 +30,6 @@ PROGRAMS = {  # file, a job of it, and which variable names the port of its metr
     "rq": ("shop.send_receipt", "TASKSCOPE_PORT"),
     "cron": ("beat", "TASKSCOPE_PORT"),
 }
-
-
-def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return str(server.getsockname()[1])
 
 
 def successes(port: str, job: str) -> float:
@@ -93,7 +88,7 @@ def test_an_example_runs_counts_its_job_and_ends_on_ctrl_c(
     name: str, tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ):
     job, variable = PROGRAMS[name]
-    ports = {"TASKSCOPE_PORT": free_port(), "PORT": free_port()}
+    ports = {name: str(free_port()) for name in ("TASKSCOPE_PORT", "PORT")}
     is_program, before = name != "collector", files()
     monkeypatch.delenv("TASKSCOPE_HOME", raising=False)
     process = subprocess.Popen(
