@@ -66,7 +66,7 @@ def run(*command: object, cwd: Path = Path("/"), **variables: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("system", ["celery", "rq"])
+@pytest.mark.parametrize("system", ["celery"])
 def test_an_extra_brings_all_that_its_system_needs(wheel: Path, tmp_path: Path, system: str) -> None:
     EnvBuilder(with_pip=True).create(tmp_path)
     bin = tmp_path / "bin"
