@@ -118,10 +118,8 @@ def due_of(entry: Any, now: float) -> float | None:
 def _plan(entry: Any) -> Plan | None:
     """Why the entry is published now; None where it has no name."""
     name, now = getattr(entry, "name", None), time.time()
-    due = due_of(entry, now)
-    return (
-        Plan(str(name), due and min(due, now)) if name else None
-    )  # rounded, it may seem to be due a moment later
+    due = due_of(entry, now)  # rounded, so that it may seem to be due a moment later
+    return Plan(str(name), due and min(due, now)) if name else None
 
 
 def _interval(schedule: Any, due: float | None) -> float | None:
@@ -140,7 +138,5 @@ def _interval(schedule: Any, due: float | None) -> float | None:
 
 def _text(schedule: Any) -> str:
     """The schedule in Celery's words: `crontab: */5 3 * * *`, `freq: 30.00 seconds`."""
-    words = " ".join(repr(schedule).split()).strip(
-        "<> "
-    )  # some that are kept in databases have lines of their own
-    return words.replace(" (m/h/dM/MY/d)", "").replace(" (m/h/d/dM/MY)", "").replace(">", "")
+    words = " ".join(repr(schedule).split())  # those that are kept in databases may have lines of their own
+    return words.strip("<> ").replace(" (m/h/dM/MY/d)", "").replace(" (m/h/d/dM/MY)", "").replace(">", "")

@@ -49,9 +49,9 @@ class Readings:
         self._waiting: dict[str, Job] = {}
         """Jobs that are scheduled, or stand at the head of a queue."""
         self._dead: dict[str, float] = {}
+        """Workers that went without a farewell, and when that was found."""
         self._there: set[str] = set()
         """The workers of the last look; of one that is gone it is said once that it is down."""
-        """Workers that went without a farewell, and when that was found."""
 
     def look(self, survey: Survey) -> list[Job]:
         """Learn of jobs that were not seen waiting before; returns those that are scheduled."""
