@@ -177,9 +177,14 @@ def test_log_lines_within_a_coroutine_say_of_which_run_they_are(attach, seen):
 
 
 def test_no_thread_of_ours_is_needed_for_a_loop(attach, ledger, seen):
+    def ours():
+        return {thread for thread in threading.enumerate() if thread.name.startswith("taskscope")}
+
     async def body(scheduler):
         scheduler.add_job(recorded.awaits, "date", [ledger.path, "job"], id="job")
         await ends(seen, 1)
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("taskscope")]
+        assert ours() == before
+
+    before = ours()  # of fixtures that live as long as the session
 
     under_a_loop(attach, body)
