@@ -268,7 +268,9 @@ def test_ten_thousand_jobs_added_and_removed_leave_nothing_in_memory(make, caplo
     after = tracemalloc.take_snapshot()
     tracemalloc.stop()
 
-    ours = [tracemalloc.Filter(True, f"*/taskscope/{part}") for part in ("bridges/*", "facts.py", "events.py")]
+    ours = [
+        tracemalloc.Filter(True, f"*/taskscope/{part}") for part in ("bridges/*", "facts.py", "events.py")
+    ]
     grown = sum(
         s.size_diff for s in after.filter_traces(ours).compare_to(before.filter_traces(ours), "filename")
     )
