@@ -1,7 +1,5 @@
 """Celery's events as they come from the broker: decoded to structs, one bad event hurting only itself."""
 
-from base64 import b64decode
-
 import msgspec
 
 JSON = "application/json"
@@ -36,12 +34,24 @@ class _Properties(msgspec.Struct, frozen=True):
     body_encoding: str = ""
 
 
-class _Envelope(msgspec.Struct, rename={"content_type": "content-type"}):
-    """What kombu makes of a message where the broker knows only bytes."""
+class _Head(msgspec.Struct, frozen=True):
+    """What tells how the body of a message is written in kombu's envelope, for a broker that knows only bytes."""
+
+    properties: _Properties = _Properties()
+
+
+class _Plain(msgspec.Struct, rename={"content_type": "content-type"}):
+    """An envelope, with the body as it is."""
 
     body: str
     content_type: str = ""
-    properties: _Properties = _Properties()
+
+
+class _Packed(msgspec.Struct, rename={"content_type": "content-type"}):
+    """An envelope, with the body in base64, as kombu mostly sends it; msgspec unpacks it."""
+
+    body: bytes
+    content_type: str = ""
 
 
 class Decoder:
@@ -56,14 +66,14 @@ class Decoder:
     def enveloped(self, message: bytes) -> list[CeleryEvent]:
         """The events of a message in kombu's envelope, as Redis carries it."""
         try:
-            envelope = _envelope(message)
-            body = envelope.body
-            if envelope.properties.body_encoding == "base64":
-                return self.bare(b64decode(body), envelope.content_type)
-        except (msgspec.MsgspecError, ValueError):
+            if _head(message).properties.body_encoding == "base64":
+                packed = _packed(message)
+                return self.bare(packed.body, packed.content_type)
+            plain = _plain(message)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             self.broken += 1
             return []
-        return self.bare(body.encode(), envelope.content_type)
+        return self.bare(plain.body.encode(), plain.content_type)
 
     def bare(self, body: bytes, content_type: str) -> list[CeleryEvent]:
         """The events of a message's body, as AMQP carries it: one, or a list."""
@@ -93,7 +103,9 @@ class Decoder:
             return []
 
 
-_envelope = msgspec.json.Decoder(_Envelope).decode
+_head = msgspec.json.Decoder(_Head).decode
+_plain = msgspec.json.Decoder(_Plain).decode
+_packed = msgspec.json.Decoder(_Packed).decode
 _event = msgspec.json.Decoder(CeleryEvent).decode
 _events = msgspec.json.Decoder(list[CeleryEvent]).decode
 _raw = msgspec.json.Decoder(list[msgspec.Raw]).decode
