@@ -17,6 +17,7 @@ MEANINGS: Mapping[int, str] = {
     422: "None of the events could be taken; `errors` says why, by `[index]`. Sending them again does not help.",
     429: "More waits to be written than there is room for; try again after the seconds in Retry-After.",
     500: "A fault of taskscope; its log has the details under the id given.",
+    502: "The function that the program registered failed; `error` names class and message of what it raised.",
     503: "The history is away or busy, or another process writes it; try again after the seconds in Retry-After.",
 }
 

@@ -202,10 +202,10 @@ times; choices and numbers may also be joined by commas. Text and times that are
 unknown parameter is an error.
 
 **Who may ask.** Without `tokens` the server listens on this host only and answers everybody there; it then
-refuses a Host header that names another machine. With tokens every request but `/-/healthy`, `/-/ready` and
-`/runbook` needs `Authorization: Bearer …` with the endpoint's scope; `metrics_open` opens `/metrics`. The scope
-`manage` includes `monitoring`, no other scope includes another. Listening beyond this host without tokens
-needs `insecure`.
+refuses a Host header that names another machine, and what a page of elsewhere has a browser send by POST or DELETE
+(`Sec-Fetch-Site`, `Origin`). With tokens every request but `/-/healthy`, `/-/ready` and `/runbook` needs
+`Authorization: Bearer …` with the endpoint's scope; `metrics_open` opens `/metrics`. The scope `manage` includes
+`monitoring`, no other scope includes another. Listening beyond this host without tokens needs `insecure`.
 
 **Errors** are `{"error": "one sentence", "errors": {"parameter or field": "why"}}`. A request that is not HTTP, or
 whose line or headers are longer than 8 KiB, is answered 400 by the server itself; a connection beyond
