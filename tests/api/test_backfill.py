@@ -1,8 +1,10 @@
-"""Starting a job's work again, over REST."""
+"""Starting a job's work again, over REST and from the page."""
 
 import logging
 import threading
 from hashlib import sha256
+from html.parser import HTMLParser
+from urllib.parse import urlencode
 
 import pytest
 from asking import job_path
@@ -15,6 +17,7 @@ from taskscope.errors import BadArgument
 from taskscope.settings import Settings, Token
 
 PATH = f"{job_path('main', 'nightly')}/backfill"
+FORM = "application/x-www-form-urlencoded"
 MANAGE = Token(name="boss", sha256=sha256(b"boss").hexdigest(), scopes=("manage",))
 READ = Token(name="reader", sha256=sha256(b"reader").hexdigest(), scopes=("monitoring",))
 CLOSED = Settings(history=None, tokens=(MANAGE, READ))
@@ -63,6 +66,13 @@ def post(client, path=PATH, query=(), **headers):
     return client.ask(path, query, method="POST", **headers)
 
 
+def send(client, token="", site="same-origin", **fields):
+    form = {"scheduler": "main", "job": "nightly", "entity": "", "force": "false", "token": token} | fields
+    return client.ask(
+        "/backfill", method="POST", body=urlencode(form).encode(), Content_Type=FORM, Sec_Fetch_Site=site
+    )
+
+
 def job(client):
     return client.ask(job_path("main", "nightly")).json
 
@@ -71,6 +81,23 @@ def fails(what):
     @taskscope.on_backfill("nightly")
     def again(entity, force):
         raise what
+
+
+class Page(HTMLParser):
+    """Its text, and the inputs of its form by name."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.tags, self.inputs, self.text = set(), {}, ""
+        self.feed(answer.body.decode())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        if tag == "input":
+            self.inputs.setdefault(dict(attrs)["name"], dict(attrs))
+
+    def handle_data(self, data):
+        self.text += data
 
 
 def test_the_program_s_function_is_called_with_what_was_asked_for_and_its_answer_told(client, calls):
@@ -222,7 +249,100 @@ def test_rest_needs_the_scope_manage(serve, calls):
 @pytest.mark.parametrize("headers", ELSEWHERE)
 def test_without_tokens_a_page_of_elsewhere_starts_nothing(client, calls, headers):
     assert post(client, **headers).status == 403
+    assert send(client, site="cross-site").status == 403
     assert calls == []
+    assert client.ask("/backfill", **headers).status == 200, "it may lead there"
+
+
+def test_the_page_is_a_form_filled_in_by_its_link(client, calls):
+    answer = client.ask(
+        "/backfill", {"scheduler": "main", "job": "nightly", "entity": '"><script>x</script>'}
+    )
+    page = Page(answer)
+
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "form-action 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "script" not in page.tags
+    filled = {name: given["value"] for name, given in page.inputs.items()}
+    assert filled == {
+        "scheduler": "main",
+        "job": "nightly",
+        "entity": '"><script>x</script>',
+        "force": "false",
+    }, "and nobody is asked for a token where there is none"
+    assert calls == []
+
+
+def test_the_page_says_at_once_where_nothing_can_be_started(client):
+    answer = client.ask("/backfill", {"scheduler": "main", "job": "nightly"})
+
+    assert answer.status == 404
+    assert "@taskscope.on_backfill" in Page(answer).text
+
+
+def test_a_blank_for_no_entity_is_none(client, calls):
+    assert Page(client.ask("/backfill", {"entity": " "})).inputs["entity"]["value"] == ""
+    send(client, entity=" ")
+
+    assert calls[0][0] is None
+
+
+def test_the_form_starts_it_and_shows_what_was_made(client, calls):
+    answer = send(client, entity="shop-7", force="true")
+
+    assert (answer.status, calls[0][:2]) == (200, ("shop-7", True))
+    assert "nightly of main, shop-7: done. The program says: 1" in Page(answer).text
+
+
+def test_the_form_shows_why_not_and_runs_nothing_of_what_it_shows(client):
+    fails(ValueError("<script>x</script>"))
+
+    answer = send(client)
+
+    assert (answer.status, "script" in Page(answer).tags) == (502, False)
+    assert "ValueError: <script>x</script>" in Page(answer).text
+    assert send(client, job="nothing").status == 404
+
+
+def test_the_form_says_that_it_still_runs(client, held, monkeypatch):
+    monkeypatch.setattr(api, "PATIENCE", 0.05)
+
+    first, second = send(client), send(client)
+
+    assert (first.status, second.status) == (202, 409)
+    assert "still runs" in Page(first).text
+    held.set()
+    until(lambda: not backfills._running)
+
+
+def test_with_tokens_the_form_takes_one_and_tells_strangers_nothing(serve, calls):
+    client = serve(CLOSED)
+    known = client.ask("/backfill", {"scheduler": "main", "job": "nightly"})
+    unknown = client.ask("/backfill", {"scheduler": "main", "job": "nobody"})
+
+    assert Page(known).inputs["token"]["type"] == "password"
+    assert (known.status, unknown.status) == (200, 200)
+    assert "nightly" not in unknown.body.decode()
+    assert [send(client, token).status for token in ("", "wrong", "reader")] == [401, 401, 403]
+    assert calls == []
+    assert (send(client, "boss").status, len(calls)) == (200, 1)
+
+
+def test_a_form_that_is_none_is_refused(client, calls):
+    assert send(client, nope="1").status == 400
+    assert send(client, force="perhaps").status == 400
+    assert send(client, entity="x" * 20_000).status == 413
+    assert client.ask("/backfill", method="POST", body=b"{}", Content_Type="application/json").status == 415
+    assert calls == []
+
+
+def test_the_landing_page_leads_to_the_form(client, calls):
+    text = client.ask("/").body.decode()
+
+    assert text.count('<a href="/backfill?scheduler=main&amp;job=nightly&amp;entity=">') == 1
 
 
 def test_what_cannot_be_registered_is_refused_at_once():
