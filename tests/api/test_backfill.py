@@ -342,7 +342,7 @@ def test_a_form_that_is_none_is_refused(client, calls):
 def test_the_landing_page_leads_to_the_form(client, calls):
     text = client.ask("/").body.decode()
 
-    assert text.count('<a href="/backfill?scheduler=main&amp;job=nightly&amp;entity=">') == 1
+    assert text.count('<a href="backfill?scheduler=main&amp;job=nightly&amp;entity=">') == 1
 
 
 def test_what_cannot_be_registered_is_refused_at_once():

@@ -93,8 +93,8 @@ def function_for(call: Call, key: JobKey) -> Function:
 
 
 def page_of(key: JobKey, entity: str = "") -> str:
-    """Where people start the work of a job again."""
-    return "/backfill?" + urlencode({"scheduler": key[0], "job": key[1], "entity": entity}, errors="replace")
+    """Where people start the work of a job again, as seen from our pages, also behind a proxy with a path."""
+    return "backfill?" + urlencode({"scheduler": key[0], "job": key[1], "entity": entity}, errors="replace")
 
 
 def backfill_row(one: Backfill) -> BackfillRow:

@@ -42,7 +42,7 @@ button {{ font: inherit; margin-top: .6rem; padding: .4rem 1.2rem }}
 </html>
 """
 _FORM = """<p>The program that runs the job starts its work again, as it knows best: what is missing, or all of it.</p>
-<form method="post" action="/backfill">
+<form method="post" action="backfill">
 <label>Scheduler <input name="scheduler" value="{scheduler}" required></label>
 <label>Job <input name="job" value="{job}" list="jobs" required></label>
 <datalist id="jobs">{jobs}</datalist>
