@@ -174,6 +174,12 @@ def _marks(name: str, colour: str, expr: str) -> sdk.AnnotationQuery:
 RUNBOOK_PAGE = "http://localhost:9750/runbook#${__data.fields.Alert:percentencode}"
 """What to do about the alert that a column `Alert` names, as taskscope itself serves it."""
 
+BACKFILL_PAGE = (
+    "http://localhost:9750/backfill?scheduler=${__data.fields.Scheduler:percentencode}"
+    "&entity=${__data.fields.Entity:percentencode}"
+)
+"""Where work is started again about the entity that a column `Entity` names, as taskscope itself serves it."""
+
 ALERT_FIRES = 'alertname=~"Taskscope.+", alertname!="TaskscopeWatchdog", alertstate="firing"'
 
 

@@ -4,7 +4,7 @@ from grafana_foundation_sdk.builders import stat as stats
 from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.builders.dashboard import CustomVariable, Dashboard
 
-from dashboards.house import RUNBOOK_PAGE, link_to, page, row, same_on
+from dashboards.house import BACKFILL_PAGE, RUNBOOK_PAGE, link_to, page, row, same_on
 from dashboards.infinity import (
     SPAN,
     TIMES,
@@ -42,6 +42,9 @@ MOST = "500"
 """Rows of the table: who wants more asks a narrower question."""
 
 JOB_PAGE = of_job("job")
+OF_JOB = f"{BACKFILL_PAGE}&job=${{__data.fields.Job:percentencode}}"
+AGAIN: Texts = dict.fromkeys(STATUS, (" ", "")) | dict.fromkeys(("failed", "unknown"), ("again", "blue"))
+"""Only what failed, or was lost, leads to where it is started again."""
 RUN_PAGE = link_to("run", run_id="${__data.fields.Run}")
 
 
@@ -142,12 +145,14 @@ def history() -> tables.Panel:
         word("Result", "result", width=95),
         moment("Ended", "ended_at", width=155),
         amount("Attempt", "attempt", "none", width=68),
+        word("Backfill", "status", texts=AGAIN, link=OF_JOB, width=70),
         word("Run", "id", link=RUN_PAGE, width=55),
     ]
     return api_table(
         "Runs",
         f"The newest {MOST} runs that the filters leave. A click on a status or an id shows the run in full. "
-        "A run is marked slow when it took longer than `slow_after` of the settings for its job.",
+        "A run is marked slow when it took longer than `slow_after` of the settings for its job. *again* leads to "
+        "where the work of a failed run's job is started again for its entity, if its program has a function for that.",
         Ask(RUNS, "data", *columns, limit=MOST, **FILTERS),
         columns,
         height=18,
@@ -211,11 +216,18 @@ def by_entity() -> tables.Panel:
         amount("Completed", "completed", "locale", width=95),
         amount("Failed", "failed", "locale", width=85),
         moment("Last run", "last_run_at", width=160),
+        flag(
+            "Backfill",
+            "healthy",
+            texts=dict.fromkeys(("true", "false"), ("again", "blue")),
+            link=BACKFILL_PAGE,
+            width=75,
+        ),
     ]
     return api_table(
         "By entity",
         "What the kept runs of the chosen jobs in this time were about, and how they went; lost ones count as failed. "
-        "A click on an entity chooses it.",
+        "A click on an entity chooses it; *again* leads to where work about it is started again.",
         Ask(ENTITIES, "data", *columns, limit=MOST, **SPAN),
         columns,
         width=20,

@@ -23,6 +23,7 @@ PROGRAMS = {  # file, a job of it, and which variable names the port of its metr
     "own_registry.py": ("clean_up", "PORT"),
     "logging_filter.py": ("reorder", "TASKSCOPE_PORT"),
     "web_app.py": ("newsletter", "TASKSCOPE_PORT"),
+    "backfill.py": ("enrich_order", "TASKSCOPE_PORT"),
     "prefork.py": ("expire_sessions", "TASKSCOPE_PORT"),
     "forwarding.py": ("restock", "TASKSCOPE_PORT"),
     "collector": ("invoice_reminders", "TASKSCOPE_PORT"),

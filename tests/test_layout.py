@@ -33,6 +33,7 @@ PUBLIC = [
     "capture_exception",
     "current_run",
     "describe_run",
+    "on_backfill",
     "watch",
 ]
 

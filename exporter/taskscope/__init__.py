@@ -6,6 +6,7 @@ TYPE_CHECKING = False  # as type checkers take it; `taskscope exec` must not wai
 if TYPE_CHECKING:
     from typing import Any
 
+    from taskscope.backfill import on_backfill
     from taskscope.contracts import Bridge, Sink
     from taskscope.errors import BadArgument, TaskscopeError, Unavailable
     from taskscope.exporter import Exporter, watch
@@ -27,10 +28,12 @@ __all__ = [
     "capture_exception",
     "current_run",
     "describe_run",
+    "on_backfill",
     "watch",
 ]
 
 _HOME = {
+    "backfill": ("on_backfill",),
     "contracts": ("Bridge", "Sink"),
     "errors": ("BadArgument", "TaskscopeError", "Unavailable"),
     "exporter": ("Exporter", "watch"),

@@ -7,7 +7,12 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck
 from hypothesis import settings as examples
-from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
+from schemathesis.specs.openapi.checks import (
+    allow_header_conformance,
+    negative_data_rejection,
+    positive_data_acceptance,
+    unsupported_method,
+)
 
 from taskscope.api.endpoint import endpoints
 from taskscope.api.openapi import document
@@ -36,6 +41,12 @@ def bounded(test):
     )(test)
 
 
+def of_two_paths(case):
+    """The path ends as the name of a job may end, too, which has methods of its own."""
+    both = [allow_header_conformance, unsupported_method]
+    return both if case.operation.path.endswith("{name}/backfill") else []
+
+
 @open_to_all.parametrize()
 @bounded
 def test_every_answer_is_what_the_document_says(case, historian):
@@ -43,7 +54,7 @@ def test_every_answer_is_what_the_document_says(case, historian):
         base_url=f"http://127.0.0.1:{historian.port}",
         timeout=20,
         # A document cannot say that `from` comes before `to`, nor which cursors there are.
-        excluded_checks=[positive_data_acceptance],
+        excluded_checks=[positive_data_acceptance, *of_two_paths(case)],
     )
 
 
@@ -55,5 +66,5 @@ def test_with_tokens_and_without_history_too(case, guarded_client):
         headers={"Authorization": "Bearer secret"},
         timeout=20,
         # The first takes the header away, which this test puts back.
-        excluded_checks=[negative_data_rejection, positive_data_acceptance],
+        excluded_checks=[negative_data_rejection, positive_data_acceptance, *of_two_paths(case)],
     )

@@ -4,6 +4,7 @@ import logging
 from hashlib import sha256
 
 import pytest
+from asking import job_path
 
 from taskscope.api.auth import refuse_open
 from taskscope.errors import BadArgument
@@ -81,6 +82,23 @@ def test_without_tokens_a_host_name_of_this_host_is_served(client, host):
 
 def test_with_tokens_any_host_name_is_served(serve):
     assert serve(SETTINGS, token="reader").ask("/api/job/", Host="jobs.example").status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Sec_Fetch_Site": "cross-site"}, {"Sec_Fetch_Site": "same-site"}, {"Origin": "http://evil.example"}],
+)
+def test_without_tokens_a_page_of_elsewhere_changes_nothing(client, headers):
+    answer = client.ask(job_path("main", "nightly"), method="DELETE", **headers)
+
+    assert (answer.status, answer.json["error"].split(" may")[0]) == (403, "A page of elsewhere")
+    assert client.ask("/api/job/", **headers).status == 200, "it may lead here"
+
+
+def test_without_tokens_a_page_of_ours_and_programs_may(client):
+    for headers in ({"Sec_Fetch_Site": "same-origin"}, {"Origin": f"http://127.0.0.1:{client.port}"}, {}):
+        answer = client.ask(job_path("main", "nightly"), method="DELETE", **headers)
+        assert answer.status == 409, "of what the job itself does not let"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "jobs.example"])

@@ -24,6 +24,10 @@ UNITLESS = SILENT | {"logs", "state-timeline", "nodeGraph", "traces"}
 UNITS = frozenset(value for value in vars(units).values() if isinstance(value, str))
 RUNBOOK = "http://localhost:9750/runbook#${__data.fields.Alert:percentencode}"
 """Where a table of alerts leads; `taskscope assets` writes the user's address there."""
+BACKFILL = re.compile(
+    r"http://localhost:9750/backfill(?:[?&](?:scheduler|entity|job)=\$\{__data\.fields\.\w+:percentencode\})+"
+)
+"""Where a row leads to have its work started again, likewise."""
 _PLAIN = {"parser": "backend", "source": "url"}
 _PATH = re.compile(r"([\w-]+(\.[\w-]+)*)?")
 _HOUSE = {
@@ -245,9 +249,9 @@ RULES: tuple[Rule, ...] = (
 
 
 def lost_links(page: Page, pages: Mapping[str, Page]) -> Iterator[str]:
-    """Links lead to a page that exists and set variables that it has, or to an alert in the runbook."""
+    """Links lead to a page that exists and set variables that it has, or to a page of taskscope itself."""
     known = {f"/d/{each['uid']}": {v["name"] for v in variables(each)} for each in pages.values()}
-    for url in sorted({*_urls(page)} - {RUNBOOK}):
+    for url in sorted(url for url in {*_urls(page)} - {RUNBOOK} if not BACKFILL.fullmatch(url)):
         parts = urlsplit(re.sub(r"\$\{(\w+):queryparam\}", r"var-\1=x", url))
         if parts.netloc or parts.path not in known:
             yield f"{url} leads to no page of ours"

@@ -203,6 +203,27 @@ def test_the_worst_alerts_stand_first_and_lead_to_what_to_do() -> None:
     assert overrides["Job"]["noValue"] == "-"
 
 
+@pytest.mark.parametrize(
+    ("title", "sets"), [("Runs", {"scheduler", "entity", "job"}), ("By entity", {"scheduler", "entity"})]
+)
+def test_what_failed_and_entities_lead_to_where_their_work_is_started_again(
+    title: str, sets: set[str]
+) -> None:
+    (table,) = (panel for panel in loaded("runs")["panels"] if panel["title"] == title)
+    columns = {column["text"] for column in table["targets"][0]["columns"]}
+    (column,) = (
+        {each["id"]: each["value"] for each in one["properties"]}
+        for one in table["fieldConfig"]["overrides"]
+        if one["matcher"]["options"] == "Backfill"
+    )
+
+    place, _, query = column["links"][0]["url"].partition("?")
+
+    assert place == "http://localhost:9750/backfill", "where `taskscope assets` writes the user's address"
+    assert {part.partition("=")[0] for part in query.split("&")} == sets
+    assert set(re.findall(r"fields\.(\w+)", query)) <= columns
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_table_that_several_queries_fill_has_words_for_no_rows(name: str) -> None:
     tables = [panel for panel in loaded(name)["panels"] if panel["type"] == "table"]

@@ -304,6 +304,7 @@ def test_every_rule_for_pages_has_a_bad_example():
         "/d/taskscope-good?var-task=x",
         "https://grafana.example.com/d/taskscope-good",
         "/explore",
+        "http://localhost:9750/backfill?shop=${__data.fields.Entity:percentencode}",
     ],
 )
 def test_the_lint_of_links_catches(url):

@@ -30,16 +30,12 @@ class Gate:
     def check(self, request: web.Request, scope: Scope) -> None:
         """Raises 401 or 403."""
         settings = self._backend.settings
-        if self._is_local and not settings.tokens:
-            _check_host(request.headers.get("Host"))
-        if not guarded(settings, scope):
-            return
-        token = _token(settings.tokens, request.headers.get("Authorization", ""))
-        granted = scope in allowed(token)
-        logger.debug("token %s asked for %s: %s", token.name, scope, "granted" if granted else "refused")
-        if not granted:
-            raise ApiError(403, f"This token lacks the scope {scope}.")
-        request[ACTOR] = token.name
+        if not settings.tokens:
+            if self._is_local:
+                _check_host(request.headers.get("Host"))
+            _check_origin(request)
+        if guarded(settings, scope):
+            admit(request, settings, scope, request.headers.get("Authorization", ""))
 
 
 class Open:
@@ -47,6 +43,16 @@ class Open:
 
     def check(self, request: web.Request, scope: Scope) -> None:
         """Raises nothing."""
+
+
+def admit(request: web.Request, settings: Settings, scope: Scope, authorization: str) -> None:
+    """Let the request in by this value of Authorization. Raises 401 or 403."""
+    token = _token(settings.tokens, authorization)
+    granted = scope in allowed(token)
+    logger.debug("token %s asked for %s: %s", token.name, scope, "granted" if granted else "refused")
+    if not granted:
+        raise ApiError(403, f"This token lacks the scope {scope}.")
+    request[ACTOR] = token.name
 
 
 def guarded(settings: Settings, scope: Scope) -> bool:
@@ -102,6 +108,17 @@ def _check_host(host: str | None) -> None:
     if host and not is_loopback(host_name(host)):
         why = f"{host} is not a name of this host; set tokens to serve under other names."
         raise ApiError(403, why)
+
+
+def _check_origin(request: web.Request) -> None:
+    """A page of elsewhere must not change anything here: browsers send its forms without asking first."""
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site is not None:
+        ours = site in ("same-origin", "none")
+    else:
+        ours = origin is None or origin.partition("://")[2] == request.headers.get("Host")
+    if request.method not in ("GET", "HEAD") and not ours:
+        raise ApiError(403, "A page of elsewhere may change nothing here; set tokens, and send one.")
 
 
 def _unknown(why: str, detail: str = "") -> ApiError:

@@ -51,6 +51,9 @@ class Rendered(Protocol):
 class Page(Protocol):
     """Renders metrics from memory."""
 
+    def add(self, name: str, amount: float, *labels: str) -> None:
+        """Add to a metric about taskscope itself."""
+
     def render(self, accept: str = "", names: Collection[str] = (), compress: bool = False) -> Rendered:
         """The page in the best format of `accept`, of these sample names only if there are any."""
 

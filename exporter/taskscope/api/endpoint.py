@@ -189,7 +189,9 @@ def post(
     *,
     tag: str,
     scope: Scope,
+    media: str = JSON,
     errors: tuple[int, ...] = (),
+    also: tuple[int, ...] = (),
     takes: Mapping[str, Any] | None = None,
 ) -> Callable[[Handler], Endpoint]:
     """Declare the function below as what answers POST on this path; what it writes, it does by `Call.write`."""
@@ -201,9 +203,9 @@ def post(
             handler=handler,
             scope=scope,
             tag=tag,
-            media=JSON,
+            media=media,
             errors=(503, *errors),
-            also=(),
+            also=also,
             takes=takes or {},
         )
 

@@ -8,7 +8,7 @@ import msgspec
 MEANINGS: Mapping[int, str] = {
     400: "A parameter, or a field of the body, is unknown, malformed or out of bounds; `errors` says which and why.",
     401: "No token, or one that is not known.",
-    403: "The token lacks the scope, or the Host header names another machine.",
+    403: "The token lacks the scope, the Host header names another machine, or a page of elsewhere sent it.",
     404: "There is no such thing, or this taskscope keeps no history.",
     405: "The path does not take this method; the Allow header lists those it takes.",
     409: "That cannot be done to it as it is now; `error` says why.",
@@ -17,6 +17,7 @@ MEANINGS: Mapping[int, str] = {
     422: "None of the events could be taken; `errors` says why, by `[index]`. Sending them again does not help.",
     429: "More waits to be written than there is room for; try again after the seconds in Retry-After.",
     500: "A fault of taskscope; its log has the details under the id given.",
+    502: "The function that the program registered failed; `error` names class and message of what it raised.",
     503: "The history is away or busy, or another process writes it; try again after the seconds in Retry-After.",
 }
 

@@ -3,12 +3,16 @@
 from typing import Annotated, Any
 
 import msgspec
+from aiohttp import web
 from msgspec import Meta
 
-from taskscope.api.endpoint import Call, delete, get
+from taskscope.api.app import json_response
+from taskscope.api.backfill import BackfillQuery, BackfillRow, backfill_row, backfilled
+from taskscope.api.endpoint import Call, delete, get, post
 from taskscope.api.errors import ApiError, missing
 from taskscope.api.params import Limit, Offset, Text, Texts
 from taskscope.api.wire import Milliseconds, Moment, milliseconds, moment_of
+from taskscope.backfill import backfills
 from taskscope.events import Job, JobKey, Removed, Trigger, TriggerState
 from taskscope.live import LiveJob
 
@@ -56,6 +60,10 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     consecutive_failures: int
     first_seen_at: Moment | None
     removed_at: Annotated[Moment | None, Meta(description="Since when its scheduler no longer knows it.")]
+    backfill: Annotated[bool, Meta(description="Can it be started again here, by POST to its `/backfill`?")]
+    last_backfill: Annotated[
+        BackfillRow | None, Meta(description="The one that runs in this process, or ran last.")
+    ]
     properties: dict[str, Any]
     data: dict[str, Any]
     triggers: list[TriggerRow]
@@ -127,9 +135,21 @@ async def remove(call: Call, path: JobPath) -> JobRow:
         return job_row(key, live.jobs[key])
 
 
+@post("/api/job/{scheduler}/{name}/backfill", tag="Jobs", scope="manage", errors=(404, 409, 502), also=(202,))
+async def backfill(call: Call, path: JobPath, query: BackfillQuery) -> web.StreamResponse | BackfillRow:
+    """Start a job's work again: what is missing, or with `force` everything, also what failed.
+
+    The program does it, by the function that it registered under `@taskscope.on_backfill`; where none is, the answer is
+    404, and while it runs 409. It is waited for a few seconds; the answer then is 202, and `last_backfill` of the job
+    says what came of it. It is a record of this process, and also in its log.
+    """
+    done = await backfilled(call, (path.scheduler, path.name), query)
+    return json_response(call.request, backfill_row(done), 200 if done.ended else 202)
+
+
 def job_row(key: JobKey, live: LiveJob) -> JobRow:
     """The job as the API writes it; call it under the lock of `live`."""
-    state, known = live.state, live.definition or _UNREAD
+    state, known, latest = live.state, live.definition or _UNREAD, backfills.latest(key)
     return JobRow(
         scheduler=key[0],
         name=key[1],
@@ -151,6 +171,8 @@ def job_row(key: JobKey, live: LiveJob) -> JobRow:
         consecutive_failures=state.consecutive_failures,
         first_seen_at=moment_of(state.first_seen),
         removed_at=moment_of(state.removed),
+        backfill=backfills.function(key) is not None,
+        last_backfill=latest and backfill_row(latest),
         properties=known.properties,
         data=known.data,
         triggers=[_trigger_row(trigger) for trigger in known.triggers],

@@ -7,8 +7,10 @@ from urllib.parse import quote
 from aiohttp import web
 
 from taskscope import __version__
+from taskscope.api.backfill import page_of
 from taskscope.api.endpoint import Call, Endpoint, get
 from taskscope.api.wire import moment_of
+from taskscope.backfill import backfills
 from taskscope.events import JobKey, SchedulerState
 from taskscope.live import LiveJob
 
@@ -110,7 +112,10 @@ def _job(key: JobKey, job: LiveJob) -> str:
     due = "paused" if state.paused else _moment(state.next_run)
     cells = (_moment(state.last_run), _moment(state.last_success), str(state.consecutive_failures))
     running = (str(len(job.running)), due)
-    linked = f'<td><a href="{escape(path)}">{escape(name)}</a></td>'
+    again = (
+        f' <small><a href="{escape(page_of(key))}">backfill</a></small>' if backfills.function(key) else ""
+    )
+    linked = f'<td><a href="{escape(path)}">{escape(name)}</a>{again}</td>'
     return f"<tr>{linked}{''.join(f'<td>{escape(cell)}</td>' for cell in (*cells, *running))}</tr>"
 
 

@@ -193,8 +193,9 @@ _INTRODUCTION = """\
 Generated from the endpoints' declarations; `/api/openapi.json` says the same to programs.
 
 Answers are JSON. Times are RFC 3339 in UTC with milliseconds, durations are milliseconds, what is not known
-is null. Every GET also takes HEAD. What is sent by POST is JSON, and an answer of 200 says that it is durable.
-Answers are packed with gzip where the client takes it. A path that ends with a slash is also found without it.
+is null. Every GET also takes HEAD. What is sent by POST is JSON, but for the form of `/backfill`, and an answer of
+200 says that what it writes is durable. Answers are packed with gzip where the client takes it. A path that ends
+with a slash is also found without it.
 
 **Parameters.** A time is RFC 3339, a date (its midnight, UTC), seconds or milliseconds since the epoch,
 `now`, or how long ago: `-90s`, `-1h`, `-7d` (also `now-1h`). A parameter that takes a list is given several
@@ -202,10 +203,11 @@ times; choices and numbers may also be joined by commas. Text and times that are
 unknown parameter is an error.
 
 **Who may ask.** Without `tokens` the server listens on this host only and answers everybody there; it then
-refuses a Host header that names another machine. With tokens every request but `/-/healthy`, `/-/ready` and
-`/runbook` needs `Authorization: Bearer …` with the endpoint's scope; `metrics_open` opens `/metrics`. The scope
-`manage` includes `monitoring`, no other scope includes another. Listening beyond this host without tokens
-needs `insecure`.
+refuses a Host header that names another machine, and what a page of elsewhere has a browser send by POST or DELETE
+(`Sec-Fetch-Site`, `Origin`). With tokens every request but `/-/healthy`, `/-/ready`, `/runbook` and `/backfill`, whose
+form has a token in it, needs `Authorization: Bearer …` with the endpoint's scope; `metrics_open` opens `/metrics`. The
+scope `manage` includes `monitoring`, no other scope includes another. Listening beyond this host without tokens needs
+`insecure`.
 
 **Errors** are `{"error": "one sentence", "errors": {"parameter or field": "why"}}`. A request that is not HTTP, or
 whose line or headers are longer than 8 KiB, is answered 400 by the server itself; a connection beyond

@@ -185,6 +185,7 @@ CATALOG: tuple[Metric, ...] = (
     _gauge("inspection_duration_seconds", "How long the last inspection took.", "inspection"),
     _gauge("inspection_failed", "1 when the last inspection gave up.", "inspection"),
     _counter("inspection_failures_total", "Inspections of this replica that gave up.", "inspection"),
+    _counter("backfills_total", "Backfills of this process, by outcome (success, failed).", *_JOB, "outcome"),
     # Schedulers: readings, gone past their time to live.
     _gauge("triggers", "Triggers by state.", "scheduler", "state"),
     _counter("trigger_events_total", "What triggers did.", "scheduler", split=("event", TRIGGER_EVENTS)),
