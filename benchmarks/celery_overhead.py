@@ -133,8 +133,9 @@ def path() -> dict[str, float]:
     """µs of CPU of one task, and of one message, in the thread that executes or sends it; the events go nowhere."""
     app = Celery("path", broker="memory://", set_as_current=False)
     app.conf.task_ignore_result = True
-    task = app.task(nothing, name="nothing", shared=False)
+    app.task(nothing, name="nothing", shared=False)
     app.finalize()
+    task = app.tasks["nothing"]  # as a worker has it, not the proxy that stands in the program
     trace = build_tracer("nothing", task, app=app)
 
     def run() -> None:
