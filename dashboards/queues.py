@@ -29,7 +29,8 @@ def dashboard() -> Dashboard:
             queues(*more_of_queues(), chosen=QUEUES, width=24, height=9),
             waiting(QUEUES),
             ages(),
-            told(24),
+            told(),
+            outlook(),
         ),
         row("Workers", workers(*more_of_workers(), width=24, height=9)),
         row("", pools(width=6), workers_by_state(width=6), load(width=6), memory(width=6)),
@@ -229,6 +230,22 @@ def told(width: int = 12) -> timeseries.Panel:
         width=width,
         colours={"counted": "text"},
         no_value="nobody tells of runs that wait",
+    )
+
+
+def outlook() -> timeseries.Panel:
+    """Whether workers keep up."""
+    ready = _in_state("ready", QUEUES)
+    pace = f"max by ({BY_QUEUE}) (deriv({metric('queue_messages', QUEUES, READY)}[1h]))"
+    room = f"{state('queue_limit_messages', QUEUES, by=BY_QUEUE)} - {ready}"
+    return graph(
+        "Time to empty, time to the limit",
+        "When each queue will be empty, or beyond its limit, if the last hour's pace goes on. Nothing of what takes "
+        "longer than a day.",
+        over_time(f"{ready} / ({pace} < 0) * -1 < 86400", "{{queue}} of {{scheduler}} is empty"),
+        over_time(f"({room} > 0) / ({pace} > 0) < 86400", "{{queue}} of {{scheduler}} is at its limit"),
+        unit="s",
+        no_value="no queue grows or shrinks",
     )
 
 
