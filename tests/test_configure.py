@@ -247,7 +247,7 @@ def test_what_kubernetes_says_about_a_service_of_our_name_is_not_taken_for_setti
         ),
         (
             {"links": {"wiki": "http://w"}},
-            "links.wiki is no place that findings link to; there are grafana, taskscope",
+            "links.wiki is no place that findings link to; there are config, grafana, taskscope",
         ),
         (
             {"buckets": {"wait": [1, 1]}},

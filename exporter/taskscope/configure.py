@@ -41,7 +41,7 @@ HEALTH_CHECKS = (
 """What `taskscope.checks` defines."""
 LOOKS = ("new_errors", "slow_jobs", "silence")
 """What `taskscope.inspection` looks for."""
-LINKS = ("grafana", "taskscope")
+LINKS = ("config", "grafana", "taskscope")
 """Where findings link to."""
 
 _RESERVED = (

@@ -373,7 +373,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = None
     links: Annotated[
         dict[str, str],
-        Meta(description="Where people reach `grafana` and `taskscope`; findings link there."),
+        Meta(
+            description="Where people reach `grafana` and `taskscope`, and view and edit the settings (`config`: their "
+            "file in a repository, say); findings link there."
+        ),
     ] = {}
     schedulers: Annotated[
         dict[str, Source], Meta(description="What `taskscope serve` watches, by name.")

@@ -87,6 +87,7 @@ class RelatedRow(FindingRow, frozen=True, kw_only=True):
 class FindingInFull(FindingRow, frozen=True, kw_only=True):
     """One finding with all that is known of it."""
 
+    config_url: Annotated[str | None, Meta(description="Where the settings are edited: `links.config`.")]
     receivers: Annotated[list[str], Meta(description="Who is told, by the settings of its inspection.")]
     attributes: dict[str, str]
     details: Annotated[dict[str, Any], Meta(description="Counts, what was compared, stack excerpt.")]
@@ -146,9 +147,11 @@ async def finding(call: Call, path: FindingPath) -> FindingInFull:
         key=one.key,
     )
     history = await call.ask(call.queries.findings, same, limit=min(50, call.backend.settings.limits.page))
-    rules = call.backend.settings.inspections.get(one.inspection)
+    settings = call.backend.settings
+    rules = settings.inspections.get(one.inspection)
     return FindingInFull(
         **_fields(one, call.now),
+        config_url=settings.links.get("config"),
         receivers=list(rules.notify.receivers) if rules else [],
         attributes=one.attributes,
         details={name: value for name, value in _details(one.details).items() if name != "stack"},
