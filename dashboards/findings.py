@@ -27,6 +27,7 @@ from dashboards.infinity import (
 )
 from dashboards.panels import SEVERITIES, Texts, at_end, furnished, graph, over_time, stat
 from dashboards.promql import SCHEDULERS, metric
+from dashboards.run import elsewhere
 from dashboards.tables import ago, label, number, table
 
 FINDING = "/api/finding/$finding"
@@ -59,6 +60,7 @@ def dashboard() -> Dashboard:
         row("", found()),
         row("", open_over_time(), settings()),
         row("One finding", which(), said(), lasted()),
+        row("", elsewhere(FINDING, "finding")),
         row("", distribution(), stack_trace()),
         row("", history(), related()),
         variables=[

@@ -128,9 +128,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     slower: Annotated[
         float, Meta(gt=1, description="A job whose p95 is so many times its own past is slow.")
     ] = 2.0
-    schedulers: Annotated[
-        tuple[str, ...], Meta(description="Schedulers (services). All filters: `!x*` leaves out.")
-    ] = ()
+    schedulers: Annotated[tuple[str, ...], Meta(description="Services. All filters: `!x` leaves out.")] = ()
     jobs: Annotated[tuple[str, ...], Meta(description="Jobs, by name or `scheduler/job`.")] = ()
     queues: Annotated[tuple[str, ...], Meta(description="Queues of the jobs.")] = ()
     versions: Annotated[tuple[str, ...], Meta(description="Versions in which an error was seen.")] = ()
@@ -376,8 +374,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     links: Annotated[
         dict[str, str],
         Meta(
-            description="Where people reach `grafana` and `taskscope`, and view and edit the settings (`config`: their "
-            "file in a repository, say); findings link there."
+            description="Where people reach `grafana` and `taskscope`, and edit the settings (`config`): findings link "
+            "there. Other names: templates of links of runs and findings (docs/dashboards.md)."
         ),
     ] = {}
     schedulers: Annotated[

@@ -13,6 +13,11 @@ from taskscope.sinks.history.sql import SqlStore
 
 HOUR = 3_600_000
 EDITED = "https://git.example/ops/taskscope.yaml"
+LINKS = {
+    "config": EDITED,
+    "logs": "https://l/{job_name}?from={started}&to={ended}",
+    "host": "https://h/{host}",
+}
 T0 = 1_763_748_000_000
 
 
@@ -59,7 +64,7 @@ def inspected(tmp_path, serve):
         "nightly": Inspection(schedule="0 3 * * *", timezone="Europe/Berlin", looks=("slow_jobs",)),
         "off": Inspection(enabled=False),
     }
-    settings = Settings(history=url, inspections=rules, links={"config": EDITED})
+    settings = Settings(history=url, inspections=rules, links=LINKS)
     store = SqlStore(url, settings)
     store.open()
     failed = Inspected(name="nightly", at=T0, took=70, failure="it took longer than 1 s")
@@ -122,6 +127,7 @@ def test_a_finding_shows_everything_that_is_known_of_it(inspected):
     assert told["recovered_at"] == "2025-11-21T21:00:00.000Z"
     assert told["notified_at"] == "2025-11-21T19:00:00.000Z"
     assert told["receivers"] == ["ops"]
+    assert told["links"] == [{"name": "logs", "url": f"https://l/mail?from={T0}&to={T0 + 3 * HOUR}"}]
     assert told["error"] == "1f" * 8
     assert told["stack_trace"] == "in f"
     assert told["details"] == {

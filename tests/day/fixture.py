@@ -30,7 +30,10 @@ INSPECTIONS = {
     "hourly": Inspection(notify=Notify(receivers=("shop-team",))),
     "hasty": Inspection(timeout=1e-9),
 }
-LINKS = {"config": "https://git.example/shop/taskscope.yaml"}
+LINKS = {
+    "config": "https://git.example/shop/taskscope.yaml",
+    "logs": "https://logs.example/?q={job_name}&from={started}&to={ended}",
+}
 _DENSE = 2 * HOUR
 _BORN, _DIED = 4 * HOUR, 20 * MINUTE  # before the end
 
