@@ -27,6 +27,7 @@ from dashboards.infinity import (
 )
 from dashboards.panels import SEVERITIES, Texts, at_end, furnished, graph, over_time, stat
 from dashboards.promql import SCHEDULERS, metric
+from dashboards.run import elsewhere
 from dashboards.tables import ago, label, number, table
 
 FINDING = "/api/finding/$finding"
@@ -45,6 +46,7 @@ THIS_PAGE = same_on("findings", finding="${__data.fields.Finding}")
 ITS_FINDINGS = same_on("findings", inspection="${__data.fields.Inspection}")
 ERROR_PAGE = link_to("groups", fingerprint="${__data.fields.Error}")
 JOB_PAGE = link_to("job", job_name="${__data.fields.Job}", scheduler="${__data.fields.Scheduler}")
+ITS_SETTINGS = "${__data.fields.Settings}"
 RUN_PAGE = link_to("run", run_id="${__data.fields.Run}")
 
 
@@ -58,6 +60,7 @@ def dashboard() -> Dashboard:
         row("", found()),
         row("", open_over_time(), settings()),
         row("One finding", which(), said(), lasted()),
+        row("", elsewhere(FINDING, "finding")),
         row("", distribution(), stack_trace()),
         row("", history(), related()),
         variables=[
@@ -176,10 +179,12 @@ def settings() -> tables.Panel:
         moment("Looked up to", "through", width=155),
         amount("Open", "open", width=50),
         word("Gave up because", "failure", wraps=True),
+        word("Settings", "config_url", width=90, link=ITS_SETTINGS),
     ]
     return api_table(
         "How it is inspected",
-        "The inspections of the settings. A click on one shows its findings. `GET /api/inspection/NAME` exports one.",
+        "The inspections of the settings. A click on one shows its findings, one on its settings where they are edited "
+        "(`links: {config: ...}`). `GET /api/inspection/NAME` exports one.",
         Ask("/api/inspection/", "data", *columns),
         columns,
         width=12,
@@ -207,11 +212,12 @@ def said() -> tables.Panel:
         word("Run", "run", width=100, link=RUN_PAGE),
         word("Version", "attributes.version", width=80),
         word("Place", "attributes.place", width=180),
+        word("Settings", "config_url", width=90, link=ITS_SETTINGS),
     ]
     return api_table(
         "Overview",
         "What was found, and its attributes. A click on an error shows when else it happened, one on a run the latest "
-        "in which it did.",
+        "in which it did, one on the settings where its inspection is edited.",
         Ask(FINDING, "", *columns),
         columns,
         height=4,

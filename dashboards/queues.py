@@ -24,7 +24,14 @@ def dashboard() -> Dashboard:
         "Queues & workers",
         "What waits in the queues, for how long, and who works on it?",
         row("", messages(), oldest(), unconsumed(), workers_up(), busy(), backlogs()),
-        row("Queues", queues(*more_of_queues(), chosen=QUEUES, width=24, height=9), waiting(QUEUES), ages()),
+        row(
+            "Queues",
+            queues(*more_of_queues(), chosen=QUEUES, width=24, height=9),
+            waiting(QUEUES),
+            ages(),
+            told(),
+            outlook(),
+        ),
         row("Workers", workers(*more_of_workers(), width=24, height=9)),
         row("", pools(width=6), workers_by_state(width=6), load(width=6), memory(width=6)),
         variables=[schedulers(), labels_of("queue", "Queue", f"label_values({KNOWN}, queue)")],
@@ -203,6 +210,42 @@ def waiting(chosen: str = SCHEDULERS, width: int = 12) -> timeseries.Panel:
         unit="short",
         width=width,
         no_value="no queue is known",
+    )
+
+
+def told(width: int = 12) -> timeseries.Panel:
+    """Whether messages were lost."""
+    queued = state("runs_queued", QUEUES, by=BY_QUEUE)
+    messages = state("queue_messages", QUEUES, 'state!="failed"', by=f"{BY_QUEUE}, state")
+    held = f"sum by ({BY_QUEUE}) ({messages})"
+    known = f"({held} and on ({BY_QUEUE}) {_in_state('in_flight', QUEUES)})"
+    return graph(
+        "Waiting: said and counted",
+        "Runs of the chosen queues that were enqueued in the last hour and of which nobody told that they started, "
+        "beside all messages in these queues, in flight and for later too. More said than counted for long: messages "
+        "were purged or lost. Only queues of which both is known.",
+        over_time(f"sum({queued} and on ({BY_QUEUE}) {known})", "said"),
+        over_time(f"sum({known} and on ({BY_QUEUE}) {queued})", "counted"),
+        unit="short",
+        width=width,
+        colours={"counted": "text"},
+        no_value="nobody tells of runs that wait",
+    )
+
+
+def outlook() -> timeseries.Panel:
+    """Whether workers keep up."""
+    ready = _in_state("ready", QUEUES)
+    pace = f"max by ({BY_QUEUE}) (deriv({metric('queue_messages', QUEUES, READY)}[1h]))"
+    room = f"{state('queue_limit_messages', QUEUES, by=BY_QUEUE)} - {ready}"
+    return graph(
+        "Time to empty, time to the limit",
+        "When each queue will be empty, or beyond its limit, if the last hour's pace goes on. Nothing of what takes "
+        "longer than a day.",
+        over_time(f"{ready} / ({pace} < 0) * -1 < 86400", "{{queue}} of {{scheduler}} is empty"),
+        over_time(f"({room} > 0) / ({pace} > 0) < 86400", "{{queue}} of {{scheduler}} is at its limit"),
+        unit="s",
+        no_value="no queue grows or shrinks",
     )
 
 

@@ -25,6 +25,7 @@ from dashboards.panels import furnished
 from dashboards.runs import FATAL, JOB_PAGE, STATUS
 
 RUN = "/api/task/$run_id"
+THERE = "${__data.fields.Address}"
 
 
 def dashboard() -> Dashboard:
@@ -38,7 +39,7 @@ def dashboard() -> Dashboard:
         row("", failure()),
         row("", exceptions()),
         row("", stack_trace(), details()),
-        row("", place()),
+        row("", place(), elsewhere(RUN, "run")),
         variables=[typed("run_id", "Run")],
         asks_api=True,
         since="now-24h",
@@ -120,6 +121,21 @@ def place() -> tables.Panel:
     ]
     description = "Where it ran, what it was about, what came of it, and the trace that it belongs to."
     return api_table("Where", description, Ask(RUN, "", *columns), columns, height=4)
+
+
+def elsewhere(question: str, about: str, width: int = 24) -> tables.Panel:
+    """Where else to look, as the settings say."""
+    columns = [word("Link", "name", width=160, link=THERE), word("Address", "url", link=THERE)]
+    description = f"The templates of the setting `links` for this {about}: its logs, its trace, its host."
+    return api_table(
+        "Elsewhere",
+        description,
+        Ask(question, "links", *columns),
+        columns,
+        width=width,
+        height=4,
+        no_value="the settings name no links (`links:`), or of none all fields are known",
+    )
 
 
 def failure() -> tables.Panel:

@@ -246,8 +246,17 @@ def test_what_kubernetes_says_about_a_service_of_our_name_is_not_taken_for_setti
             "links.grafana must be an address such as http://localhost:9093, not 'g'",
         ),
         (
-            {"links": {"wiki": "http://w"}},
-            "links.wiki is no place that findings link to; there are grafana, taskscope",
+            {"links": {"logs": "http://l/?q={job}"}},
+            "links.logs has a field {job} that is none; there are scheduler, job_name, queue, worker, host, entity, "
+            "key, run, trace, error, started, ended",
+        ),
+        (
+            {"links": {"logs": "http://l/?q={job_name}}"}},
+            "links.logs has a brace without its other half; write %7B and %7D for those that are no field's",
+        ),
+        (
+            {"links": {f"l{n}": "http://l" for n in range(11)}},
+            "links has 11 templates, and there may be 10 besides config, grafana, taskscope",
         ),
         (
             {"buckets": {"wait": [1, 1]}},

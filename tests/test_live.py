@@ -359,3 +359,39 @@ def test_a_job_that_is_removed_by_hand_leaves_and_comes_back_with_its_next_run()
     live.fold([Removed(scheduler="s", at=50.0, job="j"), Removed(scheduler="s", at=50.0, job="unknown")])
     live.expire(111.0)
     assert live.jobs == {}
+
+
+def test_a_run_is_queued_in_its_queue_until_it_starts_ends_or_is_taken_by_a_process():
+    live = Live()
+    live.fold([fact("queued", 10.0, native=native, queue="mail") for native in "abcd"])
+    live.fold([fact("queued", 10.0, native="e", queue="bulk"), fact("queued", 10.0, native="f")])
+    assert live.queued.count() == {("s", "mail"): 4, ("s", "bulk"): 1}
+
+    live.fold([fact("started", 11.0, native="a"), fact("skipped", 11.0, native="b", reason="expired")])
+    live.fold([msgspec.structs.replace(fact("success", 11.0, native="e"), job="")])
+    live.fold([fact("queued", 11.0, native="c", queue="mail", instance="host:1:u")])
+    live.fold([fact("queued", 10.0, native=native, queue="mail") for native in "ab"])  # told again, late
+
+    assert live.queued.count() == {("s", "mail"): 1}
+    assert live.queued.schedulers == {"s"}
+
+
+def test_runs_of_which_no_start_is_told_are_queued_for_an_hour_after_they_were_due():
+    live = Live()
+    live.fold([fact("queued", 10.0, native="a", queue="mail")])
+    live.fold([fact("queued", 10.0, native="b", queue="mail", due=5_000.0)])
+
+    live.expire(3_609.0)
+    assert live.queued.count() == {("s", "mail"): 2}
+    live.expire(3_611.0)
+    assert live.queued.count() == {("s", "mail"): 1}
+    live.fold([Departure(scheduler="s", at=4_000.0)])
+    assert (live.queued.count(), live.queued.schedulers) == ({}, set())
+
+
+def test_a_bounded_number_of_runs_is_known_to_be_queued():
+    live = Live()
+
+    live.fold(fact("queued", 10.0, native=f"{n}", queue="mail") for n in range(20_000))
+
+    assert live.queued.count() == {("s", "mail"): 10_000}

@@ -18,6 +18,7 @@ import yaml
 from cronsim import CronSim, CronSimError
 
 from taskscope.errors import BadArgument
+from taskscope.links import wrong_links
 from taskscope.redaction import HIDDEN, Redaction
 from taskscope.settings import Health, Inspection, Settings
 from taskscope.values import bare, masked, members, parse, read, unknown, written
@@ -41,8 +42,6 @@ HEALTH_CHECKS = (
 """What `taskscope.checks` defines."""
 LOOKS = ("new_errors", "slow_jobs", "silence")
 """What `taskscope.inspection` looks for."""
-LINKS = ("grafana", "taskscope")
-"""Where findings link to."""
 
 _RESERVED = (
     "TASKSCOPE_CONFIG",
@@ -217,9 +216,7 @@ def _inspections(settings: Settings) -> Iterator[str]:
     for name, url in {"alertmanager": settings.alertmanager, **_links(settings)}.items():
         if url is not None and not re.match(r"https?://[^/\s]", url):
             yield f"{name} must be an address such as http://localhost:9093, not {masked(url)!r}"
-    for name in settings.links:
-        if name not in LINKS:
-            yield f"links.{name} is no place that findings link to; there are {', '.join(LINKS)}"
+    yield from wrong_links(settings.links)
 
 
 def _links(settings: Settings) -> dict[str, str]:

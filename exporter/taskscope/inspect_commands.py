@@ -110,10 +110,10 @@ def export(name: str, config: Path | None, history: str | None, service: str | N
     from taskscope.api.inspection import exported
 
     settings, now = load_settings(config, history=history, service=service), round(time.time() * 1000)
-    rules = _named(settings, name)
+    _named(settings, name)
     with past.opened(settings) as queries:
         done, current = queries.inspections(), queries.current_findings(now, name)
-    told = exported(name, rules, done.get(name), current, now)
+    told = exported(settings, name, done.get(name), current, now)
     show.print_line(show.standard_output(), msgspec.json.format(msgspec.json.encode(told)).decode())
 
 

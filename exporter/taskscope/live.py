@@ -28,9 +28,7 @@ from taskscope.events import (
     WorkerState,
 )
 from taskscope.facts import Row
-
-RunKey = tuple[str, str, int]
-"""(scheduler, native id, attempt)"""
+from taskscope.queued import Queued, RunKey
 
 _MEMORY = 10_000  # at least so many ended runs are remembered: a start told late must not look like a run in progress
 _FAILURES = 100  # of a job, remembered so that one which is told again counts once
@@ -67,6 +65,7 @@ class Live:
         self.schedulers: dict[str, SchedulerState] = {}
         self.queues: dict[tuple[str, str], QueueState] = {}
         self.workers: dict[tuple[str, str], WorkerState] = {}
+        self.queued = Queued()
         self.read_at: dict[str, float] = {}
         """When each scheduler's jobs were last read."""
         self.departed: set[str] = set()
@@ -152,6 +151,7 @@ class Live:
                     dirty.intersection_update(self.jobs)
             for readings in (self.schedulers, self.queues, self.workers):
                 _drop_old(readings, now - self._reading_ttl)
+            self.queued.expire(now)
 
     def _in_progress(self, jobs: Iterable[JobKey]) -> dict[bytes, RunKey]:
         """The runs in progress of these jobs, by what every id of a run has in common."""
@@ -173,19 +173,26 @@ class Live:
         self._touched.clear()
 
     def _fold_fact(self, fact: Fact) -> None:
+        run = (fact.scheduler, fact.native, fact.attempt)
+        if fact.status != "queued" or fact.instance:  # which has taken it already
+            self.queued.drop(run)
         if not fact.job:
             return
         job = self._job((fact.scheduler, fact.job), fact.at)
         job.heard, job.queue = True, job.queue or fact.queue
         if fact.captured is not None or fact.started == 0:
             return  # a run that is known to have begun, but not since when
-        run = (fact.scheduler, fact.native, fact.attempt)
         if fact.status == "started":
-            if run not in self._ended and run not in self._ended_before:
+            if not self._has_ended(run):
                 job.running[run] = fact.started or fact.at
             job.state.last_run = max(job.state.last_run, fact.started or fact.at)
         elif fact.status != "queued":
             self._end(job, run, fact)
+        elif not fact.instance and run not in job.running and not self._has_ended(run):
+            self.queued.add(run, fact)
+
+    def _has_ended(self, run: RunKey) -> bool:
+        return run in self._ended or run in self._ended_before
 
     def _end(self, job: LiveJob, run: RunKey, fact: Fact) -> None:
         job.running.pop(run, None)
@@ -290,6 +297,7 @@ class Live:
     def _fold_departure(self, departure: Departure) -> None:
         name = departure.scheduler
         self._remove(name, departure.at)
+        self.queued.leave(name)
         self.schedulers.pop(name, None)
         self.read_at.pop(name, None)
         self.departed.add(name)

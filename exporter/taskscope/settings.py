@@ -98,7 +98,7 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Inspection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A look at the history now and then; filters are shell patterns, of which one must match; none: everything."""
+    """A look at the history now and then; of a filter's shell patterns one must match, none after a `!`."""
 
     schedule: Annotated[str, Meta(description="When, as a cron expression.")] = "0 * * * *"
     timezone: Annotated[str, Meta(description="In which time zone, such as `Europe/Berlin`.")] = "UTC"
@@ -128,7 +128,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     slower: Annotated[
         float, Meta(gt=1, description="A job whose p95 is so many times its own past is slow.")
     ] = 2.0
-    schedulers: Annotated[tuple[str, ...], Meta(description="Schedulers, that is services.")] = ()
+    schedulers: Annotated[tuple[str, ...], Meta(description="Services. All filters: `!x` leaves out.")] = ()
     jobs: Annotated[tuple[str, ...], Meta(description="Jobs, by name or `scheduler/job`.")] = ()
     queues: Annotated[tuple[str, ...], Meta(description="Queues of the jobs.")] = ()
     versions: Annotated[tuple[str, ...], Meta(description="Versions in which an error was seen.")] = ()
@@ -373,7 +373,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = None
     links: Annotated[
         dict[str, str],
-        Meta(description="Where people reach `grafana` and `taskscope`; findings link there."),
+        Meta(
+            description="Where people reach `grafana` and `taskscope`, and edit the settings (`config`): findings link "
+            "there. Other names: templates of links of runs and findings (docs/dashboards.md)."
+        ),
     ] = {}
     schedulers: Annotated[
         dict[str, Source], Meta(description="What `taskscope serve` watches, by name.")

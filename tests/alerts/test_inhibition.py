@@ -126,11 +126,13 @@ CASES = {
         [
             ("WorkerDown", "warning", {"scheduler": "billing", "worker": "w1"}),
             ("QueueBacklog", "critical", MAILS),
+            ("QueueGrowing", "warning", MAILS),
             ("QueueMessageTooOld", "warning", MAILS),
             ("QueueWithoutConsumers", "critical", MAILS),
         ],
         [
             ("QueueFailing", "warning", MAILS),
+            ("QueueRunsMissing", "warning", MAILS),
             ("WorkerDown", "warning", {"scheduler": "mail", "worker": "w1"}),
             ("QueueBacklog", "warning", MAILS | {"scheduler": "mail"}),
             ("JobFailing", "warning", NIGHTLY),
@@ -143,6 +145,7 @@ CASES = {
         ],
         [
             ("QueueBacklog", "warning", MAILS),
+            ("QueueGrowing", "warning", MAILS),
             ("QueueMessageTooOld", "warning", MAILS),
             ("QueueFailing", "warning", MAILS),
         ],

@@ -115,7 +115,11 @@ def history_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 @pytest.fixture
 def historian(serve: Callable[..., Client], history_url: str) -> Iterator[Client]:
     """A client of a server that remembers the past."""
-    settings = Settings(history=history_url, jobs=(JobRule(match="flaky", slow_after=10.0),))
+    settings = Settings(
+        history=history_url,
+        jobs=(JobRule(match="flaky", slow_after=10.0),),
+        links={"logs": "https://l/{job_name}/{run}", "trace": "https://t/{trace}?at={started}"},
+    )
     queries = Queries(history_url, settings)
     yield serve(settings, queries=queries, clock=time.time)
     queries.close()

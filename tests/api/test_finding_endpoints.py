@@ -1,5 +1,6 @@
 """`/api/finding/` and `/api/inspection/`: what was found, how it goes on, and by which settings."""
 
+from contextlib import closing
 from urllib.parse import quote
 
 import pytest
@@ -11,6 +12,12 @@ from taskscope.sinks.history.queries import Queries
 from taskscope.sinks.history.sql import SqlStore
 
 HOUR = 3_600_000
+EDITED = "https://git.example/ops/taskscope.yaml"
+LINKS = {
+    "config": EDITED,
+    "logs": "https://l/{job_name}?from={started}&to={ended}",
+    "host": "https://h/{host}",
+}
 T0 = 1_763_748_000_000
 
 
@@ -57,7 +64,7 @@ def inspected(tmp_path, serve):
         "nightly": Inspection(schedule="0 3 * * *", timezone="Europe/Berlin", looks=("slow_jobs",)),
         "off": Inspection(enabled=False),
     }
-    settings = Settings(history=url, inspections=rules)
+    settings = Settings(history=url, inspections=rules, links=LINKS)
     store = SqlStore(url, settings)
     store.open()
     failed = Inspected(name="nightly", at=T0, took=70, failure="it took longer than 1 s")
@@ -120,6 +127,7 @@ def test_a_finding_shows_everything_that_is_known_of_it(inspected):
     assert told["recovered_at"] == "2025-11-21T21:00:00.000Z"
     assert told["notified_at"] == "2025-11-21T19:00:00.000Z"
     assert told["receivers"] == ["ops"]
+    assert told["links"] == [{"name": "logs", "url": f"https://l/mail?from={T0}&to={T0 + 3 * HOUR}"}]
     assert told["error"] == "1f" * 8
     assert told["stack_trace"] == "in f"
     assert told["details"] == {
@@ -208,3 +216,16 @@ def test_a_name_to_be_saved_under_is_one_name(tmp_path, serve):
 
     said = answer.headers["Content-Disposition"]
     assert said == f"inline; filename*=UTF-8''{quote(name, safe='')}.json"
+
+
+def test_a_finding_and_an_inspection_lead_to_where_the_settings_are_edited_if_these_say_where(
+    inspected, tmp_path, serve
+):
+    paths = (f"/api/finding/{text(FOUND[0].id)}", "/api/inspection/hourly")
+    assert [inspected.ask(path).json["config_url"] for path in paths] == [EDITED, EDITED]
+    assert {one["config_url"] for one in inspected.ask("/api/inspection/").json["data"]} == {EDITED}
+
+    settings = Settings(history=f"sqlite:///{tmp_path / 'runs.db'}", inspections={"hourly": Inspection()})
+    with closing(Queries(settings.history, settings)) as queries:
+        silent = serve(settings, queries=queries)
+        assert [silent.ask(path).json["config_url"] for path in paths] == [None, None]

@@ -225,6 +225,20 @@ def test_one_failed_run_is_shown_in_full_and_as_metabase_does(historian):
     }
 
 
+def test_a_run_leads_to_where_the_settings_say_as_far_as_is_known(historian):
+    def links(task):
+        id = ids(historian.ask("/api/task/", {"task": task, "limit": 1}))[0]
+        return id, {link["name"]: link["url"] for link in historian.ask(f"/api/task/{id}").json["links"]}
+
+    id, found = links("näm/e %")
+    assert found == {
+        "logs": f"https://l/n%C3%A4m%2Fe%20%25/{id}",
+        "trace": f"https://t/abc?at={BEGIN * 1000 + 82_500}",
+    }
+    id, found = links("flaky")
+    assert found == {"logs": f"https://l/flaky/{id}"}
+
+
 def test_a_run_that_is_not_there_is_a_404_and_an_id_that_is_none_a_400(historian):
     answer = historian.ask("/api/task/00000000-0000-8000-8000-000000000000")
 

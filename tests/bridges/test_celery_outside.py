@@ -209,6 +209,27 @@ def test_a_run_whose_end_was_missed_does_not_stay_in_progress(
         assert watching.ended(goes_on)["status"] == "success"
 
 
+def test_runs_that_wait_are_told_beside_what_the_queue_holds_which_a_purge_takes_away(
+    redis_url: str, tmp_path: Path
+) -> None:
+    def are(queue: str, said: int, counted: int) -> bool:
+        label = f'queue="{queue}"'
+        states = [
+            watching.metric("queue_messages", label, f'state="{one}"') for one in ("ready", "in_flight")
+        ]
+        return (watching.metric("runs_queued", label), states) == (said, [counted, 0])
+
+    with plain(tmp_path, redis_url) as shop, outside(tmp_path, redis_url) as watching:
+        for options in ({}, {"countdown": 60}, {"queue": "mail"}):
+            shop.send("work", **options)
+        until(lambda: are("celery", 2, 2) and are("mail", 1, 1), what="what was sent")
+
+        shop.app.control.purge()
+        until(lambda: are("celery", 2, 0), what="what is missing")
+        shop.worker("-E", "-Q", "mail", "-P", "solo")
+        until(lambda: are("mail", 0, 0), what="the start of the run")
+
+
 def test_events_are_switched_on_if_that_is_wanted_and_missed_aloud_if_not(
     redis_url: str, tmp_path: Path
 ) -> None:

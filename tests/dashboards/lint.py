@@ -249,9 +249,10 @@ RULES: tuple[Rule, ...] = (
 
 
 def lost_links(page: Page, pages: Mapping[str, Page]) -> Iterator[str]:
-    """Links lead to a page that exists and set variables that it has, or to a page of taskscope itself."""
+    """Links lead to a page that exists and set variables that it has, to taskscope itself, or where rows say."""
     known = {f"/d/{each['uid']}": {v["name"] for v in variables(each)} for each in pages.values()}
-    for url in sorted(url for url in {*_urls(page)} - {RUNBOOK} if not BACKFILL.fullmatch(url)):
+    elsewhere = re.compile(rf"{re.escape(RUNBOOK)}|{BACKFILL.pattern}|\$\{{__data\.fields\.\w+\}}")
+    for url in sorted(url for url in set(_urls(page)) if not elsewhere.fullmatch(url)):
         parts = urlsplit(re.sub(r"\$\{(\w+):queryparam\}", r"var-\1=x", url))
         if parts.netloc or parts.path not in known:
             yield f"{url} leads to no page of ours"

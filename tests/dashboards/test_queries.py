@@ -37,6 +37,10 @@ CHOICES = [
 """What a viewer may choose. Every choice must be answered without error; what one of them finds is enough."""
 
 EMPTY = {
+    (
+        "queues",
+        "Time to empty, time to the limit",
+    ): "the line of what shrinks: the queue of the day only grows",
     ("exporter", "Errors of sinks"): "there is no sink but ours",
     ("health", "Checks over time"): "taskscope itself passed all of its checks",
     ("exporter", "CPU"): "the line of the limit: the control group of a test need not have one",

@@ -30,6 +30,10 @@ INSPECTIONS = {
     "hourly": Inspection(notify=Notify(receivers=("shop-team",))),
     "hasty": Inspection(timeout=1e-9),
 }
+LINKS = {
+    "config": "https://git.example/shop/taskscope.yaml",
+    "logs": "https://logs.example/?q={job_name}&from={started}&to={ended}",
+}
 _DENSE = 2 * HOUR
 _BORN, _DIED = 4 * HOUR, 20 * MINUTE  # before the end
 
@@ -76,7 +80,7 @@ class Day:
         return Replica(
             f"{name}:9750",
             schedulers,
-            Settings(history=history, version="1.0", jobs=RULES, inspections=inspected, **quiet),
+            Settings(history=history, version="1.0", jobs=RULES, inspections=inspected, links=LINKS, **quiet),
             self.clock,
         )
 

@@ -291,7 +291,7 @@ def _lost(job: FakeJob, at: float, tell: Tell) -> Part:
 def _waiting(job: FakeJob, at: float, tell: Tell) -> Part:
     """A message that nobody takes."""
     yield at
-    known = {"scheduler": "shop", "native": "mails-waiting", "job": job.name, "queue": "mail"}
+    known = {"scheduler": "shop", "native": "mails-waiting", "job": job.name, "queue": "outbox"}
     tell(Fact(status="queued", at=at, anchor=at, enqueued=at, entity=ENTITIES[1], **known))
 
 

@@ -122,6 +122,21 @@ def test_schedulers_are_chosen_by_what_they_belong_to(file):
     assert {one.scheduler for one in past.findings()} == {"s", "staging"}
 
 
+def test_schedulers_are_left_out_by_what_they_belong_to(file):
+    past = file(hourly=replace(HOURLY, labels={"environment": ("!stag*",)}))
+    for scheduler, told in {
+        "s": {"environment": "prod"},
+        "staging": {"environment": "staging"},
+        "bare": {},
+    }.items():
+        past.live.fold([_state(scheduler, told)])
+        past.fails(scheduler=scheduler)
+    past.wait()
+    past.inspect()
+
+    assert {one.scheduler for one in past.findings()} == {"s", "bare"}
+
+
 def test_of_one_that_was_not_told_of_the_settings_say_what_it_belongs_to(file):
     past = file(hourly=replace(HOURLY, labels={"environment": ("prod",)}))
     source = Source(system="fake", labels={"environment": "prod"})

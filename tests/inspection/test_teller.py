@@ -26,7 +26,7 @@ def told(tmp_path):
         pasts.append(past)
         past.clock.now = (time.time() // HOUR - hours) * HOUR
         jobs = (JobRule(match="job", team="ops"),)
-        links = {"taskscope": "http://ts:1/", "grafana": "http://g:2"}
+        links = {"taskscope": "http://ts:1/", "grafana": "http://g:2", "config": "http://git/ts.yaml"}
         past.settings = replace(
             past.settings,
             alertmanager=url,
@@ -86,6 +86,7 @@ def test_a_finding_is_told_with_all_it_takes_to_look_at_it_and_is_resolved_when_
     assert said["error_url"] == f"http://ts:1/api/error/{found.key}"
     assert said["run_url"].startswith("http://ts:1/api/task/")
     assert said["dashboard_url"].startswith("http://g:2/d/taskscope-findings?var-finding=")
+    assert said["config_url"] == "http://git/ts.yaml"
     assert said["runbook_url"] == "http://ts:1/runbook#taskscopefoundnewerror"
     assert time.time() + 200 < _seconds(alert["endsAt"]) < time.time() + 400, (
         "it holds until it is told again"

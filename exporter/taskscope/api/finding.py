@@ -11,7 +11,7 @@ from taskscope.api.cursor import seal, unseal
 from taskscope.api.endpoint import Call, get
 from taskscope.api.errors import missing, refused
 from taskscope.api.params import Cursor, Limit, Offset, Texts, When, span
-from taskscope.api.run import RunId
+from taskscope.api.run import Links, RunId, linked
 from taskscope.api.task import DAY, Schedulers, Tasks
 from taskscope.api.wire import Milliseconds, Moment, moment
 from taskscope.identity import text
@@ -87,6 +87,8 @@ class RelatedRow(FindingRow, frozen=True, kw_only=True):
 class FindingInFull(FindingRow, frozen=True, kw_only=True):
     """One finding with all that is known of it."""
 
+    config_url: Annotated[str | None, Meta(description="Where the settings are edited: `links.config`.")]
+    links: Links
     receivers: Annotated[list[str], Meta(description="Who is told, by the settings of its inspection.")]
     attributes: dict[str, str]
     details: Annotated[dict[str, Any], Meta(description="Counts, what was compared, stack excerpt.")]
@@ -146,9 +148,12 @@ async def finding(call: Call, path: FindingPath) -> FindingInFull:
         key=one.key,
     )
     history = await call.ask(call.queries.findings, same, limit=min(50, call.backend.settings.limits.page))
-    rules = call.backend.settings.inspections.get(one.inspection)
+    settings = call.backend.settings
+    rules = settings.inspections.get(one.inspection)
     return FindingInFull(
         **_fields(one, call.now),
+        config_url=settings.links.get("config"),
+        links=linked(settings.links, _known(one)),
         receivers=list(rules.notify.receivers) if rules else [],
         attributes=one.attributes,
         details={name: value for name, value in _details(one.details).items() if name != "stack"},
@@ -164,6 +169,19 @@ async def finding(call: Call, path: FindingPath) -> FindingInFull:
 def row_of(one: Finding, now: int) -> FindingRow:
     """The finding as it is listed."""
     return FindingRow(**_fields(one, now))
+
+
+def _known(one: Finding) -> dict[str, object]:
+    """What a link may say of a finding; it names its error's latest run."""
+    fields = _fields(one, one.last_seen)
+    return {
+        "scheduler": one.scheduler,
+        "job_name": one.job,
+        "run": fields["run"],
+        "error": fields["error"],
+        "started": one.started,
+        "ended": one.recovered or one.last_seen,
+    }
 
 
 def _filter(query: FindingsQuery, now: int) -> FindingFilter:

@@ -11,7 +11,7 @@ from taskscope.api.finding import FindingRow, row_of
 from taskscope.api.params import Text
 from taskscope.api.wire import Milliseconds, Moment, moment, moment_of
 from taskscope.inspection.timetable import next_due
-from taskscope.settings import Inspection
+from taskscope.settings import Settings
 from taskscope.sinks.history.finding_records import Finding, Inspected
 
 
@@ -36,6 +36,7 @@ class InspectionRow(msgspec.Struct, frozen=True, kw_only=True):
     failure: Annotated[str | None, Meta(description="Why it gave up; null where it did not.")]
     next_at: Annotated[Moment | None, Meta(description="When it is due next; null where it is disabled.")]
     open: Annotated[int, Meta(description="Findings that go on.")]
+    config_url: Annotated[str | None, Meta(description="Where its settings are edited: `links.config`.")]
 
 
 class InspectionInFull(InspectionRow, frozen=True, kw_only=True):
@@ -56,11 +57,11 @@ async def inspections(call: Call) -> InspectionRows:
     """List the inspections that the settings name."""
     done = await call.ask(call.queries.inspections)
     current = await call.ask(call.queries.current_findings, call.now)
-    named = call.backend.settings.inspections
+    settings = call.backend.settings
     return InspectionRows(
         data=[
-            InspectionRow(**_fields(name, rules, done.get(name), _open(current, name), call.now))
-            for name, rules in named.items()
+            InspectionRow(**_fields(settings, name, done.get(name), _open(current, name), call.now))
+            for name in settings.inspections
         ]
     )
 
@@ -68,13 +69,13 @@ async def inspections(call: Call) -> InspectionRows:
 @get("/api/inspection/{name}", tag="Inspections", errors=(404, 503), file="{name}.json")
 async def inspection(call: Call, path: InspectionPath) -> InspectionInFull:
     """Export one inspection: its settings, how it went last, when it is due next, and what is open."""
-    rules = call.backend.settings.inspections.get(path.name)
-    if rules is None:
+    settings = call.backend.settings
+    if path.name not in settings.inspections:
         raise missing(f"inspection {path.name!r} in the settings")
     done = await call.ask(call.queries.inspections)
     return exported(
+        settings,
         path.name,
-        rules,
         done.get(path.name),
         await call.ask(call.queries.current_findings, call.now, path.name),
         call.now,
@@ -82,13 +83,13 @@ async def inspection(call: Call, path: InspectionPath) -> InspectionInFull:
 
 
 def exported(
-    name: str, rules: Inspection, last: Inspected | None, current: list[Finding], now: int
+    settings: Settings, name: str, last: Inspected | None, current: list[Finding], now: int
 ) -> InspectionInFull:
     """All there is to say of an inspection."""
     found = _open(current, name)
     return InspectionInFull(
-        **_fields(name, rules, last, found, now),
-        settings=msgspec.to_builtins(rules),
+        **_fields(settings, name, last, found, now),
+        settings=msgspec.to_builtins(settings.inspections[name]),
         findings=[row_of(one, now) for one in found],
     )
 
@@ -98,8 +99,9 @@ def _open(current: list[Finding], name: str) -> list[Finding]:
 
 
 def _fields(
-    name: str, rules: Inspection, last: Inspected | None, found: list[Finding], now: int
+    settings: Settings, name: str, last: Inspected | None, found: list[Finding], now: int
 ) -> dict[str, Any]:
+    rules = settings.inspections[name]
     return {
         "name": name,
         "enabled": rules.enabled,
@@ -113,4 +115,5 @@ def _fields(
         "failure": (last.failure or None) if last else None,
         "next_at": moment_of(next_due(rules, now / 1000)) if rules.enabled else None,
         "open": len(found),
+        "config_url": settings.links.get("config"),
     }

@@ -1,6 +1,6 @@
 """A run as the API writes it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -9,6 +9,7 @@ from msgspec import Meta
 from taskscope.api.wire import Milliseconds, Moment, decode, moment
 from taskscope.events import Status
 from taskscope.identity import text
+from taskscope.links import filled, host_of
 from taskscope.sinks.history.error_records import Occurrence
 from taskscope.sinks.history.records import Run
 
@@ -58,6 +59,16 @@ class RunException(msgspec.Struct, frozen=True, kw_only=True):
     data: Annotated[Any, Meta(description="The exception's own attributes, and what was captured with it.")]
 
 
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """A template of the setting `links`, filled in."""
+
+    name: Annotated[str, Meta(description="Its name there.")]
+    url: str
+
+
+Links = Annotated[list[Link], Meta(description="The templates of the setting `links`, as far as is known.")]
+
+
 class RunInFull(RunRow, frozen=True, kw_only=True):
     """One run with everything that is kept of it."""
 
@@ -66,6 +77,7 @@ class RunInFull(RunRow, frozen=True, kw_only=True):
     exceptions: Annotated[
         list[RunException], Meta(description="What it failed of and what it reported, as it happened.")
     ]
+    links: Links
     data: Annotated[Any, Meta(description="The exception's own attributes, by repr.")]
     details: Annotated[Any, Meta(description="What the scheduler or the job added.")]
     task_details: Annotated[
@@ -82,18 +94,45 @@ def row(run: Run, slow_after: float | None) -> RunRow:
     return RunRow(**_fields(run, slow_after))
 
 
-def in_full(run: Run, errors: Sequence[Occurrence], slow_after: float | None) -> RunInFull:
-    """The run as it is shown alone."""
+def in_full(
+    run: Run, errors: Sequence[Occurrence], slow_after: float | None, links: Mapping[str, str]
+) -> RunInFull:
+    """The run as it is shown alone; `links` is what the settings say of these."""
     data, details = decode(run.data), decode(run.details)
+    error = next((one.error.hex() for one in errors if one.fatal), None)
     return RunInFull(
         **_fields(run, slow_after),
         stack_trace=run.stack or None,
-        error=next((one.error.hex() for one in errors if one.fatal), None),
+        error=error,
         exceptions=[_exception(one, run) for one in errors],
+        links=linked(links, _known(run, error)),
         data=data,
         details=details,
         task_details=_as_metabase(run, data, details) if run.status == "failed" else details,
     )
+
+
+def linked(links: Mapping[str, str], known: Mapping[str, object]) -> list[Link]:
+    """The links of something of which this is known."""
+    return [Link(name=name, url=url) for name, url in filled(links, known).items()]
+
+
+def _known(run: Run, error: str | None) -> dict[str, object]:
+    """What a link may say of a run."""
+    return {
+        "scheduler": run.scheduler,
+        "job_name": run.job,
+        "queue": run.queue,
+        "worker": run.worker,
+        "host": host_of(run.instance, run.worker),
+        "entity": run.entity,
+        "key": run.key,
+        "run": text(run.id),
+        "trace": run.trace_id,
+        "error": error,
+        "started": run.started,
+        "ended": run.ended,
+    }
 
 
 def _fields(run: Run, slow_after: float | None) -> dict[str, Any]:

@@ -119,7 +119,9 @@ async def run(call: Call, path: RunPath) -> RunInFull:
     if found is None:
         raise missing(f"run {path.id}; it never was, or retention has removed it")
     errors = await call.ask(call.queries.errors_of, found.id)
-    return in_full(found, errors, slow_after(call.backend.settings, (found.scheduler, found.job)))
+    settings = call.backend.settings
+    slow = slow_after(settings, (found.scheduler, found.job))
+    return in_full(found, errors, slow, settings.links)
 
 
 async def _filter(call: Call, query: RunsQuery) -> Filter:

@@ -1,6 +1,6 @@
 """What an inspection looks at: a window of the history, what came before it, and what it found the last time."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -80,17 +80,16 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     def meant(self, key: JobKey) -> bool:
         """Does this inspection look at the job?"""
         rules = self.rules
-        if rules.schedulers and not _any(rules.schedulers, (key[0],)):
-            return False
-        if rules.labels and not self._meant_labels(self.labels(key[0])):
-            return False
-        if rules.jobs and not any(is_meant(key, pattern) for pattern in rules.jobs):
-            return False
-        return not rules.queues or _any(rules.queues, self.queues.get(key, ()))
+        return (
+            _any(rules.schedulers, (key[0],))
+            and (not rules.labels or self._meant_labels(self.labels(key[0])))
+            and _any(rules.jobs, (key,), is_meant)
+            and _any(rules.queues, self.queues.get(key, ()))
+        )
 
-    def meant_version(self, versions: Iterable[str]) -> bool:
+    def meant_version(self, versions: Collection[str]) -> bool:
         """Is one of these versions looked at?"""
-        return not self.rules.versions or _any(self.rules.versions, versions)
+        return _any(self.rules.versions, versions)
 
     def _meant_labels(self, labels: Mapping[str, str]) -> bool:
         return all(_any(values, (labels.get(name, ""),)) for name, values in self.rules.labels.items())
@@ -100,8 +99,16 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
         return (one for one in self.known if (one.kind, one.scheduler, one.job, one.key) == subject)
 
 
-def _any(patterns: Iterable[str], texts: Iterable[str]) -> bool:
-    return any(fnmatchcase(text, pattern) for text in texts for pattern in patterns)
+def _any(
+    patterns: Collection[str], things: Collection[Any], matches: Callable[[Any, str], bool] = fnmatchcase
+) -> bool:
+    """Is one of these meant: by a pattern, if there are any, and by none that begins with `!`?"""
+    wanted = [pattern for pattern in patterns if not pattern.startswith("!")]
+    unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+    left = [thing for thing in things if not any(matches(thing, pattern) for pattern in unwanted)]
+    if not wanted:
+        return bool(left) or not things
+    return any(matches(thing, pattern) for thing in left for pattern in wanted)
 
 
 def belonging(settings: Settings, live: Live) -> Callable[[str], Mapping[str, str]]:

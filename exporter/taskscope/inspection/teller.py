@@ -119,6 +119,7 @@ class Teller:
             "run_url": f"{ours}/api/task/{one.details['run']}" if "run" in one.details else "",
             "dashboard_url": f"{self._link('grafana')}/d/taskscope-findings?var-finding={text(one.id)}",
             "runbook_url": f"{ours}/runbook#{alert_of(one.kind).lower()}",
+            "config_url": self._settings.links.get("config", ""),
         }
 
     def _link(self, name: str) -> str:

@@ -1,6 +1,6 @@
 from metrics_scene import NOW, Scene
 
-from taskscope.events import Job, Jobs, QueueState, SchedulerState, Trigger, TriggerState, WorkerState
+from taskscope.events import Fact, Job, Jobs, QueueState, SchedulerState, Trigger, TriggerState, WorkerState
 
 
 def job_with(name: str, *states: TriggerState) -> Job:
@@ -131,3 +131,19 @@ def test_what_triggers_did_begins_at_0_with_the_scheduler(scene: Scene) -> None:
     scene.sync()
 
     assert scene.value("trigger_events_total", scheduler="main", event="fired") == 0
+
+
+def test_queued_runs_are_exported_of_queues_that_are_read_where_anybody_tells_them(scene: Scene) -> None:
+    def waits(scheduler: str, queue: str) -> Fact:
+        return Fact(scheduler=scheduler, native=queue, status="queued", at=NOW, job="a", queue=queue)
+
+    read = [QueueState(scheduler=name, queue="mail", at=NOW, ready=3) for name in ("main", "mute")]
+    scene.live.fold([waits("main", "mail"), waits("main", "unread"), *read])
+    scene.sync()
+    assert scene.value("runs_queued", scheduler="main", queue="mail") == 1
+    assert scene.value("runs_queued", scheduler="main", queue="unread") is None
+    assert scene.value("runs_queued", scheduler="mute", queue="mail") is None
+
+    scene.live.fold([Fact(scheduler="main", native="mail", status="started", at=NOW, job="a")])
+    scene.sync()
+    assert scene.value("runs_queued", scheduler="main", queue="mail") == 0

@@ -207,6 +207,12 @@ CATALOG: tuple[Metric, ...] = (
         "queue_oldest_message_timestamp_seconds", "When the oldest waiting message was enqueued.", *_QUEUE
     ),
     _gauge("queue_consumers", "Consumers of the queue.", *_QUEUE),
+    _gauge(
+        "runs_queued",
+        "Runs that were told to be queued, or were due, within the last hour, and of which no start was told since.",
+        *_QUEUE,
+        stability="experimental",
+    ),
     _gauge("queue_limit_messages", "More waiting messages than this are a backlog (`queues:`).", *_QUEUE),
     _gauge("queue_limit_age_seconds", "For longer than this no message should wait (`queues:`).", *_QUEUE),
     Metric(

@@ -22,6 +22,7 @@ class Snapshot:
         self.workers = [reading for reading in live.workers.values() if reading.at >= oldest]
         self.jobs_read_at = dict(live.read_at)
         self.departed = set(live.departed)
+        self.queued, self.tell_queued = live.queued.count(), set(live.queued.schedulers)
         self.oldest = oldest
 
     def known(self) -> set[str]:
@@ -61,6 +62,7 @@ class ReadingSeries:
         self._show_triggers(now)
         self._show_schedulers(now.schedulers)
         self._show_queues(now.queues)
+        self._show_queued(now)
         self._show_workers(now.workers)
         self._show_ages(now)
 
@@ -89,6 +91,11 @@ class ReadingSeries:
         oldest: dict[Labels, float | None] = {(r.scheduler, r.queue): r.oldest for r in readings}
         self._keep("queue_oldest_message_timestamp_seconds", oldest)
         self._show_limits(readings)
+
+    def _show_queued(self, now: Snapshot) -> None:
+        """Of queues that are read, to be held beside what is in them."""
+        told = [(r.scheduler, r.queue) for r in now.queues if r.scheduler in now.tell_queued]
+        self._keep("runs_queued", {key: now.queued[key] for key in told})
 
     def _show_limits(self, readings: list[QueueState]) -> None:
         """What the settings allow each queue, so that nobody has to edit a rule."""
