@@ -22,7 +22,7 @@ from taskscope.sinks.history import (
     schema,
     statistics,
 )
-from taskscope.sinks.history.entities import EntityStats
+from taskscope.sinks.history.entities import EntityStats, Subject
 from taskscope.sinks.history.error_records import (
     ErrorBucket,
     ErrorFilter,
@@ -176,10 +176,22 @@ class Queries:
         self, since: int, until: int, scheduler: Sequence[str] = (), jobs: Sequence[str] = ()
     ) -> list[EntityStats]:
         """What the kept runs whose anchor is in [since, until) ms were about, and how they went."""
-        with self._reader.snapshot(alone=True) as connection:
+        with self._reader.snapshot() as connection:
             return entities.read(
                 connection, since, until, [*map(schema.clean, scheduler)], [*map(schema.clean, jobs)]
             )
+
+    def failing_entities(self, since: int, until: int) -> list[Subject]:
+        """Jobs and what they last failed for, of runs whose anchor is in [since, until) ms; the latest first."""
+        with self._reader.snapshot() as connection:
+            return entities.failing(connection, since, until)
+
+    def entity_failures(
+        self, subject: Subject, since: int, shown: int, until: int
+    ) -> tuple[bytes, list[bytes]]:
+        """When a job last succeeded for an entity, and failed; details in `entities.failures`."""
+        with self._reader.snapshot() as connection:
+            return entities.failures(connection, subject, since, shown, until)
 
     def trend(
         self,
