@@ -17,6 +17,7 @@ from taskscope.sinks.history import (
     error_queries,
     filters,
     findings,
+    flow,
     job_states,
     pages,
     schema,
@@ -33,6 +34,7 @@ from taskscope.sinks.history.error_records import (
     Occurrence,
 )
 from taskscope.sinks.history.finding_records import Finding, FindingFilter, FindingPage, Inspected
+from taskscope.sinks.history.flow import Flows
 from taskscope.sinks.history.reader import Reader
 from taskscope.sinks.history.records import (
     AlertFilter,
@@ -296,6 +298,11 @@ class Queries:
         """In which queues each job ran, since then (ms)."""
         with self._reader.snapshot(alone=True) as connection:
             return job_states.queues(connection, since)
+
+    def flows(self, since: int, until: int) -> Flows:
+        """What came, ended and waits, by job and queue, from `since` to now (ms)."""
+        with self._reader.snapshot() as connection:
+            return flow.read(connection, since, until)
 
     def findings(
         self, filter: FindingFilter, *, limit: int, offset: int = 0, after: bytes | None = None
