@@ -2,8 +2,9 @@
 
     python -m benchmarks.inspection [--json FILE]
 
-30 days of 50 jobs, 3 % failures in five errors a job; every look, the longest look-back. Writers store batches of 100
-runs, alone at first and then while inspections go on one after the other: the longest transaction of both is told.
+30 days of 50 jobs, 3 % failures in five errors a job, every other run about one of a hundred shops; every look, the
+longest look-back. Writers store batches of 100 runs, alone at first and then while inspections go on one after the
+other: the longest transaction of both is told.
 """
 
 import tempfile

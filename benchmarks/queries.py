@@ -130,7 +130,7 @@ def by_id(row: Row) -> bytes:
 
 
 def row(chance: random.Random, number: int, at: int) -> Row:
-    """A run: 3 % fail, 1 % are skipped, the last are still running."""
+    """A run, every other one about a shop: 3 % fail, 1 % are skipped."""
     status: Any = chance.choices(("success", "failed", "skipped"), (96, 3, 1))[0]
     fact = Fact(
         scheduler="bench",
@@ -142,7 +142,9 @@ def row(chance: random.Random, number: int, at: int) -> Row:
         duration=None if status == "skipped" else chance.lognormvariate(0, 1.5),
         job=f"job-{int(chance.paretovariate(1)) % JOBS:02}",
         reason="overlap" if status == "skipped" else "error" if status == "failed" else "",
+        queue=f"queue-{number % 5}",
         worker=f"worker-{number % 8}",
+        entity=f"shop-{number % 100}" if number % 2 else "",
         error=Error(kind=f"Error{number % 5}", message=f"item {number} is not there")
         if status == "failed"
         else None,
@@ -171,6 +173,8 @@ def questions(queries: Queries, reader: Reader, now: int, runs: int) -> dict[str
         "newest 50 with a text, rare": page(q="item 77 is"),
         "newest 50 of a worker": page(worker=("worker-3",)),
         "longest 50 of a day": lambda: queries.runs(day, limit=50, sort="duration"),
+        "entities, 24 h": lambda: queries.entities(now - DAY, now),
+        "flows of queues, 1 h": lambda: queries.flows(now - 3_600_000, now),
         "one run": lambda: queries.run(deep),
         "names": queries.names,
         "stats, 30 days, all jobs": lambda: queries.stats(since, now, (50, 90, 95, 99), slow=5.0),

@@ -1,4 +1,4 @@
-"""Findings: what inspections found to be new, slow or silent, and one of these in full."""
+"""Findings: what inspections found to be new, slow, silent or failing, and one of these in full."""
 
 from grafana_foundation_sdk.builders import logs, timeseries
 from grafana_foundation_sdk.builders import stat as stats
@@ -38,6 +38,7 @@ KINDS = {
     "error_rise": "yellow",
     "slow_job": "blue",
     "silence": "purple",
+    "failing_entity": "dark-red",
 }
 """The colours of findings by kind."""
 KIND: Texts = {kind: (kind.replace("_", " "), "") for kind in KINDS}
@@ -55,7 +56,7 @@ def dashboard() -> Dashboard:
     return page(
         "findings",
         "Findings",
-        "What did inspections find to be new, slow or silent, and how does it go on?",
+        "What did inspections find to be new, slow, silent or failing, and how does it go on?",
         row("", open_findings(), each_kind(), inspections()),
         row("", found()),
         row("", open_over_time(), settings()),
@@ -246,7 +247,7 @@ def distribution() -> timeseries.Panel:
     return api_bars(
         "Distribution",
         "By hours, up to the end of the window in which it was last found: occurrences of an error, runs of a silent "
-        "job, p95 in seconds of a slow one.",
+        "job, p95 in seconds of a slow one, failures of an entity.",
         Ask(FINDING, "distribution", *columns, form="timeseries"),
         columns,
         width=12,

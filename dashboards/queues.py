@@ -5,8 +5,9 @@ from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from dashboards.house import labels_of, page, row, schedulers
-from dashboards.panels import at_end, graph, over_time, stat
+from dashboards.house import RUNBOOK_PAGE, labels_of, page, row, schedulers
+from dashboards.infinity import Ask, amount, api_table, word
+from dashboards.panels import Texts, at_end, graph, over_time, stat
 from dashboards.promql import BY_JOB, ENDED, FAILED, SCHEDULERS, grown, metric, share, state
 from dashboards.tables import YES, Column, ago, label, number, scheduler_column, table
 
@@ -15,6 +16,14 @@ BY_WORKER = "scheduler, worker"
 QUEUES = f'{SCHEDULERS}, queue=~"$queue"'
 READY = 'state="ready"'
 KNOWN = metric("queue_messages", SCHEDULERS)
+CAUSES: Texts = {
+    "no_worker": ("no worker", "red"),
+    "no_consumer": ("no consumer", "red"),
+    "slow_runs": ("slow runs", "orange"),
+    "more_work": ("more work", "orange"),
+    "draining": ("draining", "green"),
+    "unknown": ("unknown", ""),
+}
 
 
 def dashboard() -> Dashboard:
@@ -24,6 +33,7 @@ def dashboard() -> Dashboard:
         "Queues & workers",
         "What waits in the queues, for how long, and who works on it?",
         row("", messages(), oldest(), unconsumed(), workers_up(), busy(), backlogs()),
+        row("", why_runs_wait()),
         row(
             "Queues",
             queues(*more_of_queues(), chosen=QUEUES, width=24, height=9),
@@ -35,6 +45,7 @@ def dashboard() -> Dashboard:
         row("Workers", workers(*more_of_workers(), width=24, height=9)),
         row("", pools(width=6), workers_by_state(width=6), load(width=6), memory(width=6)),
         variables=[schedulers(), labels_of("queue", "Queue", f"label_values({KNOWN}, queue)")],
+        asks_api=True,
         refresh="10s",
         alerts='scheduler=~"$scheduler|"',
     )
@@ -112,6 +123,32 @@ def busy() -> stats.Panel:
         at_end(f"sum({state('worker_active_runs', SCHEDULERS, by=BY_WORKER)})"),
         unit="short",
         no_value="not known",
+    )
+
+
+def why_runs_wait() -> tables.Panel:
+    """What holds, and whether it will be over by itself."""
+    columns = [
+        word("Queue", "queue", width=110),
+        word("Scheduler", "scheduler", width=90),
+        amount("Waiting", "waiting", "locale", width=75),
+        word("Cause", "cause", texts=CAUSES, width=95, link=RUNBOOK_PAGE),
+        word("Why", "explanation", wraps=True),
+        amount("Come", "arrivals", "suffix:/s", width=80),
+        amount("Done", "completions", "suffix:/s", width=80),
+        amount("Drains in", "drain_seconds", "s", width=85),
+        word("What to do", "advice", wraps=True),
+        word("Alert", "alert", hidden=True),
+    ]
+    return api_table(
+        "Why runs wait",
+        "Every queue of all schedulers in which something waits: the first cause that holds, how many runs came and "
+        "were done in the last hour, and when at this pace nothing waits any more. A click on a cause shows more of "
+        "what to do.",
+        Ask("/api/monitoring/diagnosis", "data", *columns),
+        columns,
+        height=7,
+        no_value="nothing waits",
     )
 
 

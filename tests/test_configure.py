@@ -227,7 +227,7 @@ def test_what_kubernetes_says_about_a_service_of_our_name_is_not_taken_for_setti
         ),
         (
             {"inspections": {"a": {"looks": ["slow"]}}},
-            "inspections.a.looks must be of new_errors, slow_jobs, silence, not 'slow'",
+            "inspections.a.looks must be of new_errors, slow_jobs, silence, failing_entities, not 'slow'",
         ),
         (
             {"inspections": {"a": {"notify": {"levels": ["loud"]}}}},

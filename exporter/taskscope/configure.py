@@ -40,7 +40,7 @@ HEALTH_CHECKS = (
     "taskscope",
 )
 """What `taskscope.checks` defines."""
-LOOKS = ("new_errors", "slow_jobs", "silence")
+LOOKS = ("new_errors", "slow_jobs", "silence", "failing_entities")
 """What `taskscope.inspection` looks for."""
 
 _RESERVED = (

@@ -105,8 +105,9 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     timeout: Annotated[Seconds, Meta(description="After it an inspection is given up.")] = 60.0
     enabled: Annotated[bool, Meta(description="False: only when `taskscope inspect run` asks for it.")] = True
     looks: Annotated[
-        tuple[str, ...], Meta(min_length=1, description="For what: new_errors, slow_jobs, silence.")
-    ] = ("new_errors", "slow_jobs", "silence")
+        tuple[str, ...],
+        Meta(min_length=1, description="For what: new_errors, slow_jobs, silence, failing_entities."),
+    ] = ("new_errors", "slow_jobs", "silence", "failing_entities")
     window: Annotated[
         float,
         Meta(
@@ -119,7 +120,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Seconds | None,
         Meta(
             description="What counts as the past before the window; null: for errors as long as they are kept, "
-            "for slow jobs a week, for silence a month."
+            "for slow jobs and failing entities a week, for silence a month."
         ),
     ] = None
     rise: Annotated[

@@ -56,12 +56,14 @@ CASES = {
         [
             ("FoundNewError", "warning", NIGHTLY | {"inspection": "hourly", "finding": "1f"}),
             ("FoundRegression", "critical", HOURLY | {"inspection": "hourly"}),
+            ("FoundFailingEntity", "critical", NIGHTLY | {"inspection": "hourly"}),
             ("ErrorBurst", "critical", HOURLY),
             ("JobOverdue", "critical", WEEKLY),
             ("JobSlow", "warning", NIGHTLY),
         ],
         [
             ("NewError", "warning", NIGHTLY | TOLD),
+            ("JobLastRunFailed", "warning", NIGHTLY),
             ("ErrorRegression", "warning", {"scheduler": "billing"}),
             ("FoundErrorRise", "warning", HOURLY | {"inspection": "hourly"}),
             ("FoundSilence", "warning", WEEKLY | {"inspection": "hourly"}),
@@ -69,6 +71,7 @@ CASES = {
         ],
         [
             ("NewError", "warning", HOURLY),
+            ("JobLastRunFailed", "warning", HOURLY),
             ("ErrorRegression", "warning", {"scheduler": "mail"}),
             ("FoundErrorRise", "warning", NIGHTLY),
             ("FoundSilence", "warning", NIGHTLY),

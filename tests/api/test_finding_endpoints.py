@@ -4,7 +4,9 @@ from contextlib import closing
 from urllib.parse import quote
 
 import pytest
+from msgspec.structs import replace
 
+from taskscope.api.finding import row_of
 from taskscope.identity import text
 from taskscope.settings import Inspection, Notify, Settings
 from taskscope.sinks.history.finding_records import Finding, Inspected
@@ -137,6 +139,13 @@ def test_a_finding_shows_everything_that_is_known_of_it(inspected):
     }
     assert [step["value"] for step in told["distribution"]] == [1.0, 2.0]
     assert [one["id"] for one in told["history"]] == [text(FOUND[1].id), text(FOUND[0].id)]
+
+
+def test_a_finding_about_an_entity_leads_to_its_run_and_to_the_error_of_it():
+    details = finding().details | {"run": text(bytes(16))}
+    row = row_of(replace(finding("failing_entity", key="shop-7"), details=details), T0)
+
+    assert (row.error, row.run) == ("1f" * 8, text(bytes(16)))
 
 
 def test_the_history_of_a_finding_is_that_of_its_own_job(inspected):

@@ -46,7 +46,7 @@ def test_a_test_run_prints_what_it_would_report_and_writes_nothing(say):
 def test_inspections_are_listed(say):
     header, hourly, off = (line.split("\t") for line in say("list").splitlines())
     assert header[0] == "inspection"
-    assert hourly[:4] == ["hourly", "0 * * * *", "UTC", "new_errors, slow_jobs, silence"]
+    assert hourly[:4] == ["hourly", "0 * * * *", "UTC", "new_errors, slow_jobs, silence, failing_entities"]
     assert (hourly[6], off[5]) == ("0", "disabled")
 
 

@@ -170,6 +170,25 @@ def test_within_its_silence_the_same_is_not_told_again(told, alertmanager):
     assert new == [1, 0, 0, 0, 0, 0, 0, 1], "told again when the silence of the first is over"
 
 
+def test_what_a_job_fails_for_is_told_with_the_run_and_its_error(told, alertmanager):
+    past, teller = told(alertmanager.configure(QUIET))
+    past.fails(entity="shop-7")
+    past.wait()
+    past.inspect()
+    past.clock.now = time.time()
+    assert teller.tell() == 2, "the error is new as well"
+
+    alert = known(alertmanager)["TaskscopeFoundFailingEntity", "active"]
+    (found,) = [one for one in past.findings() if one.kind == "failing_entity"]
+    assert (alert["labels"]["severity"], alert["labels"]["finding"]) == ("critical", found.subject.hex())
+    said = alert["annotations"]
+    assert said["summary"] == "shop-7 of job job fails"
+    assert said["run_url"] == f"http://ts:1/api/task/{found.details['run']}"
+    assert said["error_url"].startswith("http://ts:1/api/error/")
+    assert said["runbook_url"] == "http://ts:1/runbook#taskscopefoundfailingentity"
+    assert "in f" in said["stack"]
+
+
 def _seconds(text):
     from datetime import datetime
 

@@ -17,7 +17,7 @@ from taskscope.api.wire import Milliseconds, Moment, moment
 from taskscope.identity import text
 from taskscope.sinks.history.finding_records import Finding, FindingFilter, FindingState, Level, related
 
-Kind = Literal["new_error", "regression", "error_rise", "slow_job", "silence"]
+Kind = Literal["new_error", "regression", "error_rise", "slow_job", "silence", "failing_entity"]
 _TIMES = ("first_seen", "last_seen", "last_run")  # of the details
 
 
@@ -57,7 +57,7 @@ class FindingRow(msgspec.Struct, frozen=True, kw_only=True):
     state: FindingState
     scheduler: str
     task: Annotated[str, Meta(description="The job's name.")]
-    object: Annotated[str, Meta(description="What it is about: an error, a job.")]
+    object: Annotated[str, Meta(description="What it is about: an error, a job, an entity.")]
     title: str
     overview: Annotated[str, Meta(description="What was found, in a sentence or two.")]
     started_at: Moment
@@ -66,7 +66,7 @@ class FindingRow(msgspec.Struct, frozen=True, kw_only=True):
     duration: Annotated[Milliseconds, Meta(description="Until it recovered, or until now.")]
     notified_at: Annotated[Moment | None, Meta(description="When Alertmanager was first told of it.")]
     error: Annotated[str | None, Meta(description="Fingerprint of the error group, where it is about one.")]
-    run: Annotated[RunId | None, Meta(description="The error's latest run, when it was last looked at.")]
+    run: Annotated[RunId | None, Meta(description="The latest run that failed, when it was last looked at.")]
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +74,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     at: Annotated[Moment, Meta(description="Its begin.")]
     value: Annotated[
-        float, Meta(description="Occurrences, runs (`silence`), or p95 in seconds (`slow_job`).")
+        float,
+        Meta(
+            description="Occurrences, runs (`silence`), failures (`failing_entity`), or p95 in seconds (`slow_job`)."
+        ),
     ]
 
 
@@ -199,7 +202,7 @@ def _filter(query: FindingsQuery, now: int) -> FindingFilter:
 
 
 def _fields(one: Finding, now: int) -> dict[str, Any]:
-    is_error = "error" in one.details
+    error = one.details.get("error", "").rpartition("/")[2]
     return {
         "id": text(one.id),
         "inspection": one.inspection,
@@ -216,8 +219,8 @@ def _fields(one: Finding, now: int) -> dict[str, Any]:
         "recovered_at": moment(one.recovered or None),
         "duration": float(max(0, (one.recovered or now) - one.started)),
         "notified_at": moment(one.told or None),
-        "error": one.key if is_error else None,
-        "run": one.details.get("run") if is_error else None,
+        "error": error or None,
+        "run": one.details.get("run"),
     }
 
 

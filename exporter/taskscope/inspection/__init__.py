@@ -1,4 +1,4 @@
-"""Looks at the history now and then, and reports what is new, slow or silent.
+"""Looks at the history now and then, and reports what is new, slow, silent or failing.
 
 Nothing is listed: a file here with a function `look` is something that can be looked for, by the file's name.
 """

@@ -176,3 +176,22 @@ def test_occurrences_and_trends_of_an_error_walk_their_indexes(
     assert any("occurrence_captured (run=?)" in line for line in lines)
     assert any("occurrence_by_error (error=?" in line for line in lines)
     assert any("error_rollup_by_error (error=? AND at>?)" in line for line in lines)
+
+
+def test_what_is_added_up_over_a_span_walks_no_more_than_the_span(
+    asked: tuple[Queries, list[tuple[str, object]]], sqlite_url: str
+):
+    queries, statements = asked
+    queries.flows(BEGIN, BEGIN + 9)
+    queries.entities(BEGIN, BEGIN + 9)
+    queries.failing_entities(BEGIN, BEGIN + 9)
+    queries.entity_failures((("s", "b"), "e"), BEGIN, BEGIN, BEGIN + 9)
+
+    lines = [line for plan in plans(sqlite_url, statements) for line in plan if " run " in line]
+    usual = (
+        "SEARCH run USING PRIMARY KEY (id>?",
+        "SEARCH run USING INDEX run_by_entity (entity=? AND id",
+        "SCAN run USING COVERING INDEX run_by_entity",  # one row: is there any?
+    )
+    assert [line for line in lines if not line.startswith(usual)] == []
+    assert len(lines) == 8

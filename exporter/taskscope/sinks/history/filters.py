@@ -131,8 +131,7 @@ def _of_rank(rank: int, jobs: list[int] | None, few: bool) -> list[list[Conditio
 
 
 def _one_of(column: ColumnElement[int], values: list[int] | None) -> list[Condition]:
-    """The unary plus keeps SQLite from an index that would make it sort all that matches."""
-    return [] if values is None else [sa.literal_column(f"+{column}", sa.Integer).in_(values)]
+    return [] if values is None else [schema.unindexed(column).in_(values)]
 
 
 def _times(filter: Filter, id: ColumnElement[bytes] = run.c.id) -> Iterable[Condition]:

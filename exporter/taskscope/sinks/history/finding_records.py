@@ -20,15 +20,15 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     inspection: str
     look: str
-    """What was looked for: new_errors, slow_jobs, silence."""
+    """What was looked for: new_errors, slow_jobs, silence, failing_entities."""
     kind: str
-    """What was found: new_error, regression, error_rise, slow_job, silence."""
+    """What was found: new_error, regression, error_rise, slow_job, silence, failing_entity."""
     scheduler: str
     job: str
     object: str
     """What it is about, in a few words."""
     key: str
-    """The same for the same thing, whenever it is found: a fingerprint, or the job."""
+    """The same for the same thing, whenever it is found: a fingerprint, an entity, or nothing but its job."""
     level: Level
     title: str
     overview: str

@@ -17,12 +17,13 @@ from taskscope.sinks.history import (
     error_queries,
     filters,
     findings,
+    flow,
     job_states,
     pages,
     schema,
     statistics,
 )
-from taskscope.sinks.history.entities import EntityStats
+from taskscope.sinks.history.entities import EntityStats, Subject
 from taskscope.sinks.history.error_records import (
     ErrorBucket,
     ErrorFilter,
@@ -33,6 +34,7 @@ from taskscope.sinks.history.error_records import (
     Occurrence,
 )
 from taskscope.sinks.history.finding_records import Finding, FindingFilter, FindingPage, Inspected
+from taskscope.sinks.history.flow import Flows
 from taskscope.sinks.history.reader import Reader
 from taskscope.sinks.history.records import (
     AlertFilter,
@@ -176,10 +178,22 @@ class Queries:
         self, since: int, until: int, scheduler: Sequence[str] = (), jobs: Sequence[str] = ()
     ) -> list[EntityStats]:
         """What the kept runs whose anchor is in [since, until) ms were about, and how they went."""
-        with self._reader.snapshot(alone=True) as connection:
+        with self._reader.snapshot() as connection:
             return entities.read(
                 connection, since, until, [*map(schema.clean, scheduler)], [*map(schema.clean, jobs)]
             )
+
+    def failing_entities(self, since: int, until: int) -> list[Subject]:
+        """Jobs and what they last failed for, of runs whose anchor is in [since, until) ms; the latest first."""
+        with self._reader.snapshot() as connection:
+            return entities.failing(connection, since, until)
+
+    def entity_failures(
+        self, subject: Subject, since: int, shown: int, until: int
+    ) -> tuple[bytes, list[bytes]]:
+        """When a job last succeeded for an entity, and failed; details in `entities.failures`."""
+        with self._reader.snapshot() as connection:
+            return entities.failures(connection, subject, since, shown, until)
 
     def trend(
         self,
@@ -284,6 +298,11 @@ class Queries:
         """In which queues each job ran, since then (ms)."""
         with self._reader.snapshot(alone=True) as connection:
             return job_states.queues(connection, since)
+
+    def flows(self, since: int, until: int) -> Flows:
+        """What came, ended and waits, by job and queue, from `since` to now (ms)."""
+        with self._reader.snapshot() as connection:
+            return flow.read(connection, since, until)
 
     def findings(
         self, filter: FindingFilter, *, limit: int, offset: int = 0, after: bytes | None = None

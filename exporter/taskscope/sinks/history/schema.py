@@ -311,6 +311,11 @@ inspection = sa.Table(
 """How the last inspection of each name went: a finding_records.Inspected."""
 
 
+def unindexed(column: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+    """The column with a plus, for which SQLite uses no index: it would walk all of one, or sort what it finds by it."""
+    return sa.literal_column(f"+{column}", sa.Integer)
+
+
 def digest(*texts: str) -> bytes:
     """What `job.digest` (scheduler, name) and `name.digest` (text) hold: names may exceed an index."""
     return sha256("\0".join(texts).encode()).digest()[:16]
