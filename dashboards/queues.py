@@ -136,7 +136,7 @@ def why_runs_wait() -> tables.Panel:
         word("Why", "explanation", wraps=True),
         amount("Come", "arrivals", "suffix:/s", width=80),
         amount("Done", "completions", "suffix:/s", width=80),
-        amount("Drains in", "drain_seconds", "s", width=85),
+        amount("Drains in", "drains_in", "ms", width=85),
         word("What to do", "advice", wraps=True),
         word("Alert", "alert", hidden=True),
     ]

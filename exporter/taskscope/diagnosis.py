@@ -49,7 +49,7 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
         return self.waiting / (self.completions - self.arrivals)
 
 
-class Finding(NamedTuple):
+class Verdict(NamedTuple):
     """What holds of a backlog."""
 
     cause: Cause
@@ -69,14 +69,14 @@ class _Judgement(NamedTuple):
     alert: str
 
 
-def judged(one: Backlog) -> Finding:
+def judged(one: Backlog) -> Verdict:
     """The first cause that holds; how long it will take is said where workers are at it."""
     cause = next(cause for cause, judgement in _JUDGEMENTS.items() if judgement.holds(one))
     judgement = _JUDGEMENTS[cause]
     rest = ""
     if one.drains_in is not None and cause not in ("no_worker", "no_consumer"):
         rest = f"; at this pace nothing waits any more in {_time(one.drains_in)}"
-    return Finding(cause, f"{judgement.says(one)}{rest}.", judgement.advice, judgement.alert)
+    return Verdict(cause, f"{judgement.says(one)}{rest}.", judgement.advice, judgement.alert)
 
 
 def _is_slow(one: Backlog) -> bool:

@@ -47,8 +47,8 @@ class DiagnosisRow(msgspec.Struct, frozen=True, kw_only=True):
         Milliseconds | None, Meta(description="Duration of the same jobs in the week before today.")
     ]
     growing: Annotated[bool | None, Meta(description="More come than are done.")]
-    drain_seconds: Annotated[
-        float | None, Meta(description="Until nothing waits, at this pace; null also while it grows.")
+    drains_in: Annotated[
+        Milliseconds | None, Meta(description="Until nothing waits, at this pace; null also while it grows.")
     ]
 
 
@@ -104,5 +104,5 @@ def _row(one: Backlog) -> DiagnosisRow:
         mean=milliseconds(one.mean),
         usual_mean=milliseconds(one.usual_mean),
         growing=one.is_growing,
-        drain_seconds=one.drains_in,
+        drains_in=milliseconds(one.drains_in),
     )
