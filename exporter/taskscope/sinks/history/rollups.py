@@ -9,8 +9,9 @@ import msgspec
 
 from taskscope.events import JobKey, Status
 from taskscope.facts import BIT_OF, RANK, RANKED, Bit, Change, Row
-from taskscope.identity import anchor_ms
+from taskscope.identity import anchor_ms, first_id
 
+_HOUR = 3_600_000  # ms
 _GROWTH = log(1.05 / 0.95)  # from one bucket to the next; the middle is within 5 % of everything in a bucket
 
 
@@ -74,14 +75,19 @@ Place = tuple[int, int, JobKey]
 def fold_rollups(changes: Iterable[Change]) -> dict[Place, Rollup]:
     """What these changes add to the rollups: every named run counts once, under its present status."""
     deltas: dict[Place, Rollup] = {}
+    jobs: dict[JobKey, Rollup] = {}  # those of one hour, which mostly is that of all
+    hour, begin, end = 0, b"", b""
     for change in changes:
-        row, added = change.row, change.added
+        row = change.row
         if row.facts & _NAMED:
-            place = (1, anchor_ms(row.id) // 3_600_000, (row.scheduler, row.job))
-            delta = deltas.get(place)
+            if not begin <= row.id < end:
+                hour, jobs = anchor_ms(row.id) // _HOUR, {}
+                begin, end = first_id(hour * _HOUR), first_id((hour + 1) * _HOUR)
+            key = (row.scheduler, row.job)
+            delta = jobs.get(key)
             if delta is None:
-                delta = deltas[place] = Rollup()
-            _count(delta, row, added)
+                delta = jobs[key] = deltas.setdefault((1, hour, key), Rollup())
+            _count(delta, row, change.added)
     return deltas | _days(deltas)
 
 
