@@ -331,7 +331,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     queue_size: Annotated[Count, Meta(description="Events that may wait; more are dropped and counted.")] = (
         200_000
     )
-    batch_size: Annotated[Count, Meta(description="Events stored in one transaction.")] = 5_000
+    batch_size: Annotated[Count, Meta(description="Most events stored in one transaction.")] = 20_000
     flush_interval: Annotated[
         Seconds,
         Meta(
