@@ -1,5 +1,7 @@
 """The real servers that tests use. Fixtures of one part of the package are in its folder's own conftest."""
 
+import pytest
+
 from day.fixture import day
 from services.alertmanager import alertmanager, amtool
 from services.postgres import postgres, postgres_server, postgres_url
@@ -27,3 +29,11 @@ __all__ = [
     "redis_url",
     "serve",
 ]
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist looks at the marks in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One RabbitMQ serves all tests of all workers: it takes long to begin, and is busy while it does nothing."""
+    for item in items:
+        if any(name.startswith("rabbitmq") for name in getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group("rabbitmq"))

@@ -320,6 +320,10 @@ def test_a_program_of_the_stack_that_does_not_begin_is_one_sentence(tmp_path: Pa
     assert {path.name for path in tmp_path.iterdir()} == {"prometheus", "alertmanager"}
 
 
+ONE_DEMO = pytest.mark.xdist_group("demo-kept")  # of 14 seconds, for all of them
+
+
+@ONE_DEMO
 def test_every_job_of_the_demo_shows_its_character(kept: list[Run]):
     assert seen(kept, "steady") == {"success"}
     assert seen(kept, "slow") == {"success"}
@@ -336,6 +340,7 @@ def test_every_job_of_the_demo_shows_its_character(kept: list[Run]):
     assert {run.exception for run in kept if run.job == "broken"} == {"KeyError"}
 
 
+@ONE_DEMO
 def test_no_run_of_the_demo_stays_open(kept: list[Run]):
     assert [run for run in kept if run.status in ("queued", "started")] == []
 

@@ -16,6 +16,8 @@ from taskscope.events import Fact, Job, Jobs, QueueState, SchedulerState, Trigge
 from taskscope.settings import Check, Health, JobRule, QueueRule, Retention, Settings
 from taskscope.shipped import shipped
 
+pytestmark = pytest.mark.xdist_group("health-agrees")  # the same five hours for all of them
+
 MINUTE = 60.0
 BEGIN = 1_763_750_400.0
 LENGTH = 300  # minutes

@@ -33,7 +33,14 @@ ENDINGS = {
 }
 
 
-@pytest.fixture(scope="module", params=["redis", "rabbitmq"])
+# The workers of each kind serve all its tests, which therefore stay together.
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("redis", marks=pytest.mark.xdist_group("celery-outside")),
+        pytest.param("rabbitmq", marks=pytest.mark.xdist_group("rabbitmq")),
+    ],
+)
 def broker(request: pytest.FixtureRequest) -> str:
     """Of each kind one, for this module alone."""
     server = request.getfixturevalue(request.param)
