@@ -25,7 +25,11 @@ LENGTH = 300  # minutes
 SETTINGS = {
     "health": Health(
         checks={"failure_rate": Check(threshold=0.15)},
-        schedulers={"drops": {"failure_rate": Check(threshold=0.4)}},
+        schedulers={
+            "drops": {"failure_rate": Check(threshold=0.4)},
+            "patient": {"stale_job": Check(threshold=1800.0)},
+            "slow": {"stuck_run": Check(threshold=1500.0)},
+        },
     ),
     "queues": (QueueRule(match="celery/mail", backlog=200),),
     "jobs": (
@@ -93,6 +97,26 @@ def late(it: Situation, minute: int) -> None:
     it.well(job("import", due))
 
 
+def patient(it: Situation, minute: int) -> None:
+    """No rule says how late its job may be, the check does."""
+    due = BEGIN + 60 * MINUTE if minute < 110 else BEGIN + 600 * MINUTE
+    it.well(job("sync", due))
+
+
+def slow(it: Situation, minute: int) -> None:
+    """Its runs take a second, and one hangs for an hour."""
+    it.well(job("sync", BEGIN + 600 * MINUTE))
+    if minute < 60:
+        it.run("sync")
+    at = BEGIN + 60 * MINUTE
+    if minute == 60:
+        it.tell(Fact, native="hangs", status="started", anchor=at, job="sync")
+    if minute == 130:
+        it.tell(
+            Fact, native="hangs", status="success", anchor=at, job="sync", started=at, duration=70 * MINUTE
+        )
+
+
 def silent(it: Situation, minute: int) -> None:
     it.well(job("export", BEGIN + 600 * MINUTE))
     if minute % 20 == 0 and not 40 < minute < 180:
@@ -134,6 +158,8 @@ CASES = (
         "drops", drops, "failure_rate", range(127, 174), room=22
     ),  # the alert is kept for a quarter of an hour
     Case("late", late, "stale_job", range(76, 110)),
+    Case("patient", patient, "stale_job", range(91, 110)),
+    Case("slow", slow, "stuck_run", range(90, 130), room=6),
     Case("silent", silent, "stale_job", range(101, 180), "TaskscopeJobNoSuccess", room=6),
     Case("stuck", stuck, "stuck_run", range(85, 130), room=6),
     Case("broken", broken, "trigger_error", range(62, 100)),
