@@ -22,6 +22,7 @@ SHOP = """
 import atexit
 import gc
 from pathlib import Path
+from apscheduler.executors.debug import DebugExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 def invoices():
@@ -30,7 +31,8 @@ def invoices():
 def explosive():
     raise RuntimeError("boom")
 
-scheduler = BackgroundScheduler()
+# A pool cannot be used while Python ends: a scheduler that nobody shuts down complains of it now and then.
+scheduler = BackgroundScheduler(executors={"default": DebugExecutor()})
 scheduler.add_job(invoices, "interval", seconds=0.2, id="invoices")
 scheduler.start()
 nothing = object()
@@ -135,8 +137,7 @@ def test_serve_fails_at_once_with_a_sentence_that_names_what_is_wrong(
     assert (process.returncode, out) == (2, "")
     assert len(complaints) == 1
     assert word in complaints[0]
-    tracebacks = err.split("Traceback")[1:]  # but those of the program's own scheduler, as Python ends
-    assert [one for one in tracebacks if "cannot schedule new futures" not in one] == []
+    assert "Traceback" not in err
     assert "hunter2" not in err
 
 

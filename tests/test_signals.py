@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -31,6 +33,26 @@ def test_whoever_asks_it_to_end_is_heard_and_nothing_else_happens(number: signal
         assert stop.wait(10)
 
     assert signal.getsignal(number) == before
+
+
+IN_USE = """
+import os, signal, sys, threading
+from taskscope.signals import stopped_by_signals
+
+sys.setswitchinterval(1e-5)
+stop = threading.Event()
+with stopped_by_signals(stop):
+    other = threading.Thread(target=lambda: [os.kill(os.getpid(), signal.SIGTERM) for _ in range(10000)])
+    other.start()
+    while other.is_alive():
+        stop.wait(0)
+        stop.set()
+        stop.clear()
+"""
+
+
+def test_a_signal_does_not_wait_for_the_event_that_it_finds_in_use() -> None:
+    subprocess.run([sys.executable, "-c", IN_USE], check=True, timeout=60)
 
 
 def test_under_nohup_the_end_of_the_terminal_is_not_heard() -> None:

@@ -19,12 +19,29 @@ def received(*numbers: int) -> Iterator["SimpleQueue[int]"]:
 
 @contextmanager
 def stopped_by_signals(stop: threading.Event) -> Iterator[None]:
-    """Inside, Ctrl-C, SIGTERM and the end of the terminal (unless `nohup`) set `stop` and do nothing else."""
+    """Inside, Ctrl-C, SIGTERM and the end of the terminal (unless `nohup`) set `stop` and do nothing else.
+
+    A thread sets it: a handler that did, while what it interrupts holds the event's lock, would wait for ever.
+    """
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
-    with _handled(numbers, lambda *_: stop.set()):
-        yield
+    with received(*numbers) as queue:
+        herald = threading.Thread(
+            target=_set_when_heard, args=[queue, stop], name="taskscope-signals", daemon=True
+        )
+        with _blocked(numbers):  # what the thread got would not wake who waits in the main one
+            herald.start()
+        try:
+            yield
+        finally:
+            queue.put(0)
+            herald.join()
+
+
+def _set_when_heard(queue: "SimpleQueue[int]", stop: threading.Event) -> None:
+    if queue.get():
+        stop.set()
 
 
 @contextmanager
@@ -41,8 +58,14 @@ def _handled(numbers: Iterable[int], handler: Callable[[int, FrameType | None], 
 def interrupts_wait() -> Iterator[None]:
     """Inside, Ctrl-C waits; threads and processes that begin here never get it."""
     resource_tracker.ensure_running()  # its start, later, would let the signal through again
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    with _blocked([signal.SIGINT]):
+        yield
+
+
+@contextmanager
+def _blocked(numbers: Iterable[int]) -> Iterator[None]:
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
