@@ -25,7 +25,8 @@ class Waiting:
 
     def __init__(self, limit: int, refuse: Callable[[bytes, str], None]) -> None:
         self._limit, self._refuse = limit, refuse
-        self._facts: dict[RunKey, list[Fact]] = {}
+        self._facts: dict[RunKey, tuple[Fact, ...]] = {}
+        """Tuples, which Python's collector soon passes by: for as many lists it looks through the whole program."""
         self._rows: dict[bytes, Row] = {}
         self._text = 0
         self.since = 0.0
@@ -39,15 +40,12 @@ class Waiting:
         if fact.error is not None or fact.captured is not None:
             fact = self._weighed(fact)
         key = (fact.scheduler, fact.native, fact.attempt)
-        facts = self._facts.get(key)
-        if facts is None:
-            if not self._room(now):
-                return False
-            self._facts[key] = [fact]
-        else:
-            facts.append(fact)
-            if len(facts) > _TOLD_OFTEN:
-                self._merge(key)
+        facts = self._facts.get(key, ())
+        if not facts and not self._room(now):
+            return False
+        self._facts[key] = (*facts, fact)
+        if len(facts) >= _TOLD_OFTEN:
+            self._merge(key)
         return True
 
     def add_row(self, row: Row, now: float) -> bool:
