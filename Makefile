@@ -5,7 +5,7 @@ WORKERS ?= 3
 VENV := .venv
 LOWEST := .venv-lowest
 BIN := $(VENV)/bin
-PIP_INSTALL := bin/pip install --quiet --disable-pip-version-check
+PIP_INSTALL := bin/pip install --no-compile --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-quick test-lowest check bench generate format constraints servers python clean
