@@ -10,6 +10,7 @@ Cause = Literal["no_worker", "no_consumer", "slow_runs", "more_work", "draining"
 _SLOW = 2.0  # times as long as usual
 _MORE = 1.5  # times as much as usual
 _ABOVE = 1.1  # times: from where on one rate is above another
+_UNITS = {"a second": 1, "a minute": 60, "an hour": 3_600}  # of rates: the first that makes one whole run
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,12 +94,16 @@ def _is_more_than_done(one: Backlog) -> bool:
 
 def _says_more(one: Backlog) -> str:
     if _is_more_than_usual(one):
-        return f"{_rate(one.arrivals)} come, and usually {_rate(one.usual_arrivals)}"
-    return f"{_rate(one.arrivals)} come, and {_rate(one.completions)} are done"
+        return _paces("Runs come at", one.arrivals, "and usually at", one.usual_arrivals)
+    return _paces("Runs come at", one.arrivals, "and are done at", one.completions)
 
 
-def _rate(rate: float | None) -> str:
-    return f"{(rate or 0) * 60:.3g} runs a minute"
+def _paces(what: str, pace: float | None, which: str, other: float | None) -> str:
+    """Both in the same unit, so that they can be compared at a glance."""
+    pace, other = pace or 0.0, other or 0.0
+    fitting = (each for each in _UNITS.items() if max(pace, other) * each[1] >= 1)
+    unit, seconds = next(fitting, ("a day", 86_400))
+    return f"{what} {pace * seconds:.3g} {unit}, {which} {other * seconds:.3g}"
 
 
 def _time(seconds: float) -> str:
@@ -134,7 +139,7 @@ _JUDGEMENTS: dict[Cause, _Judgement] = {
     ),
     "draining": _Judgement(
         lambda one: one.drains_in is not None,
-        lambda one: f"{_rate(one.completions)} are done, and {_rate(one.arrivals)} come",
+        lambda one: _paces("Runs are done at", one.completions, "and come at", one.arrivals),
         "Wait: workers keep pace, and what has piled up goes down.",
         "TaskscopeQueueBacklog",
     ),

@@ -94,19 +94,19 @@ CAUSES = {
         [*WEEK, *runs(20), *runs(3, "queued")],
         [read(), UP],
         "more_work",
-        "0.383 runs a minute come, and usually 0.1 runs a minute.",
+        "Runs come at 23 an hour, and usually at 6.",
     ),
     "more than is done": (
         [*WEEK, *runs(4), *runs(4, "queued")],
         [read(4), UP],
         "more_work",
-        "0.133 runs a minute come, and 0.0667 runs a minute are done.",
+        "Runs come at 8 an hour, and are done at 4.",
     ),
     "it drains": (
         [*WEEK, *runs(6), *runs(6, came=3 * HOUR)],
         [read(oldest=NOW - 2 * HOUR), UP],
         "draining",
-        "0.2 runs a minute are done, and 0.125 runs a minute come; at this pace nothing waits any more in 40 min.",
+        "Runs are done at 12 an hour, and come at 7.5; at this pace nothing waits any more in 40 min.",
     ),
     "nothing to be seen": (
         [*AS_USUAL],
