@@ -51,6 +51,9 @@ def current_run() -> Run | None:
 enter: Callable[[Making], Token[Making | None]] = _current.set
 """Says that from here on this run is being executed; hand the token to `leave`."""
 
+entered: Callable[[], Making | None] = _current.get
+"""What was entered last and is not left; None outside of any run."""
+
 
 def leave(token: Token[Making | None]) -> None:
     """Say that the run is over."""

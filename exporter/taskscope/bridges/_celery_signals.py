@@ -25,13 +25,11 @@ from taskscope.contracts import Emit
 from taskscope.events import Error, Reading, Status
 from taskscope.failure import STACK, cut, describe, reason_of
 from taskscope.instance import instance
-from taskscope.run import enter, leave
+from taskscope.run import enter, entered, leave
 
 if TYPE_CHECKING:
     from taskscope.bridges.celery import CeleryBridge
 
-_RUN = "_taskscope_run"
-"""Attribute of a task's context, while it is executed."""
 _UNKNOWN_TASK = "celery.exceptions.NotRegistered"
 _SUCCESS: tuple[Status, str] = ("success", "")
 _INERT = (signals.worker_process_init, signals.beat_init)
@@ -200,18 +198,17 @@ class Signals:
             watch = self._watch
             if watch is None or task.app is not self._app:
                 return
-            context = vars(task.request_stack.top)
-            context[_RUN] = run = Execution(watch, task.name, kept_of(context), time.time())
+            run = Execution(watch, task.name, kept_of(vars(task.request_stack.top)), time.time())
             run.handled = id(sys.exc_info()[1])
             run.token, run.begun = enter(run), time.perf_counter()
             watch.emit(run.start)
         except Exception:  # noqa: BLE001 - `_lost` logs it
             self._lost()
 
-    def _postrun(self, task: Any = None, state: str | None = None, retval: Any = None, **_: Any) -> None:
+    def _postrun(self, task_id: str = "", state: str | None = None, retval: Any = None, **_: Any) -> None:
         ended = time.perf_counter()
         try:
-            run: Execution | None = vars(task.request_stack.top).pop(_RUN, None)
+            run = _executing(task_id)
             if run is None:
                 return
             leave(run.token)
@@ -246,7 +243,7 @@ class Signals:
     ) -> None:
         """The attempt will be followed by another; in the main process: its worker or connection is gone."""
         error = _error(getattr(reason, "exc", None) or reason, einfo, skip=0)
-        if (run := _run_of(request)) is not None:
+        if (run := _executing(request.id)) is not None:
             run.error = error
         elif error is None:
             self._tell(sender, request.id, INTERRUPTED, None, vars(request))
@@ -260,8 +257,8 @@ class Signals:
 
         In a child it may come once more after the end; `_internal_error` has told that.
         """
-        run, request = _run_of(sender.request), self._requests.get(task_id)
-        if run is not None and run.task["id"] == task_id:
+        run, request = _executing(task_id), self._requests.get(task_id)
+        if run is not None:
             run.error = _error(
                 sys.exc_info()[1] or exception, einfo
             )  # for what cannot be pickled stands a substitute
@@ -345,10 +342,10 @@ def _again() -> None:
     raise
 
 
-def _run_of(context: Any) -> Execution | None:
-    """The execution that this is the context of, if it goes on here."""
-    run: Execution | None = vars(context).get(_RUN)
-    return run
+def _executing(task_id: str) -> Execution | None:
+    """The execution of this task, if it goes on here."""
+    run = entered()
+    return run if isinstance(run, Execution) and run.task["id"] == task_id else None
 
 
 def _error(exception: Any, einfo: Any, skip: int = 1) -> Error | None:
