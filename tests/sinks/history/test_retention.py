@@ -1,3 +1,4 @@
+import random
 from typing import Any
 
 import pytest
@@ -130,6 +131,22 @@ def test_jobs_have_ages_of_their_own_shorter_and_longer(history_url: str):
         assert prune(store) == 6
 
     assert sorted(kept(history_url)) == ["other", "other", "pay", "pay", "pay", "s-wide"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_planned_is_what_goes_whatever_rules_come_together(history_url: str, seed: int):
+    chosen = random.Random(seed)
+    runs = []
+    for number in range(60):
+        status = chosen.choices(("success", "started"), (9, 1))[0]
+        ended = NOW - chosen.uniform(0.1, 60) * DAY
+        runs.append(row(number, status, at=ended, anchor=ended, job=chosen.choice("abc")))
+    fill(history_url, runs, at=NOW - DAY)
+    ages = {"a": chosen.choice((1, 30, 90)) * DAY, "b": chosen.choice((5, 50)) * DAY}
+    counts = {"max_runs": chosen.choice((None, 15, 30)), "max_runs_per_job": chosen.choice((None, 4, 12))}
+
+    with opened(history_url, rules(max_age_per_job=ages, **counts)) as store:
+        assert prune(store) > 0
 
 
 def test_duplicates_that_come_after_retention_change_neither_rows_nor_counters(history_url: str):

@@ -99,13 +99,13 @@ class Retention:
 
     def _by_count(self, keep: int, now: float, number: int = 0) -> Iterator[Sweep | None]:
         with self._store.transaction() as connection:
-            excess = _excess(connection, keep, number)
+            excess = _excess(connection, keep, *_of(number))
         yield None
         cursor: bytes | None = b""
         while excess > 0 and cursor is not None:
             after = cursor
             with self._store.transaction() as connection:
-                cursor = _skip(connection, after, min(excess, _HOP), number)
+                cursor = _skip(connection, after, min(excess, _HOP), *_of(number))
             excess -= _HOP
             if cursor:
                 yield Sweep(min(cursor, _border(self._settings, now)), number, after)
@@ -189,19 +189,44 @@ class Retention:
 
 def plan(connection: sa.Connection, settings: Settings, now: float) -> dict[JobKey, int]:
     """How many runs of which job retention would remove now; reading is enough."""
-    jobs = _jobs(connection)
-    borders = dict.fromkeys((0, *jobs), b"")
-    for sweep in (*by_age(jobs, settings, now), *_by_count(connection, jobs, settings, now)):
-        borders[sweep.job] = max(borders[sweep.job], sweep.last)
-    planned = {}
-    for number, key in jobs.items():
-        sweep = Sweep(max(borders[0], borders[number]), number)
-        removable = _removable(int(now - settings.dedup_window))
-        count = connection.execute(
-            sa.select(sa.func.count()).select_from(run).where(*_meant(sweep), *removable)
-        )
-        planned[key] = count.scalar_one()
+    jobs, removable = _jobs(connection), _removable(int(now - settings.dedup_window))
+    borders = dict.fromkeys(jobs, b"")
+    for sweep in by_age(jobs, settings, now):
+        _extend(borders, sweep)
+    rules = settings.retention
+    for number, keep in [(0, rules.max_runs), *((number, rules.max_runs_per_job) for number in jobs)]:
+        stays = _left_of({number: borders[number]} if number else borders, removable)
+        excess = _excess(connection, keep, *_of(number), stays) if keep else 0
+        if excess > 0 and (last := _skip(connection, b"", excess, *_of(number), stays)):
+            _extend(borders, Sweep(min(last, _border(settings, now)), number))
+    planned = {
+        key: _count(connection, *_meant(Sweep(borders[number], number)), *removable)
+        for number, key in jobs.items()
+    }
     return {key: count for key, count in planned.items() if count}
+
+
+def _extend(borders: dict[int, bytes], sweep: Sweep) -> None:
+    """Up to there the runs of each job go."""
+    for number in [sweep.job] if sweep.job else borders:
+        borders[number] = max(borders[number], sweep.last)
+
+
+def _left_of(
+    borders: Mapping[int, bytes], removable: Iterable[sa.ColumnElement[bool]]
+) -> sa.ColumnElement[bool]:
+    """The runs that stay where those up to the borders go: mostly many jobs have the same."""
+    jobs = {
+        border: [number for number in borders if borders[number] == border] for border in borders.values()
+    }
+    beyond = [
+        sa.and_(
+            run.c.id > border,
+            run.c.job.in_(sa.bindparam(None, numbers, expanding=True, literal_execute=True)),
+        )
+        for border, numbers in jobs.items()
+    ]
+    return sa.or_(sa.not_(sa.and_(*removable)), *beyond)
 
 
 def by_age(jobs: Mapping[int, JobKey], settings: Settings, now: float) -> Iterator[Sweep]:
@@ -215,19 +240,6 @@ def by_age(jobs: Mapping[int, JobKey], settings: Settings, now: float) -> Iterat
         for number, age in ages.items():
             if limit := age or rules.max_age:
                 yield Sweep(min(_id_at(now - limit), border), number)
-
-
-def _by_count(
-    connection: sa.Connection, jobs: Mapping[int, JobKey], settings: Settings, now: float
-) -> Iterator[Sweep]:
-    """What is beyond the newest N."""
-    rules = settings.retention
-    limits = [(0, rules.max_runs), *((number, rules.max_runs_per_job) for number in jobs)]
-    for number, keep in limits:
-        excess = _excess(connection, keep, number) if keep else 0
-        last = _skip(connection, b"", excess, number) if excess > 0 else None
-        if last:
-            yield Sweep(min(last, _border(settings, now)), number)
 
 
 def _jobs(connection: sa.Connection) -> dict[int, JobKey]:
@@ -244,17 +256,26 @@ def _age(rules: Mapping[str, float], key: JobKey) -> float | None:
     return None
 
 
-def _excess(connection: sa.Connection, keep: int, number: int) -> int:
+def _of(number: int) -> tuple[sa.ColumnElement[bool], ...]:
+    """Runs of that job; 0: of all."""
+    return (run.c.job == number,) if number else ()
+
+
+def _count(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> int:
+    return connection.execute(sa.select(sa.func.count()).select_from(run).where(*which)).scalar_one()
+
+
+def _excess(connection: sa.Connection, keep: int, *which: sa.ColumnElement[bool]) -> int:
     """How many runs there are beyond `keep`."""
-    query = sa.select(sa.func.count()).select_from(run)
-    count = connection.execute(query.where(run.c.job == number) if number else query).scalar_one()
-    return count - keep
+    return _count(connection, *which) - keep
 
 
-def _skip(connection: sa.Connection, after: bytes, count: int, number: int) -> bytes | None:
+def _skip(
+    connection: sa.Connection, after: bytes, count: int, *which: sa.ColumnElement[bool]
+) -> bytes | None:
     """The run that comes `count` runs after this one."""
-    query = sa.select(run.c.id).where(run.c.id > after).order_by(run.c.id).offset(count - 1).limit(1)
-    return connection.execute(query.where(run.c.job == number) if number else query).scalar()
+    query = sa.select(run.c.id).where(run.c.id > after, *which).order_by(run.c.id)
+    return connection.execute(query.offset(count - 1).limit(1)).scalar()
 
 
 def _meant(sweep: Sweep) -> tuple[sa.ColumnElement[bool], ...]:
@@ -262,7 +283,7 @@ def _meant(sweep: Sweep) -> tuple[sa.ColumnElement[bool], ...]:
         run.c.id > sweep.after,
         run.c.id <= sweep.last,
     )  # one bound each way: SQLite would use a wrong one
-    return (*runs, run.c.job == sweep.job) if sweep.job else runs
+    return (*runs, *_of(sweep.job))
 
 
 def _removable(settled: int) -> tuple[sa.ColumnElement[bool], ...]:
