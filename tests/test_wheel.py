@@ -43,9 +43,14 @@ def wheel_of_sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of an environment that holds the wheel and what it asks for, nothing else."""
-    folder = tmp_path_factory.mktemp("environment")
+    return installed(wheel, tmp_path_factory.mktemp("environment"))
+
+
+def installed(what: object, folder: Path) -> Path:
+    """The programs of a new environment in this folder that holds this and what it asks for."""
     EnvBuilder(with_pip=True).create(folder)
-    run(folder / "bin" / "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel)
+    pip = [folder / "bin" / "pip", "install", "--quiet", "--no-compile"]
+    run(*pip, "--constraint", ROOT / "constraints.txt", what)
     return folder / "bin"
 
 
@@ -66,20 +71,22 @@ def run(*command: object, cwd: Path = Path("/"), **variables: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("system", ["celery"])
-def test_an_extra_brings_all_that_its_system_needs(wheel: Path, tmp_path: Path, system: str) -> None:
-    EnvBuilder(with_pip=True).create(tmp_path)
-    bin = tmp_path / "bin"
-    run(bin / "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", f"{wheel}[{system}]")
+@pytest.mark.parametrize(
+    ("system", "command", "said"),
+    [
+        ("apscheduler", "demo --for 2s --port 0", "The demo ran for"),
+        ("celery", "check celery=redis://127.0.0.1:1/0", "127.0.0.1:1 refuses the connection"),
+    ],
+)
+def test_an_extra_brings_all_that_its_system_needs(
+    wheel: Path, tmp_path: Path, system: str, command: str, said: str
+) -> None:
+    programs = installed(f"{wheel}[{system}]", tmp_path)
 
     done = subprocess.run(
-        [bin / "taskscope", "check", f"{system}=redis://127.0.0.1:1/0"],
-        cwd=tmp_path,
-        text=True,
-        capture_output=True,
-        check=False,
+        [programs / "taskscope", *command.split()], cwd=tmp_path, text=True, capture_output=True, check=False
     )
-    assert "127.0.0.1:1 refuses the connection" in done.stdout, done.stdout + done.stderr
+    assert said in done.stdout, done.stdout + done.stderr
 
 
 def test_types_license_and_migrations_are_inside(wheel: Path) -> None:
