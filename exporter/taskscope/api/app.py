@@ -21,7 +21,7 @@ from taskscope.api.endpoint import Call, Endpoint, endpoints
 from taskscope.api.errors import ApiError, of_status
 from taskscope.api.params import Reader
 from taskscope.api.pool import Pool
-from taskscope.api.wire import encode
+from taskscope.api.wire import encode, takes_gzip
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -96,7 +96,7 @@ def json_response(request: web.Request, value: Any, status: int = 200) -> web.Re
     """The value as JSON, packed where that is worth it and understood."""
     body = encode(value)
     response = web.Response(body=body, status=status, content_type="application/json", headers=_HEADERS)
-    if len(body) > _WORTH_PACKING and "gzip" in request.headers.get("Accept-Encoding", ""):
+    if len(body) > _WORTH_PACKING and takes_gzip(request.headers.get("Accept-Encoding", "")):
         response.enable_compression(web.ContentCoding.gzip)
     return response
 

@@ -11,6 +11,7 @@ from msgspec import Meta
 from taskscope.api.backend import Backend, Rendered
 from taskscope.api.endpoint import Call, get
 from taskscope.api.params import Texts
+from taskscope.api.wire import takes_gzip
 
 _AT_ONCE = 2**20  # bytes; copying so few costs less than sending them in pieces
 
@@ -35,7 +36,7 @@ async def metrics(call: Call, query: MetricsQuery) -> web.StreamResponse:
         call.backend,
         request.headers.get("Accept", ""),
         query.names,
-        "gzip" in request.headers.get("Accept-Encoding", ""),
+        takes_gzip(request.headers.get("Accept-Encoding", "")),
     )
     headers = {"Content-Type": page.content_type, "Vary": "Accept, Accept-Encoding"}
     if page.encoding:

@@ -59,3 +59,12 @@ def _minute(number: int) -> str:
 _EPOCH = datetime(1970, 1, 1)
 _LATEST = 253_402_300_799.0  # the last second of the year 9999
 _ENCODER = msgspec.json.Encoder(enc_hook=repr_of)
+
+
+def takes_gzip(accepted: str) -> bool:
+    """Whether this Accept-Encoding allows it; `gzip;q=0` forbids it."""
+    for one in accepted.lower().split(","):
+        coding, _, quality = one.partition(";")
+        if coding.strip() == "gzip":
+            return quality.replace(" ", "").rstrip("0.") != "q="
+    return False

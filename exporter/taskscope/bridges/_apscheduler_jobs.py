@@ -198,7 +198,7 @@ def outlook(job: Any) -> Outlook:
     ):  # its search may have no end
         return None, None
     later = _steady(trigger).get_next_fire_time(due, due)
-    return (None, False) if later is None else (later.timestamp() - due.timestamp(), True)
+    return (None, False) if later is None else (round(later.timestamp() - due.timestamp(), 6), True)
 
 
 def timestamp(moment: Any, zone: tzinfo | None = None) -> float | None:

@@ -143,7 +143,7 @@ CATALOG: tuple[Metric, ...] = (
     _of_job("job_consecutive_failures", "Failed and lost runs since the latest success."),
     _of_job(
         "job_next_run_timestamp_seconds",
-        "When the job is due next; 0 when it is not, absent while it is paused.",
+        "When the job is due next, as last read (`poll_interval`); 0 when it is not due, absent while it is paused.",
     ),
     _of_job("job_interval_seconds", "Between the next two due times; 0 where the scheduler cannot say."),
     _of_job("job_first_seen_timestamp_seconds", "When the job became known."),
