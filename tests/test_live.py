@@ -189,6 +189,32 @@ def test_of_jobs_that_share_a_name_the_one_that_is_due_first_counts():
     assert live.jobs[KEY].definition.key == "b"
 
 
+def triggered(key, state, next_run=None):
+    """One of the jobs that share the name `j`."""
+    trigger = Trigger(key=key, state=state, schedule=f"at {next_run}", next_run=next_run)
+    return Job(name="j", key=key, next_run=next_run, paused=state == "PAUSED", triggers=(trigger,))
+
+
+def test_of_jobs_that_share_a_name_all_triggers_are_told_and_the_schedule_of_the_first():
+    live = Live()
+
+    live.fold([reading(10.0, triggered("a", "PAUSED"), triggered("b", "WAITING", 20.0))])
+
+    triggers = live.jobs[KEY].definition.triggers
+    assert [(trigger.key, trigger.state, trigger.schedule, trigger.next_run) for trigger in triggers] == [
+        ("b", "WAITING", "at 20.0", 20.0),
+        ("a", "PAUSED", "", None),
+    ]
+
+
+def test_of_jobs_that_share_a_name_a_bounded_number_of_triggers_is_told():
+    live = Live()
+
+    live.fold([reading(10.0, *(triggered(f"{n}", "WAITING", 20.0 + n) for n in range(3_000)))])
+
+    assert len(live.jobs[KEY].definition.triggers) == 1_000
+
+
 def test_a_reader_that_never_asks_holds_a_bounded_number_of_jobs():
     live = Live(job_ttl=1.0)
 

@@ -6,6 +6,7 @@ their time to live; memories and promises (`JobState`) leave only with their job
 
 import threading
 from collections.abc import Container, Iterable, Mapping, Sequence
+from itertools import islice
 from math import inf
 from typing import Any, ClassVar
 
@@ -25,6 +26,7 @@ from taskscope.events import (
     QueueState,
     Removed,
     SchedulerState,
+    Trigger,
     WorkerState,
 )
 from taskscope.facts import Row
@@ -32,6 +34,7 @@ from taskscope.queued import Queued, RunKey
 
 _MEMORY = 10_000  # at least so many ended runs are remembered: a start told late must not look like a run in progress
 _FAILURES = 100  # of a job, remembered so that one which is told again counts once
+_SHARING = 1_000  # triggers of jobs that share a name
 _ABNORMAL = frozenset({"ERROR", "BLOCKED"})
 
 
@@ -275,7 +278,7 @@ class Live:
     def _define(self, job: LiveJob, definitions: list[Job], at: float) -> None:
         """What the scheduler promises of a job; of several that share the name the one that is due first counts."""
         first = min(definitions, key=_due)
-        job.definition, job.state.removed, job.heard = first, 0.0, True
+        job.definition, job.state.removed, job.heard = _joined(first, definitions), 0.0, True
         states = {trigger.state for definition in definitions for trigger in definition.triggers}
         job.abnormal = {state: job.abnormal.get(state, at) for state in sorted(states & _ABNORMAL)}
         if job.state.paused and not first.paused:
@@ -330,6 +333,16 @@ def _lost(row: Row, _: str, native: str, attempt: int, now: float) -> Fact:
         job=row.job,
         reason="lost",
     )
+
+
+def _joined(first: Job, definitions: list[Job]) -> Job:
+    """The job with the triggers of those that share its name, of which there may be thousands."""
+    others = (trigger for job in definitions if job is not first for trigger in job.triggers)
+    room = max(0, _SHARING - len(first.triggers))
+    added = tuple(  # without schedules: the job's would be very long, and another whenever one was due
+        Trigger(key=other.key, state=other.state, next_run=other.next_run) for other in islice(others, room)
+    )
+    return msgspec.structs.replace(first, triggers=first.triggers + added) if added else first
 
 
 def _due(job: Job) -> float:
