@@ -286,6 +286,26 @@ def test_an_abnormal_trigger_is_so_since_the_first_of_the_readings_that_say_so()
     assert live.jobs[KEY].abnormal == {}
 
 
+def test_a_job_of_a_scheduler_that_is_down_is_blocked_no_longer_than_its_runs_go_on():
+    live = Live()
+    down = SchedulerState(scheduler="s", system="x", at=20.0, up=False, running=False)
+    states = ("EXECUTING", "BLOCKED", "ERROR", "PAUSED")
+    triggers = tuple(Trigger(key=state, state=state) for state in states)
+    busy, other = (Job(name=name, key=name, triggers=triggers) for name in ("j", "k"))
+    live.fold([fact("started", 9.0), reading(10.0, busy), Jobs(scheduler="t", at=10.0, jobs=(other,))])
+
+    live.fold([down])
+    assert live.jobs[KEY].abnormal == {"BLOCKED": 10.0, "ERROR": 10.0}, "it still runs"
+    live.changed()
+    live.fold([fact("success", 21.0), down])
+
+    told = [trigger.state for trigger in live.jobs[KEY].definition.triggers]
+    assert told == ["WAITING", "WAITING", "ERROR", "PAUSED"]
+    assert live.jobs[KEY].abnormal == {"ERROR": 10.0}
+    assert set(live.changed()) == {KEY}
+    assert live.jobs["t", "k"].definition == other, "its scheduler is not down"
+
+
 def test_of_a_scheduler_that_is_watched_no_more_nothing_is_left_but_what_its_jobs_remember():
     live = Live()
     live.fold([fact("success", 10.0), reading(10.0, Job(name="j", key="j", next_run=99.0))])
