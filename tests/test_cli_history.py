@@ -253,7 +253,7 @@ def test_the_only_history_is_read_unless_one_is_asked_for(
     assert [row["job"] for row in lines(capsys.readouterr().out)] == ["page"]
     for command in (["runs"], ["history", "info"], ["history", "export"], ["history", "prune"]):
         assert refused([*command, "--service", "nosuch"], capsys)
-    assert refused(["runs", "--history", f"{tmp_path}/home/nosuch.db"], capsys)
+    assert refused(["runs", "--history", f"{tmp_path}/home/nosuch.db"], capsys, f"{tmp_path}/home/oncall.db")
     Path("taskscope.yaml").write_text("service: nosuch")
     assert refused(["runs"], capsys)
     Path("taskscope.yaml").unlink()
@@ -261,10 +261,23 @@ def test_the_only_history_is_read_unless_one_is_asked_for(
     assert refused(["show", "019a6c1e-9f40-8c5d-b3a1-5f0e8d2c4b7a"], capsys)
 
 
-def refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> bool:
+def refused(command: list[str], capsys: pytest.CaptureFixture[str], there: str = "oncall") -> bool:
     """Does it end with 2 and the one sentence that names the history that there is?"""
     code, output = run(command), capsys.readouterr()
-    return (code, output.out, output.err.count("\n")) == (2, "", 1) and "there is oncall:" in output.err
+    return (code, output.out, output.err.count("\n")) == (2, "", 1) and f"there is {there}:" in output.err
+
+
+@pytest.mark.usefixtures("oncall")
+def test_where_no_such_file_is_the_files_beside_it_are_told_as_they_can_be_named(
+    history: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    there = str(tmp_path / "runs.db")
+    assert run(["runs", "--history", "nosuch.db"]) == 2
+    assert capsys.readouterr().err == (
+        f"taskscope: there is no history {tmp_path}/nosuch.db; there is {there}: name one with --history or --config\n"
+    )
+    assert run(["runs", "--history", there]) == 0
+    assert len(lines(capsys.readouterr().out)) == 6
 
 
 def test_where_nothing_is_found_the_history_is_named_and_a_job_that_it_never_saw(

@@ -189,6 +189,32 @@ def test_of_jobs_that_share_a_name_the_one_that_is_due_first_counts():
     assert live.jobs[KEY].definition.key == "b"
 
 
+def triggered(key, state, next_run=None):
+    """One of the jobs that share the name `j`."""
+    trigger = Trigger(key=key, state=state, schedule=f"at {next_run}", next_run=next_run)
+    return Job(name="j", key=key, next_run=next_run, paused=state == "PAUSED", triggers=(trigger,))
+
+
+def test_of_jobs_that_share_a_name_all_triggers_are_told_and_the_schedule_of_the_first():
+    live = Live()
+
+    live.fold([reading(10.0, triggered("a", "PAUSED"), triggered("b", "WAITING", 20.0))])
+
+    triggers = live.jobs[KEY].definition.triggers
+    assert [(trigger.key, trigger.state, trigger.schedule, trigger.next_run) for trigger in triggers] == [
+        ("b", "WAITING", "at 20.0", 20.0),
+        ("a", "PAUSED", "", None),
+    ]
+
+
+def test_of_jobs_that_share_a_name_a_bounded_number_of_triggers_is_told():
+    live = Live()
+
+    live.fold([reading(10.0, *(triggered(f"{n}", "WAITING", 20.0 + n) for n in range(3_000)))])
+
+    assert len(live.jobs[KEY].definition.triggers) == 1_000
+
+
 def test_a_reader_that_never_asks_holds_a_bounded_number_of_jobs():
     live = Live(job_ttl=1.0)
 
@@ -258,6 +284,26 @@ def test_an_abnormal_trigger_is_so_since_the_first_of_the_readings_that_say_so()
 
     live.fold([reading(50.0)])
     assert live.jobs[KEY].abnormal == {}
+
+
+def test_a_job_of_a_scheduler_that_is_down_is_blocked_no_longer_than_its_runs_go_on():
+    live = Live()
+    down = SchedulerState(scheduler="s", system="x", at=20.0, up=False, running=False)
+    states = ("EXECUTING", "BLOCKED", "ERROR", "PAUSED")
+    triggers = tuple(Trigger(key=state, state=state) for state in states)
+    busy, other = (Job(name=name, key=name, triggers=triggers) for name in ("j", "k"))
+    live.fold([fact("started", 9.0), reading(10.0, busy), Jobs(scheduler="t", at=10.0, jobs=(other,))])
+
+    live.fold([down])
+    assert live.jobs[KEY].abnormal == {"BLOCKED": 10.0, "ERROR": 10.0}, "it still runs"
+    live.changed()
+    live.fold([fact("success", 21.0), down])
+
+    told = [trigger.state for trigger in live.jobs[KEY].definition.triggers]
+    assert told == ["WAITING", "WAITING", "ERROR", "PAUSED"]
+    assert live.jobs[KEY].abnormal == {"ERROR": 10.0}
+    assert set(live.changed()) == {KEY}
+    assert live.jobs["t", "k"].definition == other, "its scheduler is not down"
 
 
 def test_of_a_scheduler_that_is_watched_no_more_nothing_is_left_but_what_its_jobs_remember():

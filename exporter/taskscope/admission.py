@@ -12,7 +12,7 @@ from taskscope.errors import BadEvent
 from taskscope.events import Captured, Defined, Error, Event, Fact, Job, Jobs, SchedulerState
 from taskscope.failure import cut, plain, repr_of
 from taskscope.redaction import Redaction
-from taskscope.rules import labels_of, rule_for
+from taskscope.rules import labels_of, name_for
 from taskscope.schedule import promised
 from taskscope.settings import Limits, Settings
 
@@ -45,7 +45,7 @@ class Admission:
         self._renames = any(rule.name or rule.ignore for rule in settings.jobs)
         self._read: dict[str, dict[int, tuple[Job, Job | None]]] = {}
         """By scheduler, the jobs of its last reading and what became of them: most are the same objects again."""
-        self._name_of = lru_cache(maxsize=10_000)(lambda scheduler, job: _renamed(settings, scheduler, job))
+        self._name_of = lru_cache(maxsize=10_000)(partial(name_for, settings))
 
     def admit(self, event: Event, now: float) -> Event | None:
         """The event as it goes on; None for a job that the user ignores. Raises `BadEvent`."""
@@ -157,13 +157,6 @@ class Admission:
             names = value.__struct_fields__
             return type(value)(**{name: self._tidy(getattr(value, name), name) for name in names})
         return value
-
-
-def _renamed(settings: Settings, scheduler: str, job: str) -> str | None:
-    rule = rule_for(settings, (scheduler, job))
-    if rule is None:
-        return job
-    return None if rule.ignore else rule.name or job
 
 
 def clean(text: str, limit: int) -> str:

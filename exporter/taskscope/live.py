@@ -6,10 +6,12 @@ their time to live; memories and promises (`JobState`) leave only with their job
 
 import threading
 from collections.abc import Container, Iterable, Mapping, Sequence
+from itertools import islice
 from math import inf
 from typing import Any, ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
 from taskscope import identity
 from taskscope.counts import JobState
@@ -25,6 +27,7 @@ from taskscope.events import (
     QueueState,
     Removed,
     SchedulerState,
+    Trigger,
     WorkerState,
 )
 from taskscope.facts import Row
@@ -32,6 +35,8 @@ from taskscope.queued import Queued, RunKey
 
 _MEMORY = 10_000  # at least so many ended runs are remembered: a start told late must not look like a run in progress
 _FAILURES = 100  # of a job, remembered so that one which is told again counts once
+_SHARING = 1_000  # triggers of jobs that share a name
+_BUSY = frozenset({"EXECUTING", "BLOCKED"})  # because of runs in progress
 _ABNORMAL = frozenset({"ERROR", "BLOCKED"})
 
 
@@ -275,7 +280,7 @@ class Live:
     def _define(self, job: LiveJob, definitions: list[Job], at: float) -> None:
         """What the scheduler promises of a job; of several that share the name the one that is due first counts."""
         first = min(definitions, key=_due)
-        job.definition, job.state.removed, job.heard = first, 0.0, True
+        job.definition, job.state.removed, job.heard = _joined(first, definitions), 0.0, True
         states = {trigger.state for definition in definitions for trigger in definition.triggers}
         job.abnormal = {state: job.abnormal.get(state, at) for state in sorted(states & _ABNORMAL)}
         if job.state.paused and not first.paused:
@@ -287,6 +292,16 @@ class Live:
     def _fold_scheduler(self, reading: SchedulerState) -> None:
         self.schedulers[reading.scheduler] = reading
         self.departed.discard(reading.scheduler)
+        if not reading.up:
+            self._rest(reading.scheduler)
+
+    def _rest(self, scheduler: str) -> None:
+        """It is down, and may tell no more of its jobs: where nothing runs, no trigger executes or is blocked."""
+        for key, job in self.jobs.items():
+            if key[0] == scheduler and not job.running and job.definition and _is_busy(job.definition):
+                job.definition = _at_rest(job.definition)
+                job.abnormal = {state: since for state, since in job.abnormal.items() if state not in _BUSY}
+                self._touched.add(key)
 
     def _fold_queue(self, reading: QueueState) -> None:
         self.queues[reading.scheduler, reading.queue] = reading
@@ -330,6 +345,26 @@ def _lost(row: Row, _: str, native: str, attempt: int, now: float) -> Fact:
         job=row.job,
         reason="lost",
     )
+
+
+def _joined(first: Job, definitions: list[Job]) -> Job:
+    """The job with the triggers of those that share its name, of which there may be thousands."""
+    others = (trigger for job in definitions if job is not first for trigger in job.triggers)
+    room = max(0, _SHARING - len(first.triggers))
+    added = tuple(  # without schedules: the job's would be very long, and another whenever one was due
+        Trigger(key=other.key, state=other.state, next_run=other.next_run) for other in islice(others, room)
+    )
+    return replace(first, triggers=first.triggers + added) if added else first
+
+
+def _is_busy(job: Job) -> bool:
+    return any(trigger.state in _BUSY for trigger in job.triggers)
+
+
+def _at_rest(job: Job) -> Job:
+    """The job with triggers that wait instead."""
+    triggers = (replace(one, state="WAITING") if one.state in _BUSY else one for one in job.triggers)
+    return replace(job, triggers=tuple(triggers))
 
 
 def _due(job: Job) -> float:

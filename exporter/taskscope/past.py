@@ -266,12 +266,13 @@ def _url(settings: Settings) -> str:
     file = file_of(url)
     if file is None or file.exists():
         return url
-    found = sorted(file.parent.glob("*.db"))
-    if len(found) == 1 and settings.history == "auto" and not settings.service:  # nobody asked for another
+    found, ours = sorted(file.parent.glob("*.db")), settings.history == "auto"
+    if len(found) == 1 and ours and not settings.service:  # nobody asked for another
         return f"sqlite:///{found[0]}"
-    names = ", ".join(other.stem for other in found)
+    names = ", ".join(other.stem if ours else str(other) for other in found)
     there = f"; there {'is' if len(found) == 1 else 'are'} {names}" if found else ""
-    raise BadArgument(f"there is no history {file}{there}: name one with --service, --history or --config")
+    ways = "--service, --history or --config" if ours else "--history or --config"
+    raise BadArgument(f"there is no history {file}{there}: name one with {ways}")
 
 
 def file_of(url: str) -> Path | None:

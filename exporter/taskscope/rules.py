@@ -15,8 +15,16 @@ BACKLOG, MAX_AGE = 1000, 3600.0
 
 
 def rule_for(settings: Settings, key: JobKey) -> JobRule | None:
-    """The first rule whose pattern matches the job's name or `scheduler/job`; None where no rule does."""
-    return _first(settings.jobs, key)
+    """The first rule whose pattern matches the job's name or `scheduler/job`, or that gives the job its name."""
+    return next((rule for rule in settings.jobs if is_meant(key, rule.match) or _gives(rule, key)), None)
+
+
+def name_for(settings: Settings, scheduler: str, job: str) -> str | None:
+    """What the first rule whose pattern matches calls the job, which its scheduler calls `job`; None: ignore it."""
+    rule = _first(settings.jobs, (scheduler, job))
+    if rule is None:
+        return job
+    return None if rule.ignore else rule.name or job
 
 
 def queue_rule(settings: Settings, scheduler: str, queue: str) -> QueueRule | None:
@@ -47,6 +55,12 @@ def is_meant(key: tuple[str, str], pattern: str) -> bool:
     """Does a shell pattern match the name, or `scheduler/name`?"""
     scheduler, name = key
     return fnmatchcase(name, pattern) or fnmatchcase(f"{scheduler}/{name}", pattern)
+
+
+def _gives(rule: JobRule, key: JobKey) -> bool:
+    """Does the rule call jobs so? One for `scheduler/job` says nothing of what other schedulers call so."""
+    scheduler, slash, _ = rule.match.partition("/")
+    return rule.name == key[1] and (not slash or fnmatchcase(key[0], scheduler))
 
 
 def _first(rules: Sequence[Rule], key: tuple[str, str]) -> Rule | None:

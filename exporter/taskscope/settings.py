@@ -24,17 +24,17 @@ class JobRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     match: Annotated[str, Meta(description="Shell pattern over the job name, or over `scheduler/job`.")]
     name: Annotated[
-        str | None, Meta(description="Count the jobs under this name; `*` of the pattern may be lost.")
+        str | None,
+        Meta(
+            description="Count the jobs under this name, for which all else that the rule says holds, too; `*` of the "
+            "pattern may be lost. In the program `current_run()` and `RunFilter` tell the scheduler's own name."
+        ),
     ] = None
     team: Annotated[str, Meta(description="Who is told when the job fails.")] = ""
     severity: Annotated[str, Meta(description="critical, warning or info: how loud its alerts are.")] = ""
-    grace: Annotated[
-        Seconds | None, Meta(description="How late a run may start before the job is overdue.")
-    ] = None
+    grace: Annotated[Seconds | None, Meta(description="How late a run may start; then it is overdue.")] = None
     expect_every: Annotated[Seconds | None, Meta(description="Longest silence without a success.")] = None
-    max_duration: Annotated[Seconds | None, Meta(description="A run in progress for longer is an alert.")] = (
-        None
-    )
+    max_duration: Annotated[Seconds | None, Meta(description="A run that goes on longer is an alert.")] = None
     slow_after: Annotated[Seconds | None, Meta(description="A run that took longer counts as slow.")] = None
     ignore: Annotated[bool, Meta(description="Do not watch these jobs at all.")] = False
 

@@ -32,6 +32,21 @@ def test_jobs_are_listed_with_triggers_and_times_in_utc(client):
     assert job["triggers"][0]["next_run_at"] == "2025-11-21T18:34:20.000Z"
 
 
+def test_a_paused_job_that_shares_its_name_is_among_the_triggers(client, live):
+    due, paused = (
+        Job(name="nightly", key=key, next_run=at, triggers=(Trigger(key=key, state=state, next_run=at),))
+        for key, state, at in (("n1", "WAITING", NOW + 60), ("n2", "PAUSED", None))
+    )
+    live.fold([Jobs(scheduler="main", at=NOW, jobs=(paused, due))])
+
+    listed = client.ask("/api/job/").json["data"][0]
+    (told,) = client.ask("/api/task/info").json["jobs"]
+
+    for job in (listed, told, client.ask(job_path("main", "nightly")).json):
+        triggers = {trigger["key"]: trigger["state"] for trigger in job["triggers"]}
+        assert (job["key"], triggers) == ("n1", {"n1": "WAITING", "n2": "PAUSED"})
+
+
 def test_a_job_in_progress_shows_since_when(client, live):
     live.fold([Fact(scheduler="main", native="r1", status="started", at=NOW - 1.5, job="nightly")])
 

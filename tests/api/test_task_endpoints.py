@@ -181,6 +181,19 @@ def test_a_bad_filter_is_refused_by_name(historian, query, field):
     assert (answer.status, list(answer.json["errors"])) == (400, [field])
 
 
+@pytest.mark.parametrize(
+    ("parameter", "choices"),
+    [
+        ("sort_column", "duration, ended_at, id, started_at, status, task"),
+        ("sort_direction", "asc, desc"),
+    ],
+)
+def test_where_there_are_few_values_the_refusal_names_them(historian, parameter, choices):
+    answer = historian.ask("/api/task/", {parameter: "foo"})
+
+    assert answer.json["errors"][parameter].startswith(f"must be one of {choices}")
+
+
 def test_a_cursor_goes_with_neither_offset_nor_a_column(historian):
     cursor = historian.ask("/api/task/", {"limit": 1}).json["next_cursor"]
 

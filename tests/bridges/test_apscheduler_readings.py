@@ -18,6 +18,7 @@ from watching import ended, now, stop
 
 from taskscope.events import Job, Jobs, QueueState, SchedulerState
 from taskscope.failure import VALUE
+from taskscope.live import Live
 
 
 def state(scheduler) -> SchedulerState:
@@ -315,6 +316,30 @@ def test_a_trigger_waits_executes_and_is_blocked(make, ledger, seen, tmp_path):
     assert [before, *states] == ["WAITING", "EXECUTING", "BLOCKED", "WAITING"]
     assert executing.previous_run == blocked.previous_run == seen.facts[0].due
     assert executing.next_run > executing.previous_run
+
+
+def test_nothing_is_blocked_once_the_scheduler_is_down_and_the_last_run_has_ended(
+    make, ledger, seen, tmp_path
+):
+    scheduler, gate, live = make(), tmp_path / "gate", Live()
+    arguments = [ledger.path, "long", str(gate)]
+    scheduler.add_job(recorded.work_until, "interval", arguments, seconds=0.3, id="long", next_run_time=now())
+    scheduler.start()
+    seen.wait_for(lambda: seen.facts and seen.facts[-1].reason == "overlap")
+
+    def abnormal():
+        live.fold([*seen.facts, *scheduler.bridge.poll()])
+        return set(live.jobs["s", "long"].abnormal)
+
+    assert abnormal() == {"BLOCKED"}
+    scheduler.pause()
+    scheduler.shutdown(wait=False)
+    assert abnormal() == {"BLOCKED"}
+    gate.touch()
+    seen.wait_for(lambda: seen.facts[-1].status == "success")
+
+    assert abnormal() == set()
+    assert live.jobs["s", "long"].definition.triggers[0].state == "WAITING"
 
 
 def test_jobs_are_known_before_the_scheduler_starts(make):

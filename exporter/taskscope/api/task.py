@@ -49,7 +49,7 @@ class RunsQuery(msgspec.Struct, frozen=True, kw_only=True):
     since: From = msgspec.field(default="", name="from")
     until: To = msgspec.field(default="", name="to")
     sort_column: Annotated[
-        SortColumn | Literal["id"],
+        Literal["id", SortColumn],
         Meta(
             description="`id` is by due time and is walked by the cursor; the others sort within `from`/`to` "
             "(default: the last 24 h) and page by `offset`."

@@ -65,11 +65,17 @@ def test_a_file_that_is_no_database_is_one_clear_sentence(tmp_path: Path):
         SqlStore(f"sqlite:///{tmp_path}/runs.db", Settings()).open()
 
 
-def test_a_place_below_a_file_is_one_clear_sentence(tmp_path: Path):
-    (tmp_path / "file").touch()
+@pytest.mark.parametrize("below", ["runs.db", "folder/runs.db"])
+def test_a_place_below_a_file_is_one_clear_sentence(tmp_path: Path, below: str):
+    file = tmp_path / "file"
+    file.touch()
 
-    with pytest.raises(Unavailable, match=r"cannot be locked: .*/file/runs\.db\.lock: "):
-        SqlStore(f"sqlite:///{tmp_path}/file/runs.db", Settings()).open()
+    with pytest.raises(Unavailable) as refused:
+        SqlStore(f"sqlite:///{file}/{below}", Settings()).open()
+
+    assert str(refused.value) == (
+        f"the history {file}/{below} cannot be made: {file} is not a folder; use another path"
+    )
 
 
 @pytest.mark.parametrize(

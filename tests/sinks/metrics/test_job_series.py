@@ -3,6 +3,7 @@ from collections.abc import Callable
 import pytest
 from metrics_scene import NOW, Scene, counted, job
 
+from taskscope.admission import Admission
 from taskscope.counts import Counts, Histogram, JobState
 from taskscope.events import Fact, Job, Jobs, Trigger, TriggerState
 from taskscope.settings import JobRule
@@ -164,6 +165,18 @@ def test_the_settings_of_a_job_become_info_and_limits(new_scene: Callable[..., S
     assert scene.value("job_limit_seconds", **night, limit="max_duration") is None
     assert scene.value("job_limit_seconds", scheduler="main", job_name="other", limit="max_duration") == 5
     assert "taskscope_job_info" in scene.names(job_name="nightly", team="data", severity="critical")
+
+
+def test_a_rule_that_renames_jobs_says_the_rest_of_their_new_name(new_scene: Callable[..., Scene]) -> None:
+    rule = JobRule(match="shop-*", name="shops", team="t", severity="critical", max_duration=600.0)
+    scene = new_scene(jobs=(rule,))
+    reading = Jobs(scheduler="main", at=NOW, jobs=(Job(name="shop-1", key="1"), Job(name="shop-2", key="2")))
+
+    scene.live.fold([Admission(scene.settings).admit(reading, NOW)])
+    scene.sync()
+
+    assert "taskscope_job_info" in scene.names(job_name="shops", team="t", severity="critical")
+    assert scene.value("job_limit_seconds", scheduler="main", job_name="shops", limit="max_duration") == 600
 
 
 def test_all_series_of_a_job_leave_with_it(scene: Scene) -> None:

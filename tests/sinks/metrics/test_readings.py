@@ -81,6 +81,15 @@ def test_triggers_of_changed_and_removed_jobs_are_counted_anew(scene: Scene) -> 
     assert counts == {"WAITING": 0, "PAUSED": 0, "BLOCKED": 1}
 
 
+def test_triggers_of_jobs_that_share_a_name_are_all_counted(scene: Scene) -> None:
+    jobs = (job_with("a", "WAITING"), job_with("a", "PAUSED"))
+    scene.live.fold([Jobs(scheduler="main", at=NOW, jobs=jobs)])
+    scene.sync()
+
+    assert scene.value("triggers", scheduler="main", state="WAITING") == 1
+    assert scene.value("triggers", scheduler="main", state="PAUSED") == 1
+
+
 def test_a_queue_tells_what_it_knows_and_nothing_else(scene: Scene) -> None:
     scene.live.fold([QueueState(scheduler="main", queue="q", at=NOW, ready=3, oldest=NOW - 5, consumers=0)])
     scene.sync()

@@ -66,6 +66,11 @@ class Owner:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        except (FileExistsError, NotADirectoryError) as error:
+            file = next(filter(os.path.lexists, self.path.parents))
+            raise Unavailable(
+                f"the history {self._file} cannot be made: {file} is not a folder; use another path"
+            ) from error
         except OSError as error:
             why = error.strerror or error
             raise Unavailable(f"the history {self._file} cannot be locked: {self.path}: {why}") from error
