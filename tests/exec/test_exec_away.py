@@ -217,6 +217,24 @@ def test_a_wrong_token_is_a_sentence_and_nothing_is_lost(lonely: Wrapper, tmp_pa
     assert lonely.spooled()[-1]["status"] == "failed"
 
 
+@pytest.mark.parametrize(
+    ("certificates", "sentence"),
+    [("/nope", "forward_certificates='/nope' cannot be used"), ("", "{} cannot be asked over TLS")],
+)
+def test_a_mistake_about_tls_is_a_sentence_and_nothing_is_lost(
+    wrapper: Wrapper, collector: Collector, certificates: str, sentence: str
+):
+    wrapper.url = collector.url.replace("http:", "https:")
+
+    said = ran(
+        wrapper.shell(SCRIPT, stdin=GIVEN, env={"TASKSCOPE_FORWARD_CERTIFICATES": certificates})
+    ).decode()
+
+    assert said.startswith(f"taskscope: {sentence.format(wrapper.url)}")
+    assert said.count("\n") == 1
+    assert wrapper.spooled()[-1]["status"] == "failed"
+
+
 @pytest.mark.parametrize("home", ["/dev/null/home", "/proc/home"])
 def test_without_a_place_for_spool_and_locks_the_command_runs(lonely: Wrapper, home: str):
     lonely.home = Path(home)
