@@ -66,8 +66,13 @@ def test_an_error_is_bounded_and_keeps_both_ends_of_its_stack():
 
 @pytest.mark.parametrize("anchor", [NOW - 31 * 86400, NOW + 2 * 86400, float("nan")])
 def test_an_anchor_outside_of_the_kept_time_is_refused(anchor):
-    with pytest.raises(BadEvent, match="anchor"):
-        Admission(Settings()).admit(fact(anchor=anchor), NOW)
+    with pytest.raises(BadEvent, match=r"^anchor=.* check the clock of 'web-1:1:a'$"):
+        Admission(Settings()).admit(fact(anchor=anchor, instance="web-1:1:a"), NOW)
+
+
+def test_without_an_anchor_a_time_that_is_not_kept_is_named_as_it_was_written():
+    with pytest.raises(BadEvent, match=r"^at=1.0 is outside .*; check the clock of who tells it$"):
+        Admission(Settings()).admit(fact(at=1.0), NOW)
 
 
 def test_a_rule_renames_and_ignores_jobs_in_facts_and_readings():

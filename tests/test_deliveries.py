@@ -58,8 +58,9 @@ def test_once_its_end_is_told_a_delivery_is_durable_and_what_was_refused_is_name
 
 def test_what_a_process_dropped_counts_once_however_often_it_tells_it():
     beat = Heartbeat(instance=ELSEWHERE, at=time.time(), dropped={"overflow": 3})
+    later = replace(beat, at=beat.at + 1, dropped={"overflow": 2})
     with Exporter(history=None, port=None) as exporter:
-        for told in (beat, beat, replace(beat, at=beat.at + 1, dropped={"overflow": 2})):
+        for told in (beat, beat, later, beat, later):
             exporter.pipeline.deliver([told]).result(10)
     assert exporter.pipeline.dropped == {"overflow": 5}
 

@@ -68,8 +68,10 @@ class Admission:
             raise BadEvent("native and scheduler must not be empty: they say which run it is")
         anchor = fact.at if fact.anchor is None else fact.anchor
         if not now - self._max_age <= anchor <= now + _FUTURE:
+            field = "at" if fact.anchor is None else "anchor"
+            whose = repr(fact.instance) if fact.instance else "who tells it"
             raise BadEvent(
-                f"anchor={anchor!r} is outside of the time that is kept; check the clock of {fact.instance!r}"
+                f"{field}={anchor!r} is outside of the time that is kept; check the clock of {whose}"
             )
         changes = self._texts(fact)
         job = changes.get("job", fact.job)

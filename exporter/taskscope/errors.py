@@ -5,7 +5,7 @@ TaskscopeError
 ├── BadEvent         an event that cannot be true; refused alone, its batch goes on
 ├── Unavailable      something outside is away; work waits and is tried again
 │   ├── NotOwner     another process owns the history file
-│   ├── Misdirected  another taskscope takes nothing before somebody corrects a token or an address
+│   ├── Misdirected  another taskscope takes nothing before somebody corrects a token, an address or a certificate
 │   └── Overloaded   more waits than there is room for
 ├── Refused          another taskscope will not take what is sent to it; trying again does not help
 └── TooNew           the history was written by a newer taskscope
@@ -37,7 +37,7 @@ class Overloaded(Unavailable):
 
 
 class Misdirected(Unavailable):
-    """Another taskscope takes nothing before somebody corrects a token or an address."""
+    """Another taskscope takes nothing before somebody corrects a token, an address or a certificate."""
 
 
 class Refused(TaskscopeError):

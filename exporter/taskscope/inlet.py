@@ -129,14 +129,15 @@ class Inlet:
             self._dropped[reason] = self._dropped.get(reason, 0) + count
 
     def hear(self, beat: Heartbeat) -> None:
-        """Count what another process dropped: once, also where it tells it again because our answer was lost.
+        """Count what another process dropped: once, also where it tells it again, perhaps late, as an answer was lost.
 
         Told again to another replica, or after a restart of ours, it counts again.
         """
-        if beat.at != self._heard.pop(beat.instance, None):
+        last = self._heard.pop(beat.instance, -1.0)
+        if beat.at > last:
             for reason, count in beat.dropped.items():
                 self.drop(reason, count)
-        self._heard[beat.instance] = beat.at
+        self._heard[beat.instance] = max(beat.at, last)
         if len(self._heard) > _HEARD:
             self._heard.popitem(last=False)
 

@@ -309,6 +309,40 @@ def test_what_unpacks_to_too_much_is_not_unpacked():
     assert peak < 1_000_000
 
 
+def test_what_follows_a_member_is_not_copied_for_each():
+    """Copied whole for each of the members before it, it would take ten seconds."""
+    packed = gzip.compress(b"") * 9_000 + gzip.compress(b"x" * 2**24, 0)
+    begin = time.thread_time()
+
+    assert len(inflated(packed, 2**25)) == 2**24
+
+    assert time.thread_time() - begin < 3
+
+
+def test_a_body_of_many_empty_members_is_refused_and_holds_nobody_up(memory):
+    client, answers, begin = client_of(memory), [], time.monotonic()
+    body = gzip.compress(b"") * 200_000 + gzip.compress(b"[]")
+    headers = {"Content_Encoding": "gzip", **JSON}
+    sending = threading.Thread(
+        target=lambda: answers.append(client.ask(PATH, method="POST", body=body, **headers))
+    )
+
+    sending.start()
+    assert client.ask("/metrics").status == 200
+    sending.join()
+
+    [answer] = answers
+    assert answer.status == 413
+    assert answer.json["error"] == "The body is packed in more than 10000 pieces; pack it in one."
+    assert time.monotonic() - begin < 10
+
+
+def test_a_member_for_each_event_of_a_full_request_is_taken():
+    members = b"".join(gzip.compress(b"%d," % number) for number in range(Limits().events))
+
+    assert inflated(members, Limits().body).count(b",") == Limits().events
+
+
 def test_only_the_scope_ingest_may_send():
     def token(name: str, *scopes: str) -> Token:
         return Token(name=name, sha256=sha256(name.encode()).hexdigest(), scopes=scopes)

@@ -217,6 +217,24 @@ def test_a_wrong_token_is_a_sentence_and_nothing_is_lost(lonely: Wrapper, tmp_pa
     assert lonely.spooled()[-1]["status"] == "failed"
 
 
+@pytest.mark.parametrize(
+    ("certificates", "sentence"),
+    [("/nope", "forward_certificates='/nope' cannot be used"), ("", "{} cannot be asked over TLS")],
+)
+def test_a_mistake_about_tls_is_a_sentence_and_nothing_is_lost(
+    wrapper: Wrapper, collector: Collector, certificates: str, sentence: str
+):
+    wrapper.url = collector.url.replace("http:", "https:")
+
+    said = ran(
+        wrapper.shell(SCRIPT, stdin=GIVEN, env={"TASKSCOPE_FORWARD_CERTIFICATES": certificates})
+    ).decode()
+
+    assert said.startswith(f"taskscope: {sentence.format(wrapper.url)}")
+    assert said.count("\n") == 1
+    assert wrapper.spooled()[-1]["status"] == "failed"
+
+
 @pytest.mark.parametrize("home", ["/dev/null/home", "/proc/home"])
 def test_without_a_place_for_spool_and_locks_the_command_runs(lonely: Wrapper, home: str):
     lonely.home = Path(home)
@@ -244,15 +262,45 @@ def test_a_full_disk_is_one_sentence(lonely: Wrapper):
     assert [path for path in (lonely.home / "spool").glob("*/*") if path.stat().st_size] == []
 
 
-def test_a_spool_that_cannot_be_read_keeps_nothing_from_arriving(wrapper: Wrapper, collector: Collector):
+@pytest.mark.parametrize("script", [SCRIPT, f"sleep 2.5; {SCRIPT}"], ids=["at once", "after lost_after"])
+def test_a_spool_that_cannot_be_read_is_told_and_keeps_nothing_from_arriving(
+    wrapper: Wrapper, collector: Collector, script: str
+):
     spool = wrapper.home / "spool" / sha256(wrapper.url.encode()).hexdigest()[:16]
     spool.mkdir(parents=True)
     (spool / "00000000000000000001-1-0").mkdir()  # where a file should be
     (spool / "00000000000000000002-1-0").write_bytes(b"\xff\0 no json")
 
-    ran(wrapper.shell(SCRIPT, stdin=GIVEN))
+    said = ran(wrapper.shell(script, "--heartbeat", "0.2s", stdin=GIVEN)).decode()
 
     assert collector.run(wrapper.scheduler)["status"] == "failed"
+    assert said.startswith(f"taskscope: what waits in {spool}/00000000000000000001-1-0 is not sent, because ")
+    assert said.count("\n") == 1
+    assert [path.name for path in spool.iterdir()] == ["00000000000000000001-1-0"]
+
+
+def test_a_round_that_fails_is_not_the_last(
+    wrapper: Wrapper, collector: Collector, broken: Callable[[str], dict[str, str]]
+):
+    fails_once = (
+        "from taskscope.exec import report\npost, tried = report.Report._post, []\n"
+        "def failing(self, body):\n"
+        "    tried.append(body)\n"
+        "    if len(tried) == 1: raise RuntimeError('a fault of ours')\n"
+        "    post(self, body)\n"
+        "report.Report._post = failing"
+    )
+    process = wrapper.start(
+        *("--heartbeat", "0.2s", "--", "sh", "-c", "read line"),
+        stdin=subprocess.PIPE,
+        env=broken(fails_once),
+    )
+
+    collector.until_runs(wrapper.scheduler, "started")
+
+    _, said = process.communicate(b"\n", timeout=20)
+    assert said.startswith(b"taskscope: RuntimeError: a fault of ours; ")
+    assert collector.run(wrapper.scheduler)["status"] == "success"
 
 
 SABOTAGE = {

@@ -1,5 +1,6 @@
 """Reads what a request sends: JSON of a declared type, with every refusal explained."""
 
+import asyncio
 import json
 import zlib
 from collections.abc import Collection
@@ -13,6 +14,9 @@ from taskscope.api.errors import ApiError, refused
 from taskscope.settings import Limits
 
 T = TypeVar("T")
+
+_CHUNK = 16 * 1024  # bytes that are unpacked at once: zlib copies what follows the end of a member
+_MEMBERS = 10_000  # of one body; nobody packs less than an event into each
 
 
 async def read_body(request: web.Request, kind: type[T], limits: Limits) -> T:
@@ -34,28 +38,40 @@ async def read_bytes(request: web.Request, types: Collection[str], limits: Limit
         body = await request.read()
     except web.RequestPayloadError:
         raise ApiError(400, "The body ended early, or is not encoded as its headers say.") from None
-    return inflated(body, limits.body) if encoding == "gzip" else body
+    if encoding == "identity":
+        return body
+    return await asyncio.to_thread(inflated, body, limits.body)  # the loop may be that of the user's program
 
 
 def inflated(packed: bytes, most: int) -> bytes:
     """What was packed by gzip. Raises 400, and 413 as soon as it is larger than `most` bytes."""
     parts: list[bytes] = []
-    room = most
-    while packed:  # members follow each other
-        member = zlib.decompressobj(wbits=31)
-        while not member.eof:
-            try:
-                parts.append(member.decompress(packed, room + 1))
-            except zlib.error:
-                raise ApiError(400, "The body is not packed by gzip as its Content-Encoding says.") from None
-            room -= len(parts[-1])
-            if room < 0:
-                raise ApiError(413, f"The request body, unpacked, is larger than {most} bytes.")
-            if not parts[-1] and not member.eof and not member.unconsumed_tail:
-                raise ApiError(400, "The body ends in the middle of what was packed by gzip.")
-            packed = member.unconsumed_tail
-        packed = member.unused_data
+    room, rest = most, memoryview(packed)
+    while rest:  # members follow each other
+        if len(parts) == _MEMBERS:
+            raise ApiError(413, f"The body is packed in more than {_MEMBERS} pieces; pack it in one.")
+        part, rest = _member(rest, room)
+        parts.append(part)
+        room -= len(part)
+        if room < 0:
+            raise ApiError(413, f"The request body, unpacked, is larger than {most} bytes.")
     return b"".join(parts)
+
+
+def _member(packed: memoryview, room: int) -> tuple[bytes, memoryview]:
+    """What the first member holds, hardly more than there is `room` for, and what follows it. Raises 400."""
+    member, parts = zlib.decompressobj(wbits=31), []
+    while room >= 0 and not member.eof:
+        if not packed:
+            raise ApiError(400, "The body ends in the middle of what was packed by gzip.")
+        chunk = packed[:_CHUNK]
+        try:
+            parts.append(member.decompress(chunk, room + 1))
+        except zlib.error:
+            raise ApiError(400, "The body is not packed by gzip as its Content-Encoding says.") from None
+        packed = packed[len(chunk) - len(member.unused_data) :]
+        room -= len(parts[-1])
+    return b"".join(parts), packed
 
 
 def decode(body: bytes | msgspec.Raw, kind: type[T], place: str = "") -> T:

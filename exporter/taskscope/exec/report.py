@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import cached_property
 
 from taskscope.exec.options import home
 from taskscope.exec.say import say
@@ -58,10 +59,10 @@ class Report:
 
     def _run(self) -> None:
         self._ended.wait(_LINGER)
-        self._send()
+        self._isolated(self._send)
         while not self._ended.wait(self._every):
-            self._send(self._heartbeat())
-        self._send()
+            self._isolated(lambda: self._send(self._heartbeat()))
+        self._isolated(self._send)
 
     def _send(self, *beat: dict[str, Any]) -> None:
         """Have what waits taken, here and on disk; where that cannot be, have the disk keep it."""
@@ -73,7 +74,7 @@ class Report:
         try:
             self._post(_lines([*events, *beat]))
             self._forget(events)
-            self._spool().drain(self._post)
+            self._spool.drain(self._post, self._say)
         except Refused as error:
             self._forget(events)
             self._say(str(error))
@@ -101,11 +102,12 @@ class Report:
 
         try:
             if events := list(self._pending):
-                self._spool().put(_lines(events))
+                self._spool.put(_lines(events))
                 self._forget(events)
         except Unavailable as error:
             self._say(str(error))
 
+    @cached_property
     def _spool(self) -> Spool:
         from taskscope.sinks.forward.spool import spool_for
 
@@ -116,13 +118,8 @@ class Report:
             self._pending = [event for event in self._pending if not any(event is one for one in events)]
 
     def _on_a_thread(self, work: Callable[[], None], done: threading.Event) -> None:
-        """Have it done; whatever goes wrong with it is one sentence."""
-
         def run() -> None:
-            try:
-                work()
-            except Exception as error:  # noqa: BLE001 - isolation: the command must not notice
-                self._say(f"{type(error).__name__}: {error}; not all that happened here arrives")
+            self._isolated(work)
             done.set()
 
         try:
@@ -130,6 +127,13 @@ class Report:
         except RuntimeError as error:  # the system has no thread left
             self._say(f"{error}; nobody hears of this run")
             done.set()
+
+    def _isolated(self, work: Callable[[], None]) -> None:
+        """Have it done; whatever goes wrong with it is one sentence, and what comes after it is done."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - isolation: the command must not notice
+            self._say(f"{type(error).__name__}: {error}; not all that happened here arrives")
 
     def _say(self, sentence: str) -> None:
         if sentence not in self._said:

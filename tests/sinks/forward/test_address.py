@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from services.ingesting import NONSENSE, receiving, saying
-from taskscope.errors import BadArgument, Refused, Unavailable
+from taskscope.errors import BadArgument, Misdirected, Refused, Unavailable
 from taskscope.sinks.forward.address import Address
 
 
@@ -143,7 +143,28 @@ def test_over_tls_it_is_the_one_whom_the_certificate_names(certificate):
         trusting = Address(url, certificates=str(pem))
         trusting.post("/x", b'[{"n": 1}]')
         trusting.close()
-        with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
+        with pytest.raises(Misdirected, match=r"CERTIFICATE_VERIFY_FAILED.*; give .*forward_certificates"):
             Address(url).post("/x", b"[]")
 
     assert receiver.numbers == [1]
+
+
+def test_tls_where_none_is_spoken_is_for_somebody_to_correct():
+    with receiving() as receiver, pytest.raises(Misdirected, match=r"over TLS .*; give http://"):
+        Address(receiver.url.replace("http:", "https:")).post("/x", b"[]")
+
+
+def test_a_connection_that_breaks_under_tls_is_away():
+    with saying(b"") as url, pytest.raises(Unavailable, match="does not answer") as caught:
+        Address(url.replace("http:", "https:")).post("/x", b"[]")
+
+    assert not isinstance(caught.value, Misdirected)
+
+
+def test_certificates_that_cannot_be_used_are_named(tmp_path):
+    (tmp_path / "empty.pem").write_text("")
+    for file in ("none.pem", "empty.pem"):
+        with pytest.raises(
+            Misdirected, match=rf"^forward_certificates='{tmp_path}/{file}' cannot be used \("
+        ):
+            Address("https://localhost", certificates=f"{tmp_path}/{file}").post("/x", b"[]")

@@ -311,7 +311,7 @@ class TestFlush:
                 tell(forwarder, range(3))
                 assert forwarder.flush(0.2)
         sent = []
-        spool.drain(sent.append)
+        spool.drain(sent.append, pytest.fail)
 
         assert b'{"n": 0}\n{"n": 1}\n{"n": 2}' in sent
 
@@ -378,6 +378,50 @@ class TestSpool:
             forwarder.start()
             until(lambda: forwarder.dropped == {"refused": 2})
             until(lambda: spool.size() == 0)
+
+    def test_one_file_that_cannot_be_read_is_told_once_and_the_rest_arrives(self, tmp_path, caplog):
+        spool = Spool(tmp_path / "spool")
+        spool.put(b'{"n": 1}')
+        (tmp_path / "spool" / "0").mkdir()
+        with receiving() as receiver, forwarding(receiver.url, spool=spool) as forwarder:
+            for number in (2, 3):
+                forwarder.emit(number)
+                assert forwarder.flush(10)
+                forwarder._look_at = 0.0
+            assert forwarder.failure is None
+
+        assert receiver.numbers == [1, 2, 3]
+        assert forwarder.dropped == {}
+        assert caplog.text.count(f"{tmp_path}/spool/0 is not sent") == 1
+
+    def test_whatever_else_is_wrong_with_it_keeps_nothing_from_arriving(self, tmp_path, caplog):
+        class Torn(Spool):
+            def drain(self, send, complain):
+                raise MemoryError("a file of 10 GB")
+
+        with receiving() as receiver, forwarding(receiver.url, spool=Torn(tmp_path)) as forwarder:
+            forwarder.emit(1)
+            assert forwarder.flush(10)
+
+        assert receiver.numbers == [1]
+        assert "what waits on disk is not sent (MemoryError: a file of 10 GB)" in caplog.text
+
+    def test_a_fault_of_ours_is_a_failure_and_what_was_told_is_safe(self, tmp_path):
+        def beat(dropped):
+            raise RuntimeError("a fault of ours")
+
+        spool, sent = Spool(tmp_path / "spool"), []
+        with (
+            receiving() as receiver,
+            forwarding(receiver.url, spool=spool, beat=beat, beat_every=0) as forwarder,
+        ):
+            forwarder.emit(1)
+            until(lambda: "a fault of ours" in str(forwarder.failure))
+            assert forwarder.flush(10)
+
+        spool.drain(sent.append, pytest.fail)
+        assert sent == [b'{"n": 1}']
+        assert forwarder.dropped == {}
 
     def test_a_full_one_is_told_once_and_memory_keeps_the_rest(self, tmp_path, caplog):
         port, spool = free_port(), Spool(tmp_path / "spool", most=5)

@@ -21,9 +21,9 @@ def test_bodies_are_sent_in_order_and_forgotten(spool):
         spool.put(body)
     sent = []
 
-    assert spool.drain(sent.append) == 3
+    assert spool.drain(sent.append, pytest.fail) == 3
     assert sent == [b"1", b"2", b"3"]
-    assert spool.drain(sent.append) == 0
+    assert spool.drain(sent.append, pytest.fail) == 0
     assert spool.size() == 0
 
 
@@ -37,8 +37,45 @@ def test_one_that_is_refused_does_not_hold_up_the_others(spool):
             raise Refused("never")
         sent.append(body)
 
-    assert spool.drain(send) == 1
+    assert spool.drain(send, pytest.fail) == 1
     assert sent == [b"good"]
+    assert spool.size() == 0
+
+
+def test_one_that_cannot_be_read_is_told_and_does_not_hold_up_the_others(spool, tmp_path):
+    spool.put(b"good")
+    (tmp_path / "spool" / "0").mkdir()  # where a file should be
+    sent, told = [], []
+
+    assert spool.drain(sent.append, told.append) == 1
+
+    assert sent == [b"good"]
+    [sentence] = told
+    assert sentence.startswith(f"what waits in {tmp_path}/spool/0 is not sent, because it cannot be read (")
+    assert sentence.endswith("delete it")
+
+
+def test_one_that_cannot_be_removed_is_told_and_sent_once(spool, tmp_path):
+    for body in (b"stays", b"good"):
+        spool.put(body)
+    first = min((tmp_path / "spool").iterdir())
+    sent, told = [], []
+
+    def send(body):
+        sent.append(body)
+        if body == b"stays":  # nobody removes a folder as if it were a file
+            first.unlink()
+            first.mkdir()
+
+    assert spool.drain(send, told.append) == 2
+    assert spool.drain(send, told.append) == 0
+    assert sent == [b"stays", b"good"]
+    assert set(told) == {told[0]}
+    assert told[0].startswith(f"{first} was sent and cannot be removed (")
+
+    first.rmdir()
+    first.write_bytes(b"stays")
+    assert spool.drain(send, pytest.fail) == 0
     assert spool.size() == 0
 
 
@@ -50,7 +87,7 @@ def test_what_was_not_taken_waits_on(spool):
         raise Unavailable("later")
 
     with pytest.raises(Unavailable, match="later"):
-        spool.drain(away)
+        spool.drain(away, pytest.fail)
     assert spool.size() == 2
 
 
@@ -85,9 +122,9 @@ def test_two_processes_may_drain_it_at_once(spool, tmp_path):
     def send(body):
         sent.append(body)
         if len(sent) == 1:
-            other.drain(sent.append)
+            other.drain(sent.append, pytest.fail)
 
-    spool.drain(send)
+    spool.drain(send, pytest.fail)
 
     assert set(sent) == {b"%d" % number for number in range(5)}
     assert spool.size() == 0
@@ -102,7 +139,7 @@ def test_what_was_put_survives_a_kill(tmp_path):
     assert done.returncode == -signal.SIGKILL
     sent = []
 
-    Spool(tmp_path).drain(sent.append)
+    Spool(tmp_path).drain(sent.append, pytest.fail)
 
     assert sent == [b"kept"]
 
@@ -111,5 +148,5 @@ def test_a_draft_of_a_process_that_was_killed_is_not_sent(tmp_path):
     (tmp_path / ".draft").write_bytes(b"half")
     sent = []
 
-    assert Spool(tmp_path).drain(sent.append) == 0
+    assert Spool(tmp_path).drain(sent.append, pytest.fail) == 0
     assert os.listdir(tmp_path) == [".draft"]

@@ -13,6 +13,8 @@ _LATER = (408, 429, 502, 503, 504)
 """What a taskscope, or a proxy before it, answers when the same may be taken later."""
 _CORRECTED = (*range(300, 400), 401, 403, 404, 405, 421)
 """The same, after somebody has corrected a token or an address; what waits is worth to be kept until then."""
+_HUNG_UP = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+"""What TLS says where a connection breaks; all else that it says is so until somebody corrects something."""
 _SHOWN = 300  # characters of a refusal
 
 
@@ -45,9 +47,7 @@ class Address:
             except (OSError, HTTPException, ValueError) as error:  # ValueError: no host can have such a name
                 self.close()
                 if fresh or isinstance(error, TimeoutError):  # else: the kept connection was closed meanwhile
-                    raise Unavailable(
-                        f"{self.url} does not answer ({error or type(error).__name__})"
-                    ) from error
+                    raise self._unanswered(error) from error
 
     def close(self) -> None:
         """Hang up; the next `post` connects again."""
@@ -61,6 +61,14 @@ class Address:
         if connection is not None and connection.sock is not None:
             with suppress(OSError):  # it was closed at that moment
                 os.close(connection.sock.detach())
+
+    def _unanswered(self, error: Exception) -> Unavailable:
+        if isinstance(error, ssl.SSLError) and not isinstance(error, _HUNG_UP):
+            return Misdirected(
+                f"{self.url} cannot be asked over TLS ({error}); give http://… if it speaks no TLS, else in"
+                " forward_certificates the PEM file of who vouches for it"
+            )
+        return Unavailable(f"{self.url} does not answer ({error or type(error).__name__})")
 
     def _exchange(self, path: str, body: bytes, headers: dict[str, str]) -> bytes:
         if self._connection is None:
@@ -90,8 +98,16 @@ class Address:
             return _UnixConnection(self._parts.path, self._timeout)
         if self._parts.scheme == "http":
             return HTTPConnection(host, port, timeout=self._timeout)
-        context = ssl.create_default_context(cafile=self._certificates)
-        return HTTPSConnection(host, port, timeout=self._timeout, context=context)
+        return HTTPSConnection(host, port, timeout=self._timeout, context=self._trust())
+
+    def _trust(self) -> ssl.SSLContext:
+        try:
+            return ssl.create_default_context(cafile=self._certificates)
+        except OSError as error:
+            raise Misdirected(
+                f"forward_certificates={self._certificates!r} cannot be used ({error}); give the PEM file of who"
+                f" vouches for {self.url}"
+            ) from error
 
 
 def _parts(url: str) -> SplitResult:

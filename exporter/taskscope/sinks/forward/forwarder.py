@@ -195,9 +195,9 @@ class Forwarder:
             asked = self._asked
             try:
                 self._step(time.monotonic(), bool(asked > self._answered))
-            except Exception:  # isolation: a fault of ours must not end the thread
+            except Exception as error:  # isolation: a fault of ours must not end the thread
                 logger.exception("taskscope: forwarding failed in an unexpected way; it is tried again")
-                self._retry_at = time.monotonic() + self._backoff.next()
+                self._away(Unavailable(f"forwarding fails ({type(error).__name__}: {error})"))
             with self._answers:
                 self._answered = asked
                 self._answers.notify_all()
@@ -253,7 +253,7 @@ class Forwarder:
         """Send what waits on disk, then what waits here, until nothing does or nobody takes it."""
         try:
             if self._spool is not None and now >= self._look_at:
-                self._spool.drain(lambda body: self._post(body, body.count(b"\n") + 1))
+                self._drain(self._spool)
                 self._look_at = now + _LOOK
             upto, last = 0, self._outbox.last
             while (
@@ -270,6 +270,18 @@ class Forwarder:
             self._away(error)
         else:
             self._back()
+
+    def _drain(self, spool: Spool) -> None:
+        """Send what waits on disk; only that nobody takes it keeps the rest from being sent."""
+        try:
+            spool.drain(
+                lambda body: self._post(body, body.count(b"\n") + 1),
+                lambda sentence: self._tell(sentence, sentence),
+            )
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - isolation: what has just been told is sent
+            self._tell("drain", f"what waits on disk is not sent ({type(error).__name__}: {error})")
 
     def _post(self, body: bytes, count: int) -> None:
         """Have it taken. What will never be is dropped and counted. Raises `Unavailable`."""

@@ -25,6 +25,8 @@ class Spool:
     def __init__(self, folder: Path, most: int = _MOST) -> None:
         """At most `most` bytes wait."""
         self._folder, self._most = folder, most
+        self._sent: set[str] = set()
+        """Names of files that wait for nothing but to be removed."""
 
     def put(self, body: bytes) -> None:
         """Keep a body; it is durable afterwards. Raises `Unavailable` where the disk does not take it."""
@@ -47,20 +49,46 @@ class Spool:
                 draft.unlink()
             raise Unavailable(f"the spool {self._folder} cannot be written ({error})") from error
 
-    def drain(self, send: Callable[[bytes], object]) -> int:
+    def drain(self, send: Callable[[bytes], object], complain: Callable[[str], object]) -> int:
         """Send what waits, the oldest first, and forget what was taken or will never be; how many were taken.
 
-        Raises what `send` raises when it is `Unavailable`; the rest then waits on.
+        Of a file that cannot be read or removed `complain` hears each time; it keeps no other from being sent, and is
+        sent once. Raises what `send` raises when it is `Unavailable`; the rest then waits on.
         """
         taken = 0
         for file in self._files():
-            with suppress(FileNotFoundError):  # another process has just sent it
-                body = file.read_bytes()
+            body = self._read(file, complain)
+            if body is not None:
                 with suppress(Refused):
                     send(body)
                     taken += 1
-                file.unlink()
+                self._sent.add(file.name)
+            if file.name in self._sent:
+                self._remove(file, complain)
         return taken
+
+    def _read(self, file: Path, complain: Callable[[str], object]) -> bytes | None:
+        """None where it cannot be read, or was sent."""
+        try:
+            return None if file.name in self._sent else file.read_bytes()
+        except FileNotFoundError:  # another process has just sent it
+            return None
+        except OSError as error:
+            complain(
+                f"what waits in {file} is not sent, because it cannot be read ({error.strerror});"
+                " give it to the user who runs this, or delete it"
+            )
+            return None
+
+    def _remove(self, file: Path, complain: Callable[[str], object]) -> None:
+        try:
+            file.unlink(missing_ok=True)
+            self._sent.discard(file.name)
+        except OSError as error:
+            complain(
+                f"{file} was sent and cannot be removed ({error.strerror});"
+                " delete it, and give its folder to the user who runs this"
+            )
 
     def size(self) -> int:
         """Bytes that wait."""
