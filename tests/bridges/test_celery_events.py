@@ -10,6 +10,7 @@ from celery_told import SOME_TRACEBACK, event
 
 from taskscope.bridges._celery_events import Decoder
 from taskscope.bridges._celery_failure import error_of, unknown_task
+from taskscope.failure import MESSAGE, STACK
 
 EVENT = {"type": "task-started", "uuid": "u", "timestamp": 1.5, "hostname": "w", "clock": 3, "utcoffset": 0}
 
@@ -120,6 +121,14 @@ def test_class_and_message_of_what_failed(exception: str, traceback: str, kind: 
 
     assert (error.kind, error.message.rstrip("\n")) == (kind, message.rstrip("\n"))
     assert error.stack == (traceback or "")
+
+
+def test_texts_without_end_are_cut_after_they_are_read() -> None:
+    said = "no funds " * 20_000
+    error = error_of(f"Declined({said!r})", CHAIN.replace("no\nfunds: 0", said))
+
+    assert (error.kind, error.message[:8]) == ("shop.errors.Declined", "no funds")
+    assert (len(error.message) <= MESSAGE, len(error.stack) <= STACK) == (True, True)
 
 
 def test_the_name_of_a_task_that_no_worker_knows() -> None:
