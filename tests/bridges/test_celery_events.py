@@ -3,9 +3,12 @@
 import json
 import pickle
 from base64 import b64encode
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from billiard.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import Retry
 from celery_told import SOME_TRACEBACK, event
 
 from taskscope.bridges._celery_events import Decoder
@@ -112,6 +115,8 @@ RETRY = LIMIT.replace("billiard.exceptions.Z: Z(1,)", "celery.exceptions.Retry: 
             "exitcode 9",
         ),
         ("None", RETRY, "celery.exceptions.Retry", "Retry in 5s"),
+        ("Retry(Retry(...), None, 5)", RETRY, "celery.exceptions.Retry", "Retry in 5s"),
+        ("Retry('mine')", RETRY, "celery.exceptions.Retry", "Retry in 5s"),
         ("", "", "Exception", ""),
         (None, None, "Exception", ""),
     ],
@@ -121,6 +126,26 @@ def test_class_and_message_of_what_failed(exception: str, traceback: str, kind: 
 
     assert (error.kind, error.message.rstrip("\n")) == (kind, message.rstrip("\n"))
     assert error.stack == (traceback or "")
+
+
+@pytest.mark.parametrize("when", [None, 5, 0.5, datetime(2026, 11, 26, tzinfo=UTC), datetime(2026, 1, 2)])
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (KeyError("x, (5)"), "KeyError"),
+        (ValueError(1, datetime(2026, 1, 2), "two\nlines"), "ValueError"),
+        (SoftTimeLimitExceeded(), "billiard.exceptions.SoftTimeLimitExceeded"),
+    ],
+)
+def test_what_a_task_is_tried_again_for_is_the_same_with_every_pool(
+    error: Exception, kind: str, when: Any
+) -> None:
+    retry = Retry(exc=error, when=when)
+    stack = f"{LIMIT.rpartition(chr(10))[0]}\ncelery.exceptions.Retry: {retry}"
+    threads, prefork = error_of(repr(retry), stack), error_of(repr(error), stack)
+
+    assert threads == prefork
+    assert (threads.kind, threads.message) == (kind, repr(error))
 
 
 def test_texts_without_end_are_cut_after_they_are_read() -> None:

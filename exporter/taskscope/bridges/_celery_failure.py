@@ -9,12 +9,15 @@ from taskscope.failure import MESSAGE, STACK, cut
 _REPR = re.compile(r"([A-Za-z_][\w.]*)\(")
 _KIND = re.compile(r"[A-Za-z_][\w.]*")
 _HIDES = "ExceptionWithTraceback"  # what a pool wraps around the exception, whose repr says nothing
+_RETRY = re.compile(r"Retry\(Retry\(\.\.\.\), (.*), (?:datetime\.datetime\(.*\)|[^,()]*)\)$", re.DOTALL)
+"""How pools within the worker's process (threads, solo, gevent) show what a task is tried again for."""
 _UNKNOWN = re.compile(r"""NotRegistered\((['"])(.*)\1\)$""", re.DOTALL)
 
 
 def error_of(exception: str | None, traceback: str | None) -> Error:
     """The error: its class with its module where the traceback says it, message, and traceback."""
-    kind, message = _kind_and_message(exception or "", traceback or "")
+    shown = found[1] if (found := _RETRY.match(exception or "")) else exception or ""
+    kind, message = _kind_and_message(shown, traceback or "")
     return Error(kind=kind, message=cut(message, MESSAGE), stack=cut(traceback or "", STACK))
 
 
