@@ -4,6 +4,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
@@ -31,6 +33,17 @@ PROGRAMS = {  # file, a job of it, and which variable names the port of its metr
     "rq": ("shop.send_receipt", "TASKSCOPE_PORT"),
     "cron": ("beat", "TASKSCOPE_PORT"),
 }
+SEVERAL = ("celery", "rq", "cron")  # examples of several programs
+
+
+def ctrl_c(process: "subprocess.Popen[str]") -> None:
+    """It reaches all that has the terminal."""
+    os.killpg(process.pid, signal.SIGINT)
+
+
+def sigterm(process: "subprocess.Popen[str]") -> None:
+    """It reaches one process."""
+    process.terminate()
 
 
 def successes(port: str, job: str) -> float:
@@ -84,18 +97,24 @@ def test_the_settings_of_the_collector_are_right_also_with_all_that_may_be_switc
     assert (full.host, full.log_format, len(full.tokens), len(full.jobs)) == ("0.0.0.0", "json", 1, 2)
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_an_example_runs_counts_its_job_and_ends_on_ctrl_c(
-    name: str, tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "end"), [*((name, ctrl_c) for name in PROGRAMS), *((name, sigterm) for name in SEVERAL)]
+)
+def test_an_example_runs_counts_its_job_and_ends_with_all_that_it_started(
+    name: str,
+    end: Callable[["subprocess.Popen[str]"], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     job, variable = PROGRAMS[name]
     ports = {name: str(free_port()) for name in ("TASKSCOPE_PORT", "PORT")}
     is_program, before = name != "collector", files()
-    monkeypatch.delenv("TASKSCOPE_HOME", raising=False)
+    for given in ("TASKSCOPE_HOME", "BROKER", "REDIS_URL"):
+        monkeypatch.delenv(given, raising=False)
     process = subprocess.Popen(
         [sys.executable, "-W", "error", *([EXAMPLES / name] if is_program else ["-m", "taskscope", "serve"])],
         cwd=tmp_path if is_program else EXAMPLES / name,
-        env=os.environ | ports | {"HOME": str(tmp_path), "BROKER": redis_url},
+        env=os.environ | ports | {"HOME": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -106,12 +125,16 @@ def test_an_example_runs_counts_its_job_and_ends_on_ctrl_c(
         asked = asked or is_asked_for(ports["PORT"])
         found = successes(ports[variable], job) > 0
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=PATIENCE)
+    end(process)
+    try:
+        output, _ = process.communicate(timeout=PATIENCE)  # up to the end of all that write there
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert found, output
     if name not in ("script.py", "celery", "rq"):  # where a job fails on purpose
         assert "Traceback" not in output
     assert process.returncode == 0, output
     assert files() == before
-    if name in ("celery", "rq", "cron"):  # of several programs: what they share goes with them
+    if name in SEVERAL:  # what they share goes with them
         assert list(tmp_path.rglob("*.db")) == []

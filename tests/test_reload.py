@@ -1,7 +1,11 @@
 """What a change of the settings does, as it is read."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+from taskscope.cli import serve
 from taskscope.errors import BadArgument
 from taskscope.reload import AT_ONCE, change
 from taskscope.settings import JobRule, Settings, Source, Token
@@ -39,3 +43,17 @@ def test_the_new_must_go_together_with_what_stays():
 
 def test_each_setting_that_is_taken_over_is_one():
     assert set(AT_ONCE) <= set(Settings.__struct_fields__)
+
+
+def test_the_documentation_names_each_setting_that_is_taken_over():
+    text = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
+    table = text.partition("| taken over at once | |\n")[2].partition("\n\n")[0]
+    named = re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in table.splitlines()))
+
+    assert sorted(named) == sorted([*AT_ONCE, "tls_certificate", "tls_key"])
+
+
+def test_the_help_of_serve_names_each_setting_that_is_taken_over():
+    told = re.findall(r"SIGHUP +reads the settings again: ([^;]*);", serve.help or "")
+
+    assert sorted(re.findall(r"\w+", "".join(told))) == sorted(AT_ONCE)

@@ -1,18 +1,21 @@
-"""A worker, a beat and a publisher, each a process of its own, until Ctrl-C. Needs a Redis.
+"""A worker, a beat and a publisher, each a process of its own, until Ctrl-C; with redis-server on PATH, or BROKER.
 
-python examples/celery          # another broker: BROKER=amqp://guest@localhost// python examples/celery
+python examples/celery          # on a Redis of its own, or BROKER=amqp://guest@localhost// python examples/celery
 curl http://127.0.0.1:9750/metrics
 curl http://127.0.0.1:9750/api/task/
 """
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
+HERE = Path(__file__).parent
 PUBLISHER = """
 import itertools, time, shop
 for order in itertools.count(1):
@@ -24,25 +27,45 @@ for order in itertools.count(1):
 """
 
 
+def start(*command: str) -> "subprocess.Popen[bytes]":
+    """A process that Ctrl-C does not reach: it is ended in its turn."""
+    return subprocess.Popen(command, cwd=HERE, start_new_session=True)
+
+
+def start_redis() -> "subprocess.Popen[bytes]":
+    """A Redis, which answers when this returns, as the broker of all that is started from now on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    os.environ["BROKER"] = f"redis://127.0.0.1:{port}/0"
+    process = start("redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "")
+    while process.poll() is None and not answers(port):
+        time.sleep(0.1)
+    return process
+
+
+def answers(port: int) -> bool:
+    """Does anybody take connections there?"""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 def main() -> int:
     """Start all, wait for Ctrl-C, end all."""
     stop = threading.Event()
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, lambda *_: stop.set())
-    here = Path(__file__).parent
-    celery = [sys.executable, "-m", "celery", "-A", "shop"]
+    celery = (sys.executable, "-m", "celery", "-A", "shop")
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("TASKSCOPE_HOME", folder)  # the history is gone with the example
-        commands = [
-            [*celery, "worker", "--concurrency", "2", "--loglevel", "warning"],
-            [*celery, "beat", "--schedule", f"{folder}/schedule"],
-            [sys.executable, "-c", PUBLISHER],
+        processes = [] if "BROKER" in os.environ else [start_redis()]
+        processes += [
+            start(*celery, "worker", "--concurrency", "2", "--loglevel", "warning"),
+            start(*celery, "beat", "--schedule", f"{folder}/schedule"),
+            start(sys.executable, "-c", PUBLISHER),
         ]
-        processes = [subprocess.Popen(command, cwd=here, start_new_session=True) for command in commands]
         stop.wait()
-        for process in reversed(processes):
+        for process in reversed(processes):  # what they need ends after them
             process.terminate()
-        for process in processes:
             process.wait()
     return 0
 

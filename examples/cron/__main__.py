@@ -7,6 +7,7 @@ Each job of `crontab` is run at once, then when it says.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,7 @@ def run_for_ever(folder: str, running: "list[subprocess.Popen[bytes]]") -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it ends this as Ctrl-C does
     with tempfile.TemporaryDirectory() as folder:
         collector = serve(folder)
         running: list[subprocess.Popen[bytes]] = []
@@ -52,7 +54,8 @@ if __name__ == "__main__":
         try:
             run_for_ever(folder, running)
         except KeyboardInterrupt:
-            for process in running:  # which were interrupted, too
+            for process in running:
+                process.terminate()  # Ctrl-C reached it, too; SIGTERM did not
                 process.wait()
         collector.terminate()
         collector.wait()

@@ -5,6 +5,7 @@ and enqueues a job every half second. Look at http://127.0.0.1:9750/.
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -45,6 +46,7 @@ def _free_port() -> int:
 
 def main() -> None:
     """Start everything, and give it something to do."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it ends this as Ctrl-C does
     with ExitStack() as programs, suppress(KeyboardInterrupt):
         url = os.environ.get("REDIS_URL")
         if not url:

@@ -125,9 +125,10 @@ def serve(config: Path | None, log_format: str | None, log_level: str | None) ->
 
     \b
     SIGTERM, Ctrl-C  ends it, after storing what has been seen: exit code 0
-    SIGHUP           reads the settings again: schedulers, jobs, retention,
-                     tokens, metrics_open, redact, log_level, log_format;
-                     what else changed is named in the log
+    SIGHUP           reads the settings again: schedulers, labels, jobs,
+                     queues, health, retention, redact, tokens,
+                     metrics_open, log_level, log_format; what else changed
+                     is named in the log
     exit code 2      a wrong setting, a missing extra, a taken port, a history
                      that is away: in one sentence on stderr
 

@@ -3,13 +3,17 @@
 import json
 import pickle
 from base64 import b64encode
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from billiard.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import Retry
 from celery_told import SOME_TRACEBACK, event
 
 from taskscope.bridges._celery_events import Decoder
 from taskscope.bridges._celery_failure import error_of, unknown_task
+from taskscope.failure import MESSAGE, STACK
 
 EVENT = {"type": "task-started", "uuid": "u", "timestamp": 1.5, "hostname": "w", "clock": 3, "utcoffset": 0}
 
@@ -111,6 +115,8 @@ RETRY = LIMIT.replace("billiard.exceptions.Z: Z(1,)", "celery.exceptions.Retry: 
             "exitcode 9",
         ),
         ("None", RETRY, "celery.exceptions.Retry", "Retry in 5s"),
+        ("Retry(Retry(...), None, 5)", RETRY, "celery.exceptions.Retry", "Retry in 5s"),
+        ("Retry('mine')", RETRY, "celery.exceptions.Retry", "Retry in 5s"),
         ("", "", "Exception", ""),
         (None, None, "Exception", ""),
     ],
@@ -120,6 +126,34 @@ def test_class_and_message_of_what_failed(exception: str, traceback: str, kind: 
 
     assert (error.kind, error.message.rstrip("\n")) == (kind, message.rstrip("\n"))
     assert error.stack == (traceback or "")
+
+
+@pytest.mark.parametrize("when", [None, 5, 0.5, datetime(2026, 11, 26, tzinfo=UTC), datetime(2026, 1, 2)])
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (KeyError("x, (5)"), "KeyError"),
+        (ValueError(1, datetime(2026, 1, 2), "two\nlines"), "ValueError"),
+        (SoftTimeLimitExceeded(), "billiard.exceptions.SoftTimeLimitExceeded"),
+    ],
+)
+def test_what_a_task_is_tried_again_for_is_the_same_with_every_pool(
+    error: Exception, kind: str, when: Any
+) -> None:
+    retry = Retry(exc=error, when=when)
+    stack = f"{LIMIT.rpartition(chr(10))[0]}\ncelery.exceptions.Retry: {retry}"
+    threads, prefork = error_of(repr(retry), stack), error_of(repr(error), stack)
+
+    assert threads == prefork
+    assert (threads.kind, threads.message) == (kind, repr(error))
+
+
+def test_texts_without_end_are_cut_after_they_are_read() -> None:
+    said = "no funds " * 20_000
+    error = error_of(f"Declined({said!r})", CHAIN.replace("no\nfunds: 0", said))
+
+    assert (error.kind, error.message[:8]) == ("shop.errors.Declined", "no funds")
+    assert (len(error.message) <= MESSAGE, len(error.stack) <= STACK) == (True, True)
 
 
 def test_the_name_of_a_task_that_no_worker_knows() -> None:

@@ -1,5 +1,6 @@
 """Facts out of events that are joined by the task's id: in any order, told twice, or missing."""
 
+import tracemalloc
 from collections import Counter
 from typing import Any
 
@@ -213,6 +214,38 @@ def test_memory_does_not_grow_with_the_tasks_ever_seen() -> None:
 
     assert len(join._over) + len(join._over_before) <= 2 * 20_100
     assert len(join) + len(join._unnumbered) <= 200
+
+
+def test_memory_does_not_hold_what_tasks_failed_with() -> None:
+    join, stack = Join("s", 10, lambda worker: ""), SOME_TRACEBACK * 80
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(3_000):
+            for one in (
+                received(0, uuid=f"u{number}"),
+                retried(1, uuid=f"u{number}"),
+                received(2, 1, uuid=f"u{number}"),
+            ):
+                join.take(one, NOW)
+            end = {"exception": "ValueError('boom')", "traceback": f"{number}{stack}"}
+            join.take(event("task-failed", 3, uuid=f"u{number}", **end), NOW)
+            assert len(join.told(NOW)) == 2
+        kept = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+
+    assert len(stack) > 8_000
+    assert kept / 3_000 < 2_000
+
+
+def test_an_end_that_is_told_again_does_not_take_away_what_the_run_failed_with() -> None:
+    told = joined([received(0), started(1), failed(2)], [failed(2)], [received(0)], [sent(0)])
+    row = rows(told)["u", 0]
+
+    assert (row.exception, row.enqueued) == ("ValueError", NOW * 1000)
+    assert row.detail is not None
+    assert row.detail.stack == SOME_TRACEBACK
 
 
 @pytest.mark.parametrize(

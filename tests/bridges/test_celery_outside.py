@@ -96,13 +96,19 @@ def test_starts_and_durations_are_those_of_the_ledger(shop: Plain, watching: Out
     assert -0.01 <= run["duration"] / 1000 - (end - begin) < NEAR
 
 
-def test_every_attempt_is_a_run(shop: Plain, watching: Outside) -> None:
-    task_id = shop.send("flaky")
+@pytest.mark.parametrize("queue", ["celery", "mail"])
+def test_every_attempt_is_a_run_with_prefork_and_with_threads(
+    shop: Plain, watching: Outside, queue: str
+) -> None:
+    noted = len(shop.ledger.lines("begin", "shop.flaky"))
+    task_id = shop.send("flaky", queue=queue)
     runs = [watching.ended(task_id, attempt) for attempt in range(3)]
 
     assert [run["status"] for run in runs] == ["retried", "retried", "success"]
     assert [run["exception"] for run in runs] == ["ConnectionError", "ConnectionError", None]
-    assert len(shop.ledger.lines("begin", "shop.flaky")) == 3
+    assert {run["worker"] for run in runs} == {"w2@shop" if queue == "mail" else "w1@shop"}
+    assert [run["message"] for run in runs[:2]] == [f"ConnectionError('attempt {n}')" for n in range(2)]
+    assert len(shop.ledger.lines("begin", "shop.flaky")) == noted + 3
 
 
 def test_revoked_and_expired_tasks_never_start(shop: Plain, watching: Outside) -> None:

@@ -165,6 +165,26 @@ def test_rabbitmq_queues_are_what_the_node_says(rabbitmq: RabbitMQ, rabbitmq_url
     assert told.keys() == {"mail", "celery"}, "nothing was declared by reading"
 
 
+def test_a_queue_of_rabbitmq_that_nobody_consumes_from_any_more_is_read_as_long_as_messages_wait(
+    rabbitmq: RabbitMQ, rabbitmq_url: str, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskscope.bridges._celery_readings._MEMORY", 0.2)
+    bridge, seen = watch(rabbitmq_url), []
+    with sending(rabbitmq_url) as app:
+        app.conf.task_send_sent_event = True
+        with listening(bridge):
+            app.send_task("shop.work", queue="mail")
+            until(lambda: "mail" in queues(bridge), what="that it is heard of")
+        for _ in range(3):
+            time.sleep(0.3)
+            seen.append(queues(bridge).get("mail"))
+    with Connection(rabbitmq_url) as connection:
+        Queue("mail")(connection.channel()).purge()
+    until(lambda: "mail" not in queues(bridge), what="that it is forgotten")
+
+    assert [(queue.ready, queue.consumers) if queue else None for queue in seen] == [(1, 0)] * 3
+
+
 def test_the_broker_is_up_without_workers_but_starts_nothing(redis_url: str, watch: Watch) -> None:
     readings = list(watch(redis_url).poll())
 

@@ -4,28 +4,37 @@ import re
 
 from taskscope.bridges._celery_mapping import KINDS, RETRY_KIND
 from taskscope.events import Error
+from taskscope.failure import MESSAGE, STACK, cut
 
 _REPR = re.compile(r"([A-Za-z_][\w.]*)\(")
 _KIND = re.compile(r"[A-Za-z_][\w.]*")
 _HIDES = "ExceptionWithTraceback"  # what a pool wraps around the exception, whose repr says nothing
+_RETRY = re.compile(r"Retry\(Retry\(\.\.\.\), (.*), (?:datetime\.datetime\(.*\)|[^,()]*)\)$", re.DOTALL)
+"""How pools within the worker's process (threads, solo, gevent) show what a task is tried again for."""
 _UNKNOWN = re.compile(r"""NotRegistered\((['"])(.*)\1\)$""", re.DOTALL)
 
 
 def error_of(exception: str | None, traceback: str | None) -> Error:
     """The error: its class with its module where the traceback says it, message, and traceback."""
-    shown, stack = exception or "", traceback or ""
-    name = found[1] if (found := _REPR.match(shown)) else ""
-    if name == _HIDES:
-        name = ""
-    if shown == "None":  # tried again without an exception
-        return Error(kind=RETRY_KIND, message=_said(stack, "Retry")[1], stack=stack)
-    kind, message = _said(stack, name)
-    return Error(kind=kind or KINDS.get(name, name) or "Exception", message=message or shown, stack=stack)
+    shown = found[1] if (found := _RETRY.match(exception or "")) else exception or ""
+    kind, message = _kind_and_message(shown, traceback or "")
+    return Error(kind=kind, message=cut(message, MESSAGE), stack=cut(traceback or "", STACK))
 
 
 def unknown_task(exception: str | None) -> str:
     """The name that no worker knows, where an exception says that; else empty."""
     return found[2] if (found := _UNKNOWN.match(exception or "")) else ""
+
+
+def _kind_and_message(shown: str, stack: str) -> tuple[str, str]:
+    """Class and message; of an exception of which the traceback says nothing, what its repr says."""
+    name = found[1] if (found := _REPR.match(shown)) else ""
+    if name == _HIDES:
+        name = ""
+    if shown == "None":  # tried again without an exception
+        return RETRY_KIND, _said(stack, "Retry")[1]
+    kind, message = _said(stack, name)
+    return kind or KINDS.get(name, name) or "Exception", message or shown
 
 
 def _said(stack: str, name: str) -> tuple[str, str]:

@@ -206,6 +206,7 @@ class Join:
         if attempt.told >= stage:
             return None
         attempt.told = stage
+        error, attempt.error = attempt.error, None  # it is told once: tens of thousands are remembered
         started = attempt.started or None
         enqueued = attempt.sent or attempt.received or None
         duration, at = None, attempt.started or attempt.sent or attempt.received
@@ -225,7 +226,7 @@ class Join:
             reason=attempt.reason,
             queue=task.queue or (self._queue_of(attempt.worker) if attempt.worker else ""),
             worker=attempt.worker,
-            error=attempt.error,
+            error=error,
             details=attempt.details,
         )
 

@@ -1,7 +1,7 @@
 """What is true right now of a Celery that is watched from outside: its queues, and what its workers answer."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,7 +10,7 @@ from kombu import Connection, Producer
 from kombu.pidbox import Mailbox
 
 from taskscope.bridges._celery_broker import connected, speaks_amqp
-from taskscope.bridges._celery_queues import AmqpQueues, RedisQueues
+from taskscope.bridges._celery_queues import AmqpQueues, RedisQueues, Waiting
 from taskscope.bridges._celery_state import Request, State
 from taskscope.events import QueueState, Reading
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 _QUEUES = 1_000  # queues that are read at most
-_MEMORY = 3_600.0  # seconds after which a queue of which nothing is heard any more is read no longer
+_MEMORY = 3_600.0  # seconds after which an empty queue of which nothing is heard any more is read no longer
 _DOUBTED = 1_000  # runs that are asked about at once
 
 
@@ -104,10 +104,7 @@ class Readings:
 
     def _read(self, queues: RedisQueues | AmqpQueues) -> Iterator[QueueState]:
         now = time.time()
-        if not self._options.queues:
-            self._hear([*queues.learn(self._options.event_exchange), *self._state.queues()])
-        names = self._options.queues or sorted(self._known)
-        for name, waiting in queues.read(names, self._state.sent_at, now).items():
+        for name, waiting in self._waiting(queues, now).items():
             consumers = waiting.consumers
             if consumers is None and self._options.inspect:
                 consumers = self._state.consumers(name, now)
@@ -122,11 +119,24 @@ class Readings:
                 consumers=consumers,
             )
 
-    def _hear(self, names: Any) -> None:
+    def _waiting(self, queues: RedisQueues | AmqpQueues, now: float) -> dict[str, Waiting]:
+        """What waits in the queues that are named, else in those that are known. Those in which something does stay."""
+        if self._options.queues:
+            return queues.read(self._options.queues, self._state.sent_at, now)
+        self._hear([*queues.learn(self._options.event_exchange), *self._state.queues()])
+        found = queues.read(sorted(self._known), self._state.sent_at, now)
+        self._hear(name for name, waiting in found.items() if waiting.ready)
+        self._forget()
+        return found
+
+    def _hear(self, names: Iterable[str]) -> None:
         now = time.monotonic()
         for name in names:
             if name in self._known or len(self._known) < _QUEUES:
                 self._known[name] = now
+
+    def _forget(self) -> None:
+        now = time.monotonic()
         for name in [name for name, at in self._known.items() if now - at > _MEMORY]:
             del self._known[name]
 
