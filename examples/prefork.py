@@ -7,9 +7,9 @@ The others hand what they see on to the owner, and one of them takes over when i
 """
 
 import os
+import queue
 import signal
 import sys
-import threading
 import time
 
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -24,13 +24,13 @@ def expire_sessions() -> None:
 
 def work() -> None:
     """What a worker does: serve requests (left out here), with a scheduler beside it."""
-    stop = threading.Event()
-    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+    signal.signal(signal.SIGINT, lambda number, _: asked.put(number))
     scheduler = BackgroundScheduler()
     scheduler.add_job(expire_sessions, "interval", seconds=1, id="expire_sessions")
     with taskscope.Exporter(scheduler, service="prefork"):
         scheduler.start()
-        stop.wait()
+        asked.get()
         scheduler.shutdown()
 
 

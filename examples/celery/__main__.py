@@ -6,12 +6,12 @@ curl http://127.0.0.1:9750/api/task/
 """
 
 import os
+import queue
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -51,9 +51,9 @@ def answers(port: int) -> bool:
 
 def main() -> int:
     """Start all, wait for Ctrl-C, end all."""
-    stop = threading.Event()
+    asked: queue.SimpleQueue[int] = queue.SimpleQueue()
     for kind in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(kind, lambda *_: stop.set())
+        signal.signal(kind, lambda number, _: asked.put(number))
     celery = (sys.executable, "-m", "celery", "-A", "shop")
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("TASKSCOPE_HOME", folder)  # the history is gone with the example
@@ -63,7 +63,7 @@ def main() -> int:
             start(*celery, "beat", "--schedule", f"{folder}/schedule"),
             start(sys.executable, "-c", PUBLISHER),
         ]
-        stop.wait()
+        asked.get()
         for process in reversed(processes):  # what they need ends after them
             process.terminate()
             process.wait()
