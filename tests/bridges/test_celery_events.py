@@ -106,8 +106,13 @@ RETRY = LIMIT.replace("billiard.exceptions.Z: Z(1,)", "celery.exceptions.Retry: 
         ("ExceptionWithTraceback()", CHAIN, "shop.errors.Declined", "no\nfunds: 0"),
         ("ExceptionWithTraceback()", LIMIT, "billiard.exceptions.Z", "Z(1,)"),
         ("<HTTPError 404: 'Not Found'>", LIMIT.replace("Z(1,)", "404"), "billiard.exceptions.Z", "404"),
-        ("ValueError('boom')", None, "ValueError", "ValueError('boom')"),
-        ("NotRegistered('x')", None, "celery.exceptions.NotRegistered", "NotRegistered('x')"),
+        ("ValueError('boom')", None, "ValueError", "boom"),
+        ("ValueError('two\\nlines, \\'quoted\\'')", None, "ValueError", "two\nlines, 'quoted'"),
+        ("ValueError('boom', 5)", None, "ValueError", "ValueError('boom', 5)"),
+        ("ValueError('boom'", None, "ValueError", "ValueError('boom'"),
+        ("ValueError('\\x1')", None, "ValueError", "ValueError('\\x1')"),
+        ("KeyError('k')", None, "KeyError", "'k'"),
+        ("NotRegistered('x')", None, "celery.exceptions.NotRegistered", "'x'"),
         (
             "ExceptionWithTraceback()",
             "billiard.exceptions.Lost: exitcode 9",
@@ -130,22 +135,25 @@ def test_class_and_message_of_what_failed(exception: str, traceback: str, kind: 
 
 @pytest.mark.parametrize("when", [None, 5, 0.5, datetime(2026, 11, 26, tzinfo=UTC), datetime(2026, 1, 2)])
 @pytest.mark.parametrize(
-    ("error", "kind"),
+    ("error", "said"),
     [
-        (KeyError("x, (5)"), "KeyError"),
-        (ValueError(1, datetime(2026, 1, 2), "two\nlines"), "ValueError"),
-        (SoftTimeLimitExceeded(), "billiard.exceptions.SoftTimeLimitExceeded"),
+        (KeyError("x, (5)"), "KeyError: 'x, (5)'"),
+        (
+            ValueError(1, datetime(2026, 1, 2), "x"),
+            "ValueError: ValueError(1, datetime.datetime(2026, 1, 2, 0, 0), 'x')",
+        ),
+        (SoftTimeLimitExceeded(), "billiard.exceptions.SoftTimeLimitExceeded: SoftTimeLimitExceeded()"),
     ],
 )
 def test_what_a_task_is_tried_again_for_is_the_same_with_every_pool(
-    error: Exception, kind: str, when: Any
+    error: Exception, said: str, when: Any
 ) -> None:
     retry = Retry(exc=error, when=when)
     stack = f"{LIMIT.rpartition(chr(10))[0]}\ncelery.exceptions.Retry: {retry}"
     threads, prefork = error_of(repr(retry), stack), error_of(repr(error), stack)
 
     assert threads == prefork
-    assert (threads.kind, threads.message) == (kind, repr(error))
+    assert f"{threads.kind}: {threads.message}" == said
 
 
 def test_texts_without_end_are_cut_after_they_are_read() -> None:

@@ -1,6 +1,7 @@
 """What a task failed with, from the texts of its event: a repr, which may be useless, and a traceback."""
 
 import re
+from ast import literal_eval
 
 from taskscope.bridges._celery_mapping import KINDS, RETRY_KIND
 from taskscope.events import Error
@@ -11,6 +12,8 @@ _KIND = re.compile(r"[A-Za-z_][\w.]*")
 _HIDES = "ExceptionWithTraceback"  # what a pool wraps around the exception, whose repr says nothing
 _RETRY = re.compile(r"Retry\(Retry\(\.\.\.\), (.*), (?:datetime\.datetime\(.*\)|[^,()]*)\)$", re.DOTALL)
 """How pools within the worker's process (threads, solo, gevent) show what a task is tried again for."""
+_ONE_TEXT = re.compile(r"""'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*\"""")
+_QUOTING = ("KeyError", "NotRegistered")  # whose texts are those of their argument as Python writes it
 _UNKNOWN = re.compile(r"""NotRegistered\((['"])(.*)\1\)$""", re.DOTALL)
 
 
@@ -34,7 +37,18 @@ def _kind_and_message(shown: str, stack: str) -> tuple[str, str]:
     if shown == "None":  # tried again without an exception
         return RETRY_KIND, _said(stack, "Retry")[1]
     kind, message = _said(stack, name)
-    return kind or KINDS.get(name, name) or "Exception", message or shown
+    return kind or KINDS.get(name, name) or "Exception", message or _text(shown, name)
+
+
+def _text(shown: str, name: str) -> str:
+    """What an exception of which this is the repr says of itself, where that is one text; else the repr."""
+    inner = shown[len(name) + 1 : -1]
+    if not _ONE_TEXT.fullmatch(inner):
+        return shown
+    try:
+        return inner if name in _QUOTING else str(literal_eval(inner))
+    except (SyntaxError, ValueError):  # an escape that Python would not have written
+        return shown
 
 
 def _said(stack: str, name: str) -> tuple[str, str]:
