@@ -97,6 +97,23 @@ def test_the_settings_of_the_collector_are_right_also_with_all_that_may_be_switc
     assert (full.host, full.log_format, len(full.tokens), len(full.jobs)) == ("0.0.0.0", "json", 1, 2)
 
 
+@pytest.mark.parametrize("name", ["celery", "rq"])
+def test_an_example_that_finds_no_redis_says_so(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for given in ("BROKER", "REDIS_URL"):
+        monkeypatch.delenv(given, raising=False)
+
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name],
+        env=os.environ | {"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("There is no redis-server on PATH; install it, or name a ")
+
+
 @pytest.mark.parametrize(
     ("name", "end"), [*((name, ctrl_c) for name in PROGRAMS), *((name, sigterm) for name in SEVERAL)]
 )

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from shutil import which
 
 HERE = Path(__file__).parent
 PUBLISHER = """
@@ -34,6 +35,10 @@ def start(*command: str) -> "subprocess.Popen[bytes]":
 
 def start_redis() -> "subprocess.Popen[bytes]":
     """A Redis, which answers when this returns, as the broker of all that is started from now on."""
+    if which("redis-server") is None:
+        sys.exit(
+            "There is no redis-server on PATH; install it, or name a broker: BROKER=redis://… or amqp://…"
+        )
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     os.environ["BROKER"] = f"redis://127.0.0.1:{port}/0"

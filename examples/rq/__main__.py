@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from shutil import which
 from tempfile import TemporaryDirectory
 
 from redis import Redis
@@ -49,6 +50,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # it ends this as Ctrl-C does
     with ExitStack() as programs, suppress(KeyboardInterrupt):
         url = os.environ.get("REDIS_URL")
+        if not url and which("redis-server") is None:
+            sys.exit("There is no redis-server on PATH; install it, or name a Redis: REDIS_URL=redis://…")
         if not url:
             port = _free_port()
             programs.enter_context(

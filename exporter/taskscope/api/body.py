@@ -15,6 +15,7 @@ from taskscope.settings import Limits
 
 T = TypeVar("T")
 
+_SOON = 64 * 1024  # bytes that are unpacked, whatever they hold, in less time than is worth a thread
 _CHUNK = 16 * 1024  # bytes that are unpacked at once: zlib copies what follows the end of a member
 _MEMBERS = 10_000  # of one body; nobody packs less than an event into each
 
@@ -40,6 +41,8 @@ async def read_bytes(request: web.Request, types: Collection[str], limits: Limit
         raise ApiError(400, "The body ended early, or is not encoded as its headers say.") from None
     if encoding == "identity":
         return body
+    if len(body) <= _SOON:
+        return inflated(body, limits.body)
     return await asyncio.to_thread(inflated, body, limits.body)  # the loop may be that of the user's program
 
 

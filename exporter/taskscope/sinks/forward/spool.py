@@ -52,16 +52,18 @@ class Spool:
     def drain(self, send: Callable[[bytes], object], complain: Callable[[str], object]) -> int:
         """Send what waits, the oldest first, and forget what was taken or will never be; how many were taken.
 
-        Of a file that cannot be read or removed `complain` hears each time; it keeps no other from being sent, and is
-        sent once. Raises what `send` raises when it is `Unavailable`; the rest then waits on.
+        Of a file that is refused, or cannot be read or removed, `complain` hears each time; it keeps no other from
+        being sent, and is sent once. Raises what `send` raises when it is `Unavailable`; the rest then waits on.
         """
         taken = 0
         for file in self._files():
             body = self._read(file, complain)
             if body is not None:
-                with suppress(Refused):
+                try:
                     send(body)
                     taken += 1
+                except Refused as error:
+                    complain(str(error))
                 self._sent.add(file.name)
             if file.name in self._sent:
                 self._remove(file, complain)
