@@ -271,11 +271,14 @@ def test_a_spool_that_cannot_be_read_is_told_and_keeps_nothing_from_arriving(
     (spool / "00000000000000000001-1-0").mkdir()  # where a file should be
     (spool / "00000000000000000002-1-0").write_bytes(b"\xff\0 no json")
 
-    said = ran(wrapper.shell(script, "--heartbeat", "0.2s", stdin=GIVEN)).decode()
+    said = ran(wrapper.shell(script, "--heartbeat", "0.2s", stdin=GIVEN)).decode().splitlines()
 
     assert collector.run(wrapper.scheduler)["status"] == "failed"
-    assert said.startswith(f"taskscope: what waits in {spool}/00000000000000000001-1-0 is not sent, because ")
-    assert said.count("\n") == 1
+    assert len(said) == 2
+    assert said[0].startswith(
+        f"taskscope: what waits in {spool}/00000000000000000001-1-0 is not sent, because "
+    )
+    assert "refuses it: 422" in said[1]
     assert [path.name for path in spool.iterdir()] == ["00000000000000000001-1-0"]
 
 
