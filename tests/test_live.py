@@ -44,6 +44,14 @@ def test_a_run_is_in_progress_from_its_start_to_its_end():
     )
 
 
+def test_a_job_is_known_since_the_earliest_that_is_told_of_it():
+    live = Live()
+
+    live.fold([fact("success", 12.0 - n, native=str(n)) for n in range(3)])
+
+    assert live.jobs[KEY].state.first_seen == 10.0
+
+
 def test_a_start_that_is_told_after_its_end_is_not_in_progress():
     live = Live()
 

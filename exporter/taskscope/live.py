@@ -180,6 +180,7 @@ class Live:
             return
         job = self._job((fact.scheduler, fact.job), fact.at)
         job.heard, job.queue = True, job.queue or fact.queue
+        job.state.first_seen = min(job.state.first_seen, fact.at)  # a history may be told newest first
         if fact.captured is not None or fact.started == 0:
             return  # a run that is known to have begun, but not since when
         if fact.status == "started":

@@ -12,7 +12,7 @@ from taskscope.errors import TaskscopeError
 from taskscope.events import JobKey
 from taskscope.inspection import looks
 from taskscope.inspection.ledger import settled
-from taskscope.inspection.scene import DAY, HOUR, Found, Scene, belonging
+from taskscope.inspection.scene import DAY, HOUR, Found, Scene, belonging, graces
 from taskscope.inspection.timetable import latest_due
 from taskscope.live import Live
 from taskscope.settings import Inspection, Settings
@@ -98,6 +98,7 @@ class Inspector:
             end=end,
             watched=self._watched,
             labels=belonging(self._settings, self._live),
+            grace=graces(self._settings),
             resumed=self._live.resumed(),
             known=tuple(known),
         )

@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 
+from taskscope.checks import GRACE
 from taskscope.counts import JobState
 from taskscope.events import JobKey
 from taskscope.live import Live
-from taskscope.rules import is_meant, labels_of
+from taskscope.rules import is_meant, labels_of, rule_for
 from taskscope.settings import Inspection, Settings
 from taskscope.sinks.history.finding_records import Finding, Level
 from taskscope.sinks.history.queries import Queries
@@ -50,6 +51,8 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     """Where each job ran lately; only where queues are filtered by."""
     labels: Callable[[str], Mapping[str, str]] = lambda scheduler: {}
     """What a scheduler belongs to."""
+    grace: Callable[[JobKey], float] = lambda key: GRACE
+    """How late (s) a run may start."""
     resumed: Mapping[JobKey, int] = {}
     """When jobs were resumed that had been paused."""
     begin: int
@@ -115,3 +118,8 @@ def belonging(settings: Settings, live: Live) -> Callable[[str], Mapping[str, st
     """What a scheduler belongs to: as it was told with its readings, else as these settings say."""
     told = live.labels()
     return lambda scheduler: told.get(scheduler) or labels_of(settings, scheduler)
+
+
+def graces(settings: Settings) -> Callable[[JobKey], float]:
+    """How late (s) a run of a job may start, by its rule."""
+    return lambda key: ((rule := rule_for(settings, key)) and rule.grace) or GRACE

@@ -1,9 +1,8 @@
 """What can be asked of the history: pages of runs, one run, job names, statistics, trends, alerts."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Generic, TypeVar
 
 import sqlalchemy as sa
 
@@ -35,6 +34,7 @@ from taskscope.sinks.history.error_records import (
 )
 from taskscope.sinks.history.finding_records import Finding, FindingFilter, FindingPage, Inspected
 from taskscope.sinks.history.flow import Flows
+from taskscope.sinks.history.minutely import Minutely
 from taskscope.sinks.history.reader import Reader
 from taskscope.sinks.history.records import (
     AlertFilter,
@@ -47,8 +47,6 @@ from taskscope.sinks.history.records import (
     SortColumn,
 )
 from taskscope.sinks.history.statistics import DAY, Window
-
-T = TypeVar("T")
 
 MAX_OFFSET = 100_000
 """An offset costs what it skips; deeper pages are reached by the cursor."""
@@ -73,8 +71,8 @@ class Queries:
         self._limit = settings.limits.page
         self.kept_errors = settings.retention.errors
         """For how many seconds errors are kept."""
-        self._size = _Minutely(self._look)
-        self._p95 = _Minutely(self._work_out_p95)
+        self._size = Minutely(self._look)
+        self._p95 = Minutely(self._work_out_p95)
 
     def runs(
         self,
@@ -214,6 +212,15 @@ class Queries:
             tallies = statistics.Tallies(window, filters.jobs(connection, jobs, scheduler), {})
             tallies.read(connection)
         return statistics.over_time(tallies, window, percentiles)
+
+    def runs_by_hour(self, jobs: Container[JobKey], since: int, until: int) -> dict[JobKey, dict[int, int]]:
+        """Of each of these jobs the hours (ms) of [since, until) in which it ran, and how often."""
+        window = Window(max(since, 0), until, statistics.HOUR)
+        with self._reader.snapshot() as connection:
+            known = {id: key for id, key in filters.jobs(connection, (), ()).items() if key in jobs}
+            tallies = statistics.Tallies(window, known, {})
+            tallies.read(connection)
+        return statistics.by_hour(tallies)
 
     def p95(self) -> dict[JobKey, float]:
         """By job, the seconds that 95 % of its runs of the last 30 days did not exceed, as of a minute ago."""
@@ -364,20 +371,6 @@ class Queries:
         tomorrow = (int(time.time() * 1000) // DAY + 1) * DAY
         stats = self.stats(tomorrow - 31 * DAY, tomorrow, [95])
         return {(job.scheduler, job.job): job.percentiles["p95"] for job in stats[1:] if job.percentiles}
-
-
-class _Minutely(Generic[T]):
-    """The answer to a question that is asked at most once a minute."""
-
-    def __init__(self, ask: Callable[[], T]) -> None:
-        self._ask = ask
-        self._known: tuple[T, float] | None = None
-
-    def __call__(self) -> T:
-        known = self._known
-        if known is None or time.monotonic() > known[1]:
-            known = self._known = (self._ask(), time.monotonic() + 60)
-        return known[0]
 
 
 def _check_step(since: int, until: int, step: int) -> None:

@@ -172,6 +172,16 @@ def by_job(
     return [_stats(("", ""), overall, slow, seconds, percentiles), *each]
 
 
+def by_hour(tallies: Tallies) -> dict[JobKey, dict[int, int]]:
+    """Of each job the steps in which it ran, and how often: not what waits or was left out."""
+    found: dict[JobKey, dict[int, int]] = {}
+    for (begin, id), tally in tallies.by_place.items():
+        statuses = tally.together().statuses
+        if ran := sum(count for status, count in statuses.items() if status not in ("queued", "skipped")):
+            found.setdefault(tallies.jobs[id], {})[begin] = ran
+    return found
+
+
 def over_time(tallies: Tallies, window: Window, percentiles: Sequence[float]) -> list[Bucket]:
     """Of all jobs together, step by step."""
     steps = {begin: Rollup() for begin in window.begins()}
