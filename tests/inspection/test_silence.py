@@ -119,16 +119,32 @@ def test_a_job_that_ran_a_few_times_only_is_not_regular(file):
 
 def test_when_taskscope_itself_was_away_nobody_is_silent_until_it_has_waited_for_it(past):
     _regularly(past)
-    past.wait(40)
-    past.inspector = past.another(watched=past.clock())
+    past.restart(40)
     past.inspect()
     assert past.states() == [], "it comes back, and nothing ran meanwhile as far as anybody knows"
 
-    past.wait(3)
+    past.restart(0.5)
+    past.wait(1.5)
     past.inspect()
-    assert past.states() == []
-    past.wait()
+    assert past.states() == [], "nor is the first absence forgotten after a second"
+    past.wait(2)
     past.inspect()
+    assert past.states() == [("silence", "open")]
+
+
+def test_silence_is_found_where_taskscope_restarts_every_day(past):
+    for day in range(12):
+        if day < 10:
+            past.runs()
+            past.remember()
+        past.wait(23)
+        past.inspect()
+        assert past.states() == []
+        past.restart(0.1)
+        past.wait(0.9)
+    past.wait(1)
+    past.inspect()
+
     assert past.states() == [("silence", "open")]
 
 

@@ -153,7 +153,6 @@ def rounds(
         lambda found, inspected: do(partial(store.record_findings, found, inspected)),
         clock,
         stopped=stopping.is_set,
-        watched=clock(),
         live=live,
     )
     teller = Teller(settings, queries, lambda ids, at: do(partial(store.tell_findings, ids, at)), live, clock)

@@ -1,6 +1,6 @@
 """What an inspection looks at: a window of the history, what came before it, and what it found the last time."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -57,8 +57,8 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     """When jobs were resumed that had been paused."""
     begin: int
     end: int
-    watched: int = 0
-    """Since when taskscope has been there to see anything."""
+    absences: Sequence[tuple[int, int]] = ()
+    """When taskscope was not there to see anything."""
     known: tuple[Finding, ...] = ()
     """What is open, and what has recovered lately."""
 
@@ -66,6 +66,11 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     def shown(self) -> int:
         """Where the distribution of a finding begins."""
         return max(0, self.end - STEPS * HOUR)
+
+    def watched(self, since: int) -> int:
+        """For how long (ms) since then somebody was there to see what runs."""
+        away = (min(until, self.end) - max(at, since) for at, until in self.absences)
+        return self.end - since - sum(max(0, each) for each in away)
 
     def past(self, usual: float) -> int:
         """The begin of what the window is compared with: `look_back`, or so many seconds, before it."""

@@ -69,7 +69,7 @@ def _is_waiting(scene: Scene, key: JobKey, state: JobState) -> bool:
 
 def _silent(scene: Scene, key: JobKey, state: JobState) -> int:
     """For how long. What happens while taskscope is not there nobody knows; a paused job is not meant to run."""
-    return scene.end - max(round(state.last_run * 1000), scene.watched, scene.resumed.get(key, 0))
+    return scene.watched(max(round(state.last_run * 1000), scene.resumed.get(key, 0)))
 
 
 def rhythm_of(hours: Mapping[int, int]) -> Rhythm | None:

@@ -11,6 +11,7 @@ from taskscope.errors import BadArgument
 from taskscope.events import JobKey
 from taskscope.settings import Settings
 from taskscope.sinks.history import (
+    absences,
     alerts,
     entities,
     error_queries,
@@ -333,6 +334,11 @@ class Queries:
         """The newest findings that were open at some time in [since, until) ms, a thousand at most."""
         with self._reader.snapshot(alone=True) as connection:
             return findings.near(connection, since, until)
+
+    def absences(self) -> list[tuple[int, int]]:
+        """When (ms) no taskscope was there to see what runs."""
+        with self._reader.snapshot(alone=True) as connection:
+            return absences.read(connection)
 
     def open_findings(self) -> dict[tuple[str, str], int]:
         """How many findings are open, by scheduler and kind."""

@@ -13,8 +13,18 @@ from taskscope.errors import NotOwner
 from taskscope.events import JobKey
 from taskscope.facts import Change, Row
 from taskscope.settings import Settings
+from taskscope.sinks.history import (
+    absences,
+    error_queries,
+    job_states,
+    lost,
+    merge,
+    names,
+    replica,
+    rollups,
+    schema,
+)
 from taskscope.sinks.history import alerts as alert_table
-from taskscope.sinks.history import error_queries, job_states, lost, merge, names, replica, rollups, schema
 from taskscope.sinks.history import findings as finding_table
 from taskscope.sinks.history.database import Database
 from taskscope.sinks.history.error_records import Action, ErrorGroup, State
@@ -69,7 +79,8 @@ class SqlStore(Store):
             self._owner.acquire()
         self._pid = os.getpid()
         try:
-            with self.transaction():
+            with self.transaction() as connection:
+                absences.note(connection, self.settings, self._clock())
                 self._uncertain = False
         except BaseException:
             self.close()
