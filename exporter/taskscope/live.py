@@ -63,6 +63,8 @@ class Live:
         self.lock = threading.RLock()
         self.jobs: dict[JobKey, LiveJob] = {}
         self.schedulers: dict[str, SchedulerState] = {}
+        self.belonging: dict[str, dict[str, str]] = {}
+        """The labels of each scheduler as it said last, also when its reading is gone: its findings are not."""
         self.queues: dict[tuple[str, str], QueueState] = {}
         self.workers: dict[tuple[str, str], WorkerState] = {}
         self.queued = Queued()
@@ -91,7 +93,7 @@ class Live:
     def labels(self) -> dict[str, dict[str, str]]:
         """What each scheduler belongs to."""
         with self.lock:
-            return {name: state.labels for name, state in self.schedulers.items()}
+            return dict(self.belonging)
 
     def resumed(self) -> dict[JobKey, int]:
         """When jobs were resumed that had been paused, in ms."""
@@ -151,6 +153,8 @@ class Live:
                     dirty.intersection_update(self.jobs)
             for readings in (self.schedulers, self.queues, self.workers):
                 _drop_old(readings, now - self._reading_ttl)
+            known = self.schedulers.keys() | {scheduler for scheduler, _ in self.jobs}
+            self.belonging = {name: labels for name, labels in self.belonging.items() if name in known}
             self.queued.expire(now)
 
     def _in_progress(self, jobs: Iterable[JobKey]) -> dict[bytes, RunKey]:
@@ -287,6 +291,7 @@ class Live:
 
     def _fold_scheduler(self, reading: SchedulerState) -> None:
         self.schedulers[reading.scheduler] = reading
+        self.belonging[reading.scheduler] = reading.labels
         self.departed.discard(reading.scheduler)
 
     def _fold_queue(self, reading: QueueState) -> None:

@@ -93,7 +93,7 @@ class Inspector:
             begin=begin,
             end=end,
             absences=self._queries.absences(),
-            labels=belonging(self._settings, self._live),
+            labels=belonging(self._settings, self._queries, self._live),
             grace=graces(self._settings),
             resumed=self._live.resumed(),
             known=tuple(known),

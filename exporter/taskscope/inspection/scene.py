@@ -119,9 +119,9 @@ def _any(
     return any(matches(thing, pattern) for thing in left for pattern in wanted)
 
 
-def belonging(settings: Settings, live: Live) -> Callable[[str], Mapping[str, str]]:
-    """What a scheduler belongs to: as it was told with its readings, else as these settings say."""
-    told = live.labels()
+def belonging(settings: Settings, queries: Queries, live: Live) -> Callable[[str], Mapping[str, str]]:
+    """What a scheduler belongs to: as it was told last with its readings, else as these settings say."""
+    told = queries.labels() | live.labels()
     return lambda scheduler: told.get(scheduler) or labels_of(settings, scheduler)
 
 

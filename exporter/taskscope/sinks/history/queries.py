@@ -20,6 +20,7 @@ from taskscope.sinks.history import (
     flow,
     job_states,
     pages,
+    schedulers,
     schema,
     statistics,
 )
@@ -49,8 +50,6 @@ from taskscope.sinks.history.records import (
 )
 from taskscope.sinks.history.statistics import DAY, Window
 
-MAX_OFFSET = 100_000
-"""An offset costs what it skips; deeper pages are reached by the cursor."""
 CHUNK = 500
 """Runs that `iterate` holds at a time."""
 MAX_STEPS = 10_000
@@ -90,7 +89,7 @@ class Queries:
         A column sorts all runs that match: give `since` and `until`. Equal values are in the order of ids,
         runs without a start stand at their anchor, unknown ends and durations last. Raises `BadArgument`.
         """
-        _check(limit, self._limit, offset, after, sort)
+        pages.check(limit, self._limit, offset, after, sort)
         size = self._size()
         everything = filter == _EVERYTHING and size.large
         with self._reader.snapshot(alone=everything) as connection:
@@ -231,7 +230,7 @@ class Queries:
         self, filter: AlertFilter, *, limit: int, offset: int = 0, after: bytes | None = None
     ) -> AlertPage:
         """One page of what Alertmanager told, newest first, going on `after` a page's last alert."""
-        _check(limit, self._limit, offset, after, None)
+        pages.check(limit, self._limit, offset, after, None)
         with self._reader.snapshot() as connection:
             return alerts.page(connection, filter, limit, offset, after)
 
@@ -246,7 +245,7 @@ class Queries:
         descending: bool = True,
     ) -> ErrorPage:
         """One page of error groups, going on `after` a page's last one."""
-        _check(limit, self._limit, offset, after, None)
+        pages.check(limit, self._limit, offset, after, None)
         with self._reader.snapshot() as connection:
             return error_queries.page(connection, filter, limit, offset, after, sort, descending)
 
@@ -316,7 +315,7 @@ class Queries:
         self, filter: FindingFilter, *, limit: int, offset: int = 0, after: bytes | None = None
     ) -> FindingPage:
         """One page of what inspections found, newest first, going on `after` a page's last finding."""
-        _check(limit, self._limit, offset, after, None)
+        pages.check(limit, self._limit, offset, after, None)
         with self._reader.snapshot() as connection:
             return findings.page(connection, filter, limit, offset, after)
 
@@ -339,6 +338,11 @@ class Queries:
         """When (ms) no taskscope was there to see what runs."""
         with self._reader.snapshot(alone=True) as connection:
             return absences.read(connection)
+
+    def labels(self) -> dict[str, dict[str, str]]:
+        """What each scheduler belongs to, as it said last."""
+        with self._reader.snapshot(alone=True) as connection:
+            return schedulers.labels(connection)
 
     def open_findings(self) -> dict[tuple[str, str], int]:
         """How many findings are open, by scheduler and kind."""
@@ -383,15 +387,4 @@ def _check_step(since: int, until: int, step: int) -> None:
     if step < 1 or (until - since) / step > MAX_STEPS:
         raise BadArgument(
             f"step={step} does not cut this window into 1 to {MAX_STEPS} steps: give a longer one"
-        )
-
-
-def _check(limit: int, most: int, offset: int, after: bytes | None, sort: SortColumn | None) -> None:
-    if not 1 <= limit <= most:
-        raise BadArgument(f"limit={limit} is not between 1 and {most}")
-    if not 0 <= offset <= MAX_OFFSET:
-        raise BadArgument(f"offset={offset} is not between 0 and {MAX_OFFSET}: deeper pages need the cursor")
-    if after is not None and (sort or offset):
-        raise BadArgument(
-            "a cursor goes with neither offset nor sort_column: it is a place in the order of ids"
         )

@@ -22,6 +22,7 @@ from taskscope.sinks.history import (
     names,
     replica,
     rollups,
+    schedulers,
     schema,
 )
 from taskscope.sinks.history import alerts as alert_table
@@ -160,6 +161,11 @@ class SqlStore(Store):
         """Note when (ms) these findings were told."""
         with self.transaction() as connection:
             finding_table.tell(connection, ids, at)
+
+    def keep_labels(self, labels: Mapping[str, Mapping[str, str]]) -> None:
+        """Keep what these schedulers belong to."""
+        with self.transaction() as connection:
+            schedulers.keep(connection, labels)
 
     def act(
         self, fingerprint: bytes, action: Action, at: int, actor: str = "", note: str = ""
