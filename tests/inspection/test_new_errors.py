@@ -155,6 +155,22 @@ def test_an_error_that_comes_far_more_often_than_usual_rises(past):
     assert past.states()[-1] == ("error_rise", "recovered"), "it is usual again"
 
 
+def test_a_new_error_that_goes_on_may_rise_and_is_not_said_to_be_unseen(file):
+    past = file()
+    for _ in range(30):
+        past.fails()
+        past.wait()
+        past.inspect()
+    (new,) = past.findings()
+    assert new.overview == "ValueError: no happened once. It is new since 2025-11-21 18:00 UTC."
+
+    past.fails(times=500)
+    past.wait()
+    past.inspect()
+    assert past.states() == [("new_error", "open"), ("error_rise", "open")]
+    assert past.findings()[-1].details["count"] == 500
+
+
 def test_what_was_not_seen_in_the_look_back_is_new(begin):
     past = begin(short=replace(HOURLY, look_back=12 * HOUR), long=HOURLY)
     past.fails()
@@ -168,6 +184,7 @@ def test_what_was_not_seen_in_the_look_back_is_new(begin):
 
     told = [(one.inspection, one.state) for one in past.findings()]
     assert sorted(told) == [("long", "recovered"), ("short", "open"), ("short", "recovered")]
+    assert past.findings()[-1].overview.endswith("It was not seen in the 12 h before.")
 
 
 @pytest.mark.parametrize(
