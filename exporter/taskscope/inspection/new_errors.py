@@ -169,5 +169,5 @@ def _details(error: ErrorGroup, count: int, usual: float) -> dict[str, object]:
 
 
 def _distribution(scene: Scene, error: ErrorGroup) -> tuple[tuple[int, float], ...]:
-    trend = scene.queries.error_trend(error.fingerprint, scene.shown, scene.end, HOUR)
+    trend = scene.queries.error_trend(error.fingerprint, scene.shown, scene.end, scene.step)
     return tuple((step.at, float(step.failures + step.captured)) for step in trend)

@@ -18,8 +18,8 @@ from taskscope.sinks.history.queries import Queries
 HOUR = 3_600_000
 DAY = 24 * HOUR
 """ms."""
-STEPS = 48
-"""Hours that a distribution shows, the window's among them."""
+_STEPS = tuple(minutes * 60_000 for minutes in (1, 5, 60, 180, 720, 1440))
+_MOST = 72  # steps of a window
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,8 +64,14 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def shown(self) -> int:
-        """Where the distribution of a finding begins."""
-        return max(0, self.end - STEPS * HOUR)
+        """Where the distribution of a finding begins: the window, and as much before it."""
+        return max(0, 2 * self.begin - self.end)
+
+    @property
+    def step(self) -> int:
+        """Of a distribution: minutes of an hour, hours of a day."""
+        window = self.end - self.begin
+        return next((step for step in _STEPS if window <= _MOST * step), _STEPS[-1])
 
     def watched(self, since: int) -> int:
         """For how long (ms) since then somebody was there to see what runs."""

@@ -23,6 +23,7 @@ from taskscope.sinks.history.rollups import Rollup
 
 HOUR, DAY = 3_600_000, 86_400_000
 """ms."""
+_FEW = 10  # jobs
 
 run, job, rollup, removed = schema.run, schema.job, schema.rollup, schema.removed
 
@@ -115,8 +116,9 @@ class Tallies:
 
     def _read_runs(self, connection: Connection, since: int, until: int) -> None:
         columns = (run.c.id, run.c.job, run.c.rank, run.c.facts, run.c.duration)
+        of_few = [run.c.job.in_(self.jobs)] if len(self.jobs) <= _FEW else []  # there is an index
         query = sa.select(*columns).where(
-            run.c.id >= first_id(since), run.c.id < first_id(until), *self._only
+            run.c.id >= first_id(since), run.c.id < first_id(until), *of_few, *self._only
         )
         streamed = query.execution_options(stream_results=True)
         for run_id, id, rank, facts, duration in _rows(connection, streamed):
