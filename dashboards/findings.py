@@ -246,8 +246,8 @@ def distribution() -> timeseries.Panel:
     columns = [moment("Time", "at"), amount("Value", "value")]
     return api_bars(
         "Distribution",
-        "By hours, up to the end of the window in which it was last found: occurrences of an error, runs of a silent "
-        "job, p95 in seconds of a slow one, failures of an entity.",
+        "The window in which it was last found (an hour by minutes, a day by hours) and as much before it: "
+        "occurrences of an error, runs of a silent job, p95 in seconds of a slow one, failures of an entity.",
         Ask(FINDING, "distribution", *columns, form="timeseries"),
         columns,
         width=12,

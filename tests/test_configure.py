@@ -152,13 +152,29 @@ def test_what_kubernetes_says_about_a_service_of_our_name_is_not_taken_for_setti
         ({"port": True}, "port must be a whole number from 0 to 65535, or null, not True"),
         ({"insecure": "yes"}, "insecure must be true or false, not 'yes'"),
         ({"batch_size": None}, "batch_size must be a whole number of at least 1, not None"),
-        ({"poll_interval": "5 s"}, "poll_interval must be a duration such as `90s` or `1h30m`, not '5 s'"),
+        (
+            {"poll_interval": "5 s"},
+            "poll_interval must be a duration above 0 such as `90s` or `1h30m`, not '5 s'",
+        ),
         ({"percentiles": [50, 100]}, "percentiles[1] must be a number above 0 and below 100, not 100"),
         ({"percentiles": 50}, "percentiles must be a list, each item a number above 0 and below 100, not 50"),
         (
             {"retention": {"max_age": 0}},
-            "retention.max_age must be a duration such as `90s` or `1h30m`, or null, not 0",
+            "retention.max_age must be a duration above 0 such as `90s` or `1h30m`, or null, not 0",
         ),
+        (
+            {"inspections": {"a": {"window": "30m"}}},
+            "inspections.a.window must be a duration of at least 1h, not '30m'",
+        ),
+        (
+            {"inspections": {"a": {"look_back": "10m"}}},
+            "inspections.a.look_back must be a duration of at least 1h, or null, not '10m'",
+        ),
+        (
+            {"inspections": {"a": {"timeout": 0}}},
+            "inspections.a.timeout must be a duration above 0 such as `90s` or `1h30m`, not 0",
+        ),
+        ({"inspections": {"a": {"rise": 0.5}}}, "inspections.a.rise must be a number above 1, not 0.5"),
         ({"jobs": [{"team": "x"}]}, "jobs[0] has no `match`; add it"),
         ({"schedulers": {"main": {}}}, "schedulers.main has no `system`; add it"),
         ({"schedulers": {"main": {"system": 1}}}, "schedulers.main.system must be text, not 1"),

@@ -44,6 +44,14 @@ def test_a_run_is_in_progress_from_its_start_to_its_end():
     )
 
 
+def test_a_job_is_known_since_the_earliest_that_is_told_of_it():
+    live = Live()
+
+    live.fold([fact("success", 12.0 - n, native=str(n)) for n in range(3)])
+
+    assert live.jobs[KEY].state.first_seen == 10.0
+
+
 def test_a_start_that_is_told_after_its_end_is_not_in_progress():
     live = Live()
 
@@ -441,3 +449,19 @@ def test_a_bounded_number_of_runs_is_known_to_be_queued():
     live.fold(fact("queued", 10.0, native=f"{n}", queue="mail") for n in range(20_000))
 
     assert live.queued.count() == {("s", "mail"): 10_000}
+
+
+def test_what_a_scheduler_belongs_to_is_known_as_long_as_any_of_its_jobs():
+    live = Live()
+    live.fold(
+        [
+            SchedulerState(scheduler=name, system="x", at=10.0, up=True, running=True, labels={"a": name})
+            for name in "st"
+        ]
+    )
+    live.fold([fact("success", 10.0)])
+
+    live.expire(100.0)
+
+    assert live.schedulers == {}
+    assert live.labels() == {"s": {"a": "s"}}

@@ -35,7 +35,7 @@ def test_a_duration_is_seconds_or_text_with_units(text: object, seconds: float) 
     "text", ["", "5", "5 s", "h", "1h 30m", "-1s", "1e3s", "5parsecs", "0s", True, float("nan")]
 )
 def test_anything_else_is_no_duration(text: object) -> None:
-    with pytest.raises(BadArgument, match=r"grace must be a duration such as `90s` or `1h30m`, not "):
+    with pytest.raises(BadArgument, match=r"grace must be a duration above 0 such as `90s` or `1h30m`, not "):
         read(text, Seconds, "grace")
 
 
@@ -73,7 +73,7 @@ def test_text_from_the_environment_is_read_by_its_type(text: str, hint: object, 
         (Annotated[int, Meta(ge=1)], "a whole number of at least 1"),
         (Annotated[float, Meta(gt=0, lt=1)], "a number above 0 and below 1"),
         (tuple[str, ...], "a list, each item text"),
-        (dict[str, Seconds], "a mapping, each value a duration such as `90s` or `1h30m`"),
+        (dict[str, Seconds], "a mapping, each value a duration above 0 such as `90s` or `1h30m`"),
     ],
 )
 def test_what_belongs_there_is_said_in_words(hint: object, words: str) -> None:

@@ -1,7 +1,9 @@
 """`taskscope inspect`: what the settings look for in the history, tried out and exported."""
 
 import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -10,6 +12,9 @@ from taskscope import show
 from taskscope.errors import BadArgument
 from taskscope.options import history_options, json_option, load_settings
 from taskscope.settings import Inspection, Settings
+
+if TYPE_CHECKING:
+    from taskscope.sinks.history.queries import Queries
 
 _LISTED = ("inspection", "schedule", "time zone", "looks for", "last", "next", "open", "gave up because")
 _FOUND = ("level", "kind", "scheduler", "job", "since", "overview")
@@ -62,7 +67,8 @@ def list_all(config: Path | None, history: str | None, service: str | None, as_j
 def run(name: str, config: Path | None, history: str | None, service: str | None, as_json: bool) -> None:
     """Print what an inspection would report now; nothing is written, nobody is told.
 
-    It looks at the last full hours, as the settings say, also where it is disabled.
+    It looks at the last full hours, as the settings say, also where it is disabled. It knows what is in the history;
+    what only the taskscope that runs can know, it says on standard error.
 
     \b
     Example: taskscope inspect run hourly
@@ -75,8 +81,13 @@ def run(name: str, config: Path | None, history: str | None, service: str | None
     with past.opened(settings) as queries:
         try:
             found = Inspector(settings, queries).look(name, round(time.time() * 1000))
+            unknown = list(
+                _unknown(settings, queries, name, {one.kind for one in found if not one.recovered})
+            )
         except TimeoutError as error:
             raise BadArgument(f"inspection {name} gave up: {error}; give it more, or a filter") from error
+    for sentence in unknown:
+        show.print_line(show.standard_error(), show.printable(sentence))
     rows = [
         [
             "recovered" if one.recovered else one.level,
@@ -123,6 +134,18 @@ def _named(settings: Settings, name: str) -> Inspection:
         known = ", ".join(settings.inspections) or "none: name one under `inspections`"
         raise BadArgument(f"there is no inspection {name!r} in the settings; there are {known}")
     return rules
+
+
+def _unknown(settings: Settings, queries: "Queries", name: str, kinds: Collection[str]) -> Iterator[str]:
+    """What might make a difference and is not in the history, each in a sentence."""
+    from taskscope.rules import labels_of
+
+    if settings.inspections[name].labels:
+        told, known = queries.labels(), {scheduler for scheduler, _ in queries.job_states()}
+        if silent := sorted(one for one in known if one not in told and not labels_of(settings, one)):
+            yield f"what {', '.join(silent)} belongs to is not in the history: the taskscope that runs may know"
+    if "silence" in kinds:
+        yield "when jobs were resumed, only the taskscope that runs knows: one that was lately is not silent yet"
 
 
 def _columns(names: tuple[str, ...]) -> list[show.Column]:

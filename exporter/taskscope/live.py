@@ -68,6 +68,8 @@ class Live:
         self.lock = threading.RLock()
         self.jobs: dict[JobKey, LiveJob] = {}
         self.schedulers: dict[str, SchedulerState] = {}
+        self.belonging: dict[str, dict[str, str]] = {}
+        """The labels of each scheduler as it said last, also when its reading is gone: its findings are not."""
         self.queues: dict[tuple[str, str], QueueState] = {}
         self.workers: dict[tuple[str, str], WorkerState] = {}
         self.queued = Queued()
@@ -96,7 +98,7 @@ class Live:
     def labels(self) -> dict[str, dict[str, str]]:
         """What each scheduler belongs to."""
         with self.lock:
-            return {name: state.labels for name, state in self.schedulers.items()}
+            return dict(self.belonging)
 
     def resumed(self) -> dict[JobKey, int]:
         """When jobs were resumed that had been paused, in ms."""
@@ -156,6 +158,8 @@ class Live:
                     dirty.intersection_update(self.jobs)
             for readings in (self.schedulers, self.queues, self.workers):
                 _drop_old(readings, now - self._reading_ttl)
+            known = self.schedulers.keys() | {scheduler for scheduler, _ in self.jobs}
+            self.belonging = {name: labels for name, labels in self.belonging.items() if name in known}
             self.queued.expire(now)
 
     def _in_progress(self, jobs: Iterable[JobKey]) -> dict[bytes, RunKey]:
@@ -185,6 +189,7 @@ class Live:
             return
         job = self._job((fact.scheduler, fact.job), fact.at)
         job.heard, job.queue = True, job.queue or fact.queue
+        job.state.first_seen = min(job.state.first_seen, fact.at)  # a history may be told newest first
         if fact.captured is not None or fact.started == 0:
             return  # a run that is known to have begun, but not since when
         if fact.status == "started":
@@ -291,6 +296,7 @@ class Live:
 
     def _fold_scheduler(self, reading: SchedulerState) -> None:
         self.schedulers[reading.scheduler] = reading
+        self.belonging[reading.scheduler] = reading.labels
         self.departed.discard(reading.scheduler)
         if not reading.up:
             self._rest(reading.scheduler)

@@ -11,6 +11,7 @@ from msgspec import Meta
 from taskscope.counts import Bounds
 
 Seconds = Annotated[float, Meta(gt=0, extra={"unit": "seconds"})]
+Hours = Annotated[float, Meta(ge=3600, extra={"unit": "seconds"})]
 Count = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 LabelName = Annotated[
@@ -108,16 +109,9 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         tuple[str, ...],
         Meta(min_length=1, description="For what: new_errors, slow_jobs, silence, failing_entities."),
     ] = ("new_errors", "slow_jobs", "silence", "failing_entities")
-    window: Annotated[
-        float,
-        Meta(
-            ge=3600,
-            description="At how much of the history it looks: whole hours.",
-            extra={"unit": "seconds"},
-        ),
-    ] = 3600.0
+    window: Annotated[Hours, Meta(description="At how much of the history it looks: whole hours.")] = 3600.0
     look_back: Annotated[
-        Seconds | None,
+        Hours | None,
         Meta(
             description="What counts as the past before the window; null: for errors as long as they are kept, "
             "for slow jobs and failing entities a week, for silence a month."

@@ -22,6 +22,7 @@ _UNITS = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[wdhms])")
 _PASSWORD = re.compile(r"""://([^:/@\s]*):[^\s'"]{0,512}@|\b(password=)[^&\s]*""")
 _HIDDEN = "***"
+_DURATION = "a duration above 0 such as `90s` or `1h30m`"
 _NOUNS: dict[Any, str] = {bool: "true or false", str: "text", int: "a whole number", float: "a number"}
 
 
@@ -181,7 +182,8 @@ def _seconds(value: Any) -> Any:
 def _noun(hint: Any) -> str:
     kind = bare(hint)
     if _is_duration(hint):
-        return "a duration such as `90s` or `1h30m`"
+        least = next((meta.ge for meta in _metas(hint) if meta.ge), None)
+        return f"a duration of at least {duration_text(least)}" if least else _DURATION
     if get_origin(kind) is tuple:
         return f"a list{_range(hint)}, each item {wanted(get_args(kind)[0])}"
     if get_origin(kind) is dict:
@@ -201,6 +203,8 @@ def _range(hint: Any) -> str:
             return f" above {meta.gt} and below {meta.lt}"
         if least := meta.ge or meta.min_length:
             return f" of at least {least}"
+        if meta.gt is not None:
+            return f" above {meta.gt}"
         if meta.pattern:
             return f" that matches {meta.pattern}"
     return ""

@@ -225,7 +225,10 @@ def test_a_broker_that_hangs_is_given_up_in_time(
     ("options", "sentence"),
     [
         ({"queue": ["mail"]}, r"schedulers.shop.options.queue is no setting; did you mean `queues`\?"),
-        ({"inspect_interval": "soon"}, "schedulers.shop.options.inspect_interval must be a duration"),
+        (
+            {"inspect_interval": "soon"},
+            "schedulers.shop.options.inspect_interval must be a duration above 0 such as",
+        ),
         ({"tasks": 0}, "schedulers.shop.options.tasks must be a whole number of at least 1"),
     ],
 )

@@ -95,7 +95,15 @@ class Past:
     def wait(self, hours: float = 1.0) -> None:
         self.clock.now += hours * HOUR
 
+    def restart(self, hours: float) -> None:
+        """Taskscope is away for so long, and comes back."""
+        self.store.close()
+        self.wait(hours)
+        self.store.open()
+        self.inspector = self.another(live=Live())
+
     def inspect(self) -> list[Inspected]:
+        self.store.beat(["host:1:uuid"], self.clock())
         return self.inspector.catch_up()
 
     def findings(self, *, job: str | None = None) -> list[Finding]:

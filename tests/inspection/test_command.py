@@ -71,3 +71,38 @@ def test_a_run_that_finds_nothing_says_so(say, tmp_path):
         r"it would report nothing of the full hours from [-\d]+ \d\d:00:00 to [-\d]+ \d\d:00:00\n",
         say("run", "hourly"),
     )
+
+
+def test_a_test_run_knows_labels_and_absences_from_the_history_and_says_what_it_cannot_know(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taskscope.yaml").write_text("inspections: {prod: {labels: {environment: [prod]}}}\n")
+    url = f"sqlite:///{tmp_path / 'runs.db'}"
+    past = Past(url)
+    past.clock.now = time.time() // HOUR * HOUR - 60 * HOUR
+    for _ in range(40):
+        past.runs()
+        past.runs(job="away", scheduler="bare")
+        past.remember()
+        past.remember("away", "bare")
+        past.wait()
+    past.inspect()
+    arguments = ["inspect", "run", "prod", "--history", url]
+
+    assert run(arguments) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("it would report nothing")
+    assert said.err == "what bare, s belongs to is not in the history: the taskscope that runs may know\n"
+
+    past.store.keep_labels({"s": {"environment": "prod"}, "bare": {"environment": "staging"}})
+    assert run(arguments) == 0
+    said = capsys.readouterr()
+    (line,) = said.out.splitlines()[1:]
+    assert line.split("\t")[:4] == ["warning", "silence", "s", "job"]
+    assert said.err.startswith("when jobs were resumed, only the taskscope that runs knows")
+
+    past.restart(19)
+    past.close()
+    assert run(arguments) == 0
+    assert capsys.readouterr().out.startswith("it would report nothing"), "nobody was there to see it"

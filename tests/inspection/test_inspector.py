@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from taskscope import inspection
 from taskscope.configure import LOOKS
-from taskscope.events import SchedulerState
+from taskscope.events import Defined, Job, SchedulerState
 from taskscope.inspection.inspector import Inspector
 from taskscope.inspection.ledger import settled
 from taskscope.inspection.scene import Found
@@ -150,8 +150,35 @@ def test_of_one_that_was_not_told_of_the_settings_say_what_it_belongs_to(file):
     assert {one.scheduler for one in past.findings()} == {"s"}
 
 
-def _state(scheduler, labels):
-    return SchedulerState(scheduler=scheduler, system="fake", at=T0, up=True, running=True, labels=labels)
+def test_what_a_program_that_died_belongs_to_is_known_also_after_a_restart(file):
+    past = file(hourly=replace(HOURLY, labels={"environment": ("prod",)}))
+    past.live.fold([Defined(scheduler="s", at=T0, job=Job(name="job", key="1"))])
+    for _ in range(25):
+        past.live.fold([_state("s", {"environment": "prod"}, past.clock())])
+        past.runs()
+        past.remember()
+        past.wait()
+        past.inspect()
+    past.fails(entity="shop-7")
+    past.wait()
+    past.live.expire(past.clock())
+    past.inspect()
+    past.wait()
+    past.live.expire(past.clock())
+    past.inspect()
+    told = past.states()
+    assert ("failing_entity", "open") in told, "it was killed, nothing has succeeded"
+
+    past.store.keep_labels(past.live.labels())
+    past.restart(0.1)
+    past.wait(2)
+    past.inspect()
+    assert ("failing_entity", "open") in past.states()
+    assert ("silence", "open") in past.states()
+
+
+def _state(scheduler, labels, at=T0):
+    return SchedulerState(scheduler=scheduler, system="fake", at=at, up=True, running=True, labels=labels)
 
 
 def test_of_two_replicas_one_inspects(postgres_url):

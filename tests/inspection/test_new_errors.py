@@ -1,5 +1,7 @@
 """Errors that are new, that came back, that come far more often: real rows through the real store."""
 
+import itertools
+
 import pytest
 from inspecting import HOUR, HOURLY, T0
 from msgspec.structs import replace
@@ -155,6 +157,42 @@ def test_an_error_that_comes_far_more_often_than_usual_rises(past):
     assert past.states()[-1] == ("error_rise", "recovered"), "it is usual again"
 
 
+def test_a_new_error_that_goes_on_may_rise_and_is_not_said_to_be_unseen(file):
+    past = file()
+    for _ in range(30):
+        past.fails()
+        past.wait()
+        past.inspect()
+    (new,) = past.findings()
+    assert new.overview == "ValueError: no happened once. It is new since 2025-11-21 18:00 UTC."
+
+    past.fails(times=500)
+    past.wait()
+    past.inspect()
+    assert past.states() == [("new_error", "open"), ("error_rise", "open")]
+    assert past.findings()[-1].details["count"] == 500
+
+
+@pytest.mark.parametrize(("hours", "minutes"), [(1, 1), (2, 5), (24, 60), (168, 180), (8760, 1440)])
+def test_its_distribution_has_steps_that_suit_the_window(file, hours, minutes):
+    past = file(all=replace(HOURLY, window=hours * HOUR))
+    for minute, times in ((3, 1), (4, 5), (50, 2)):
+        past.clock.now = T0 + minute * 60
+        past.fails(times=times)
+    past.clock.now = T0 + HOUR
+    past.inspect()
+
+    (found,) = past.findings()
+    times = [at for at, _ in found.distribution]
+    assert {later - at for at, later in itertools.pairwise(times)} == {minutes * 60_000}
+    assert len(times) <= 1000
+    assert times[-1] == int(T0 * 1000) + 3_600_000 - minutes * 60_000 or minutes > 60
+    assert sum(count for _, count in found.distribution) == 8
+    if minutes == 1:
+        assert dict(found.distribution)[int(T0 * 1000) + 4 * 60_000] == 5
+        assert len(times) == 120
+
+
 def test_what_was_not_seen_in_the_look_back_is_new(begin):
     past = begin(short=replace(HOURLY, look_back=12 * HOUR), long=HOURLY)
     past.fails()
@@ -168,6 +206,7 @@ def test_what_was_not_seen_in_the_look_back_is_new(begin):
 
     told = [(one.inspection, one.state) for one in past.findings()]
     assert sorted(told) == [("long", "recovered"), ("short", "open"), ("short", "recovered")]
+    assert past.findings()[-1].overview.endswith("It was not seen in the 12 h before.")
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,19 @@ def test_what_does_not_work_is_said(history):
         assert 'taskscope_inspection_failures_total{inspection="hourly"} 1.0\n' in lines
 
 
+def test_what_a_scheduler_belongs_to_is_kept_for_when_it_is_gone(history):
+    belongs = {"environment": "prod"}
+    with Exporter(
+        failed(history),
+        names=["shop"],
+        history=history,
+        port=None,
+        inspections={"hourly": Inspection()},
+        labels=belongs,
+    ) as exporter:
+        until(lambda: exporter.queries.labels() == {"shop": belongs}, what="its labels being kept")
+
+
 def test_alertmanager_that_is_away_is_said(history, caplog):
     with Exporter(
         failed(history),

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from services.ingesting import NONSENSE, saying
 from services.process import until
 from taskscope.errors import Unavailable
+from taskscope.events import Defined, Job, SchedulerState
 from taskscope.inspection.teller import Teller
 from taskscope.settings import JobRule, Notify
 
@@ -187,6 +188,26 @@ def test_what_a_job_fails_for_is_told_with_the_run_and_its_error(told, alertmana
     assert said["error_url"].startswith("http://ts:1/api/error/")
     assert said["runbook_url"] == "http://ts:1/runbook#taskscopefoundfailingentity"
     assert "in f" in said["stack"]
+
+
+def test_an_alert_keeps_its_labels_when_the_program_has_died(told, alertmanager):
+    past, teller = told(alertmanager.configure(QUIET))
+    past.clock.now = time.time() // HOUR * HOUR - HOUR
+    belongs = {"environment": "prod"}
+    reading = SchedulerState(
+        scheduler="s", system="fake", at=past.clock(), up=True, running=True, labels=belongs
+    )
+    past.live.fold([reading, Defined(scheduler="s", at=past.clock(), job=Job(name="job", key="1"))])
+    past.fails()
+    past.wait()
+    past.inspect()
+    past.clock.now = time.time()
+    past.live.expire(past.clock())
+    assert not past.live.schedulers
+    teller.tell()
+
+    alert = known(alertmanager)["TaskscopeFoundNewError", "active"]
+    assert alert["labels"]["environment"] == "prod"
 
 
 def _seconds(text):

@@ -70,7 +70,7 @@ class FindingRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One hour of the distribution."""
+    """One step of the distribution."""
 
     at: Annotated[Moment, Meta(description="Its begin.")]
     value: Annotated[
@@ -96,7 +96,9 @@ class FindingInFull(FindingRow, frozen=True, kw_only=True):
     attributes: dict[str, str]
     details: Annotated[dict[str, Any], Meta(description="Counts, what was compared, stack excerpt.")]
     stack_trace: Annotated[str | None, Meta(description="The end of the error's latest stack trace.")]
-    distribution: Annotated[list[Step], Meta(description="By hours: the window, and what came before it.")]
+    distribution: Annotated[
+        list[Step], Meta(description="The window and what came before it, by steps that suit it.")
+    ]
     history: Annotated[
         list[FindingRow], Meta(description="The same thing, found by the same inspection before and since.")
     ]

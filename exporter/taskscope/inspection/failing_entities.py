@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from taskscope.identity import anchor_ms, text
-from taskscope.inspection.scene import DAY, HOUR, Found, Scene
+from taskscope.inspection.scene import DAY, Found, Scene
 from taskscope.sinks.history.entities import Subject
 from taskscope.sinks.history.records import Run
 
@@ -90,5 +90,6 @@ def _details(scene: Scene, failures: Sequence[bytes], last: Run) -> dict[str, ob
 
 
 def _distribution(scene: Scene, bad: Sequence[bytes]) -> tuple[tuple[int, float], ...]:
-    failed = Counter(anchor_ms(id) // HOUR * HOUR for id in bad)
-    return tuple((at, float(failed[at])) for at in range(scene.shown // HOUR * HOUR, scene.end, HOUR))
+    step = scene.step
+    failed = Counter(anchor_ms(id) // step * step for id in bad)
+    return tuple((at, float(failed[at])) for at in range(scene.shown // step * step, scene.end, step))

@@ -12,7 +12,7 @@ from taskscope.errors import TaskscopeError
 from taskscope.events import JobKey
 from taskscope.inspection import looks
 from taskscope.inspection.ledger import settled
-from taskscope.inspection.scene import DAY, HOUR, Found, Scene, belonging
+from taskscope.inspection.scene import DAY, HOUR, Found, Scene, belonging, graces
 from taskscope.inspection.timetable import latest_due
 from taskscope.live import Live
 from taskscope.settings import Inspection, Settings
@@ -42,16 +42,12 @@ class Inspector:
         keep: Keep | None = None,
         clock: Callable[[], float] = time.time,
         stopped: Callable[[], bool] = lambda: False,
-        watched: float = 0.0,
         live: Live | None = None,
     ) -> None:
-        """Without `keep` it can only `look`; inspections end when `stopped`.
-
-        `watched` is since when (seconds) there is anybody to see what runs; `live` says what schedulers belong to.
-        """
+        """Without `keep` it can only `look`; inspections end when `stopped`. `live` is what is true right now."""
         self._live = Live() if live is None else live
         self._settings, self._queries, self._keep_both = settings, queries, keep
-        self._clock, self._stopped, self._watched = clock, stopped, round(watched * 1000)
+        self._clock, self._stopped = clock, stopped
         self._is_tidy = False
 
     def catch_up(self) -> list[Inspected]:
@@ -96,8 +92,9 @@ class Inspector:
             queues=queues,
             begin=begin,
             end=end,
-            watched=self._watched,
-            labels=belonging(self._settings, self._live),
+            absences=self._queries.absences(),
+            labels=belonging(self._settings, self._queries, self._live),
+            grace=graces(self._settings),
             resumed=self._live.resumed(),
             known=tuple(known),
         )

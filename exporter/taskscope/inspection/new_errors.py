@@ -1,6 +1,7 @@
 """Errors that were never seen before, that came back after they had been resolved, or that come far more often."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
@@ -100,8 +101,7 @@ def _true(scene: Scene, seen: Seen) -> Iterator[tuple[str, int]]:
     for kind in ("new_error", "regression"):
         if kind in began or (goes_on and known[kind]):
             yield kind, began.get(kind, scene.begin)
-    is_told = began or known["new_error"] or known["regression"]
-    if seen.before and not is_told and seen.count >= max(_FEW, scene.rules.rise * seen.usual):
+    if seen.before and not began and seen.count >= max(_FEW, scene.rules.rise * seen.usual):
         yield "error_rise", scene.begin
 
 
@@ -123,7 +123,7 @@ def _is_fresh(scene: Scene, seen: Seen, kind: str, at: int) -> bool:
 
 def _report(scene: Scene, seen: Seen, kind: str, at: int) -> Found:
     error = scene.queries.error(seen.error.fingerprint) or seen.error  # with its stack
-    level, title, why = _KINDS[kind]
+    level, title, _ = _KINDS[kind]
     name = error.name or ": ".join(filter(None, (error.kind, error.message)))[:200]
     count = max(seen.count, 1)
     return Found(
@@ -134,12 +134,23 @@ def _report(scene: Scene, seen: Seen, kind: str, at: int) -> Found:
         key=seen.key,
         level=level,
         title=f"{title} in {error.job}",
-        overview=f"{name} happened {'once' if count == 1 else f'{count} times'}. {why.format(usual=seen.usual)}.",
+        overview=f"{name} happened {'once' if count == 1 else f'{count} times'}. {_why(scene, seen, kind)}.",
         at=at,
         details=_details(error, count, seen.usual),
         distribution=_distribution(scene, error),
         attributes={"exception": error.kind, "place": error.place, "version": next(iter(error.versions), "")},
     )
+
+
+def _why(scene: Scene, seen: Seen, kind: str) -> str:
+    """Of what goes on, it is true no more that it was never seen."""
+    known, error = scene.open(kind, seen.job, seen.key), seen.error
+    if kind == "new_error" and known is not None:
+        return f"It is new since {datetime.fromtimestamp(known.started / 1000, UTC):%Y-%m-%d %H:%M} UTC"
+    if kind == "new_error" and error.first_seen < scene.begin - _LATE:
+        hours = (scene.begin - scene.past(scene.queries.kept_errors)) / HOUR
+        return f"It was not seen in the {hours:g} h before"
+    return _KINDS[kind].why.format(usual=seen.usual)
 
 
 def _details(error: ErrorGroup, count: int, usual: float) -> dict[str, object]:
@@ -158,5 +169,5 @@ def _details(error: ErrorGroup, count: int, usual: float) -> dict[str, object]:
 
 
 def _distribution(scene: Scene, error: ErrorGroup) -> tuple[tuple[int, float], ...]:
-    trend = scene.queries.error_trend(error.fingerprint, scene.shown, scene.end, HOUR)
+    trend = scene.queries.error_trend(error.fingerprint, scene.shown, scene.end, scene.step)
     return tuple((step.at, float(step.failures + step.captured)) for step in trend)

@@ -21,6 +21,7 @@ from taskscope.sinks.history.sql import SqlStore
 logger = logging.getLogger("taskscope")
 
 _OFTEN = 5.0  # seconds between two looks at the clock
+_PATIENCE = 10.0  # seconds for labels to be durable
 _EVERY = 60.0  # seconds after which it is told again, and the numbers are read again
 
 
@@ -37,7 +38,7 @@ class Numbers(Protocol):
 class Rounds:
     """Inspections, findings told, and both as numbers. It owns `queries`.
 
-    `ready` says whether the history is ours to write.
+    `ready` says whether the history is ours to write; `keep_labels` has written what schedulers belong to.
     """
 
     def __init__(
@@ -49,10 +50,11 @@ class Rounds:
         metrics: Numbers,
         ready: Callable[[], bool],
         stopping: threading.Event,
+        keep_labels: Callable[[], None],
     ) -> None:
         self._settings, self._queries, self._metrics, self._ready = settings, queries, metrics, ready
         self._inspector, self._teller = inspector, teller
-        self._stopping = stopping
+        self._stopping, self._keep_labels = stopping, keep_labels
         self._thread = threading.Thread(target=self._run, name="taskscope-inspect", daemon=True)
         self._at = -_EVERY
         self._seen: set[tuple[str, str]] = set()
@@ -80,6 +82,7 @@ class Rounds:
             self._metrics.add("inspection_failures_total", bool(one.failure), one.name)
         if made or now - self._at >= _EVERY:
             self._at = now
+            self._keep_labels()
             self._tell()
             self._show()
 
@@ -153,8 +156,13 @@ def rounds(
         lambda found, inspected: do(partial(store.record_findings, found, inspected)),
         clock,
         stopped=stopping.is_set,
-        watched=clock(),
         live=live,
     )
     teller = Teller(settings, queries, lambda ids, at: do(partial(store.tell_findings, ids, at)), live, clock)
-    return Rounds(settings, queries, inspector, teller, metrics, ready, stopping)
+
+    def keep_labels() -> None:
+        kept = queries.labels()
+        if news := {name: labels for name, labels in live.labels().items() if labels != kept.get(name)}:
+            do(partial(store.keep_labels, news)).result(_PATIENCE)
+
+    return Rounds(settings, queries, inspector, teller, metrics, ready, stopping, keep_labels)

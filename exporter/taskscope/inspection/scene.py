@@ -1,15 +1,16 @@
 """What an inspection looks at: a window of the history, what came before it, and what it found the last time."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
 
+from taskscope.checks import GRACE
 from taskscope.counts import JobState
 from taskscope.events import JobKey
 from taskscope.live import Live
-from taskscope.rules import is_meant, labels_of
+from taskscope.rules import is_meant, labels_of, rule_for
 from taskscope.settings import Inspection, Settings
 from taskscope.sinks.history.finding_records import Finding, Level
 from taskscope.sinks.history.queries import Queries
@@ -17,8 +18,8 @@ from taskscope.sinks.history.queries import Queries
 HOUR = 3_600_000
 DAY = 24 * HOUR
 """ms."""
-STEPS = 48
-"""Hours that a distribution shows, the window's among them."""
+_STEPS = tuple(minutes * 60_000 for minutes in (1, 5, 60, 180, 720, 1440))
+_MOST = 72  # steps of a window
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,19 +51,32 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     """Where each job ran lately; only where queues are filtered by."""
     labels: Callable[[str], Mapping[str, str]] = lambda scheduler: {}
     """What a scheduler belongs to."""
+    grace: Callable[[JobKey], float] = lambda key: GRACE
+    """How late (s) a run may start."""
     resumed: Mapping[JobKey, int] = {}
     """When jobs were resumed that had been paused."""
     begin: int
     end: int
-    watched: int = 0
-    """Since when taskscope has been there to see anything."""
+    absences: Sequence[tuple[int, int]] = ()
+    """When taskscope was not there to see anything."""
     known: tuple[Finding, ...] = ()
     """What is open, and what has recovered lately."""
 
     @property
     def shown(self) -> int:
-        """Where the distribution of a finding begins."""
-        return max(0, self.end - STEPS * HOUR)
+        """Where the distribution of a finding begins: the window, and as much before it."""
+        return max(0, 2 * self.begin - self.end)
+
+    @property
+    def step(self) -> int:
+        """Of a distribution: minutes of an hour, hours of a day."""
+        window = self.end - self.begin
+        return next((step for step in _STEPS if window <= _MOST * step), _STEPS[-1])
+
+    def watched(self, since: int) -> int:
+        """For how long (ms) since then somebody was there to see what runs."""
+        away = (min(until, self.end) - max(at, since) for at, until in self.absences)
+        return self.end - since - sum(max(0, each) for each in away)
 
     def past(self, usual: float) -> int:
         """The begin of what the window is compared with: `look_back`, or so many seconds, before it."""
@@ -111,7 +125,12 @@ def _any(
     return any(matches(thing, pattern) for thing in left for pattern in wanted)
 
 
-def belonging(settings: Settings, live: Live) -> Callable[[str], Mapping[str, str]]:
-    """What a scheduler belongs to: as it was told with its readings, else as these settings say."""
-    told = live.labels()
+def belonging(settings: Settings, queries: Queries, live: Live) -> Callable[[str], Mapping[str, str]]:
+    """What a scheduler belongs to: as it was told last with its readings, else as these settings say."""
+    told = queries.labels() | live.labels()
     return lambda scheduler: told.get(scheduler) or labels_of(settings, scheduler)
+
+
+def graces(settings: Settings) -> Callable[[JobKey], float]:
+    """How late (s) a run of a job may start, by its rule."""
+    return lambda key: ((rule := rule_for(settings, key)) and rule.grace) or GRACE

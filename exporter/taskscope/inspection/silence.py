@@ -1,38 +1,87 @@
 """Jobs that ran regularly and do not run any more."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from statistics import median_low
+
+import msgspec
 
 from taskscope.counts import JobState
 from taskscope.events import JobKey
-from taskscope.inspection.scene import HOUR, Found, Scene
+from taskscope.inspection.scene import DAY, HOUR, Found, Scene
 from taskscope.sinks.history.finding_records import Finding
 from taskscope.sinks.history.records import Filter
 
 _PAST = 30 * 86_400.0  # seconds that are looked back, unless `look_back` says otherwise
-_REGULAR = 5  # runs of the past that make a job one that runs regularly
-_GAPS = 3.0  # usual gaps without a run
+_REGULAR = 5  # hours, or days, in which a job ran that make it one that runs regularly
+_EVEN = 3  # usual gaps that no gap of a regular job exceeds: from Friday to Monday are three days
+_MOST = 0.9  # of the gaps that have to be so, of a job that has long been known
+_LONG = 14 * DAY  # in so long a time what is usual came twice: a weekend did, an outage did not
+_MORE = 2  # usual gaps without a run, after the longest one
+
+
+class Rhythm(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job used to run; ms."""
+
+    usual: int
+    longest: int
+    runs: int
+
+    def limit(self, state: JobState) -> float:
+        """The silence that it does not exceed."""
+        return max(self.longest + _MORE * self.usual, (1 + _MORE) * state.interval * 1000)
 
 
 def look(scene: Scene) -> Iterator[Found]:
-    """Jobs that are neither paused nor removed and whose last run is several of their usual gaps ago."""
-    past = scene.past(_PAST)
-    ran = {(one.scheduler, one.job): one.runs for one in scene.queries.stats(past, scene.end, [])[1:]}
+    """Jobs that are meant to run and whose last run is longer ago than they ever used to wait."""
+    quiet: dict[JobKey, JobState] = {}
     for key, state in scene.jobs.items():
-        if state.last_run and not state.paused and not state.removed and scene.meant(key):
-            known, last = scene.open("silence", key), round(state.last_run * 1000)
-            if known is not None and known.started == last:
+        if _should_run(scene, key, state):
+            known = scene.open("silence", key)
+            if known is None and _silent(scene, key, state) > scene.end - scene.begin:
+                quiet[key] = state
+            elif known is not None and known.started == round(state.last_run * 1000):
                 yield _still(scene, known)
-            elif known is None and ran.get(key, 0) >= _REGULAR:
-                yield from _found(scene, key, state, ran[key], past)
+    yield from _found(scene, quiet)
 
 
-def _found(scene: Scene, key: JobKey, state: JobState, runs: int, past: int) -> Iterator[Found]:
-    last, since = round(state.last_run * 1000), max(past, round(state.first_seen * 1000))
-    gap = max((last - since) / (runs - 1), state.interval * 1000)
-    # What happened while taskscope was not there, nobody knows, and while it is paused a job is not meant to run.
-    silent = scene.end - max(last, scene.watched, scene.resumed.get(key, 0))
-    if silent > max(_GAPS * gap, scene.end - scene.begin) and not _is_running(scene, key):
-        yield _report(scene, key, last, gap, runs)
+def _found(scene: Scene, quiet: Mapping[JobKey, JobState]) -> Iterator[Found]:
+    ran = scene.queries.runs_by_hour(quiet, scene.past(_PAST), scene.end) if quiet else {}
+    for key, hours in ran.items():
+        rhythm, state = rhythm_of(hours), quiet[key]
+        if rhythm is None or _silent(scene, key, state) <= rhythm.limit(state) or _is_running(scene, key):
+            continue
+        yield _report(scene, key, round(state.last_run * 1000), rhythm)
+
+
+def _should_run(scene: Scene, key: JobKey, state: JobState) -> bool:
+    ended = state.paused or state.removed or not state.last_run
+    return not ended and scene.meant(key) and not _is_waiting(scene, key, state)
+
+
+def _is_waiting(scene: Scene, key: JobKey, state: JobState) -> bool:
+    """Is it due later only, as far as its schedule is known, and was it there when it was due before?"""
+    grace, now = scene.grace(key), scene.end / 1000
+    before = state.next_run - state.interval  # it was due then, if it is due evenly; if not, its gaps tell
+    missed = state.interval and before + grace <= now and state.last_run + grace < before
+    return state.next_run + grace > now and not missed
+
+
+def _silent(scene: Scene, key: JobKey, state: JobState) -> int:
+    """For how long. What happens while taskscope is not there nobody knows; a paused job is not meant to run."""
+    return scene.watched(max(round(state.last_run * 1000), scene.resumed.get(key, 0)))
+
+
+def rhythm_of(hours: Mapping[int, int]) -> Rhythm | None:
+    """Of the runs in each hour (its begin in ms): how it runs, by hours or else by days; None if not regularly."""
+    for step in (HOUR, DAY):
+        gaps = sorted(later - at for at, later in pairwise(sorted({at // step * step for at in hours})))
+        if len(gaps) + 1 >= _REGULAR and sum(gaps) >= DAY:  # before it is a day old nobody knows its nights
+            usual, is_old = median_low(gaps), sum(gaps) > _LONG
+            if sum(gap <= _EVEN * usual for gap in gaps) >= len(gaps) * (_MOST if is_old else 1):
+                longest = gaps[-2 if is_old else -1]
+                return Rhythm(usual=usual, longest=longest, runs=sum(hours.values()))
+    return None
 
 
 def _is_running(scene: Scene, key: JobKey) -> bool:
@@ -41,19 +90,24 @@ def _is_running(scene: Scene, key: JobKey) -> bool:
     return bool(scene.queries.runs(running, limit=1).runs)
 
 
-def _report(scene: Scene, key: JobKey, last: int, gap: float, runs: int) -> Found:
+def _report(scene: Scene, key: JobKey, last: int, rhythm: Rhythm) -> Found:
     scheduler, name = key
-    since = max(0, last - HOUR // 2 * 48)
-    steps = scene.queries.trend(since // HOUR * HOUR, scene.end, HOUR, [name], [scheduler])
+    since = max(0, last - DAY) // HOUR * HOUR
+    steps = scene.queries.trend(since, scene.end, HOUR, [name], [scheduler])
     return Found(
         kind="silence",
         scheduler=scheduler,
         job=name,
         object=name,
         title=f"{name} is silent",
-        overview=_overview(scene, last, gap, runs),
+        overview=_overview(scene, last, rhythm.usual, rhythm.runs),
         at=last,
-        details={"last_run": last, "usual_gap_seconds": round(gap / 1000, 1), "runs_before": runs},
+        details={
+            "last_run": last,
+            "usual_gap_seconds": rhythm.usual // 1000,
+            "longest_gap_seconds": rhythm.longest // 1000,
+            "runs_before": rhythm.runs,
+        },
         distribution=tuple((step.at, float(sum(step.statuses.values()))) for step in steps),
     )
 

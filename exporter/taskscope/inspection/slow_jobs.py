@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from taskscope.events import JobKey
-from taskscope.inspection.scene import HOUR, Found, Scene
+from taskscope.inspection.scene import Found, Scene
 from taskscope.sinks.history.records import JobStats
 
 _PAST = 7 * 86_400.0  # seconds that are looked back, unless `look_back` says otherwise
@@ -46,7 +46,7 @@ def _found(scene: Scene, now: JobStats, before: JobStats) -> Iterator[Found]:
 
 
 def _report(scene: Scene, now: JobStats, p95: float, usual: float) -> Found:
-    steps = scene.queries.trend(scene.shown, scene.end, HOUR, [now.job], [now.scheduler], [95])
+    steps = scene.queries.trend(scene.shown, scene.end, scene.step, [now.job], [now.scheduler], [95])
     return Found(
         kind="slow_job",
         scheduler=now.scheduler,

@@ -1,7 +1,7 @@
 """Tells Alertmanager of findings: again and again while they are open, and once more when they have recovered."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from http.client import HTTPException
@@ -58,7 +58,8 @@ class Teller:
         with self._queries.alone("tell") as mine:
             wanted = list(self._wanted(now)) if mine else []
             if wanted:
-                self._post([self._alert(one, now) for one in wanted])
+                labels = belonging(self._settings, self._queries, self._live)
+                self._post([self._alert(one, labels(one.scheduler), now) for one in wanted])
                 new = [one.id for one in wanted if not one.told]
                 if new:
                     self._told(new, now).result(_PATIENCE)
@@ -86,11 +87,11 @@ class Teller:
         silences = (rules.notify.silence for rules in self._settings.inspections.values())
         return max(_LATE, round(max(silences, default=0.0) * 1000))
 
-    def _alert(self, one: Finding, now: int) -> dict[str, Any]:
+    def _alert(self, one: Finding, belongs: Mapping[str, str], now: int) -> dict[str, Any]:
         """The finding in the words of Alertmanager's API v2."""
         receivers = self._settings.inspections[one.inspection].notify.receivers
         labels = {
-            **belonging(self._settings, self._live)(one.scheduler),
+            **belongs,
             "alertname": alert_of(one.kind),
             "severity": one.level,
             "scheduler": one.scheduler,

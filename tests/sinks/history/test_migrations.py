@@ -100,6 +100,7 @@ def test_a_migration_that_is_rolled_back_leaves_nothing_behind(history_url: str)
 
 
 OF_0004 = ("occurrence", "error_group", "error_text", "error_rollup")
+OF_0008 = ("absence", "scheduler")
 
 
 def test_a_history_from_before_runs_without_an_anchor_takes_them_in(history_url: str):
@@ -107,7 +108,7 @@ def test_a_history_from_before_runs_without_an_anchor_takes_them_in(history_url:
         store.apply([done(1)])
         before = stored(history_url)
         with store.transaction() as connection:
-            for table in ("open_run", *OF_0004, "finding", "inspection"):
+            for table in ("open_run", *OF_0004, "finding", "inspection", *OF_0008):
                 connection.exec_driver_sql(f"DROP TABLE {table}")
             for index in ("run_by_entity", "run_by_key"):
                 connection.exec_driver_sql(f"DROP INDEX {index}")

@@ -15,7 +15,8 @@ from taskscope.errors import BadArgument
 from taskscope.events import Error
 from taskscope.settings import Limits, Settings
 from taskscope.sinks.history import pages
-from taskscope.sinks.history.queries import MAX_OFFSET, Queries
+from taskscope.sinks.history.pages import MAX_OFFSET
+from taskscope.sinks.history.queries import Queries
 from taskscope.sinks.history.records import Filter, Page
 
 FEW = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))

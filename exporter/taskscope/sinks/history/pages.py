@@ -8,6 +8,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Select
 
+from taskscope.errors import BadArgument
 from taskscope.facts import RANK, RANKED, Bit
 from taskscope.identity import anchor_ms
 from taskscope.sinks.history import schema
@@ -16,6 +17,8 @@ from taskscope.sinks.history.records import Run, SortColumn
 
 EXACT = 10_000
 """Up to here matching runs are counted, beyond they are estimated."""
+MAX_OFFSET = 100_000
+"""An offset costs what it skips; deeper pages are reached by the cursor."""
 
 Ids: TypeAlias = Select[Any]
 Order: TypeAlias = list[ColumnElement[Any]]
@@ -168,3 +171,15 @@ def _run(row: Sequence[Any], texts: Sequence[str]) -> Run:
 
 
 _UNKNOWN, _HAS_DURATION = RANK["unknown"], Bit.HAS_DURATION
+
+
+def check(limit: int, most: int, offset: int, after: bytes | None, sort: SortColumn | None) -> None:
+    """Raises `BadArgument` where no such page can be asked for."""
+    if not 1 <= limit <= most:
+        raise BadArgument(f"limit={limit} is not between 1 and {most}")
+    if not 0 <= offset <= MAX_OFFSET:
+        raise BadArgument(f"offset={offset} is not between 0 and {MAX_OFFSET}: deeper pages need the cursor")
+    if after is not None and (sort or offset):
+        raise BadArgument(
+            "a cursor goes with neither offset nor sort_column: it is a place in the order of ids"
+        )

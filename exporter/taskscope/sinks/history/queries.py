@@ -1,9 +1,8 @@
 """What can be asked of the history: pages of runs, one run, job names, statistics, trends, alerts."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Generic, TypeVar
 
 import sqlalchemy as sa
 
@@ -12,6 +11,7 @@ from taskscope.errors import BadArgument
 from taskscope.events import JobKey
 from taskscope.settings import Settings
 from taskscope.sinks.history import (
+    absences,
     alerts,
     entities,
     error_queries,
@@ -20,6 +20,7 @@ from taskscope.sinks.history import (
     flow,
     job_states,
     pages,
+    schedulers,
     schema,
     statistics,
 )
@@ -35,6 +36,7 @@ from taskscope.sinks.history.error_records import (
 )
 from taskscope.sinks.history.finding_records import Finding, FindingFilter, FindingPage, Inspected
 from taskscope.sinks.history.flow import Flows
+from taskscope.sinks.history.minutely import Minutely
 from taskscope.sinks.history.reader import Reader
 from taskscope.sinks.history.records import (
     AlertFilter,
@@ -48,10 +50,6 @@ from taskscope.sinks.history.records import (
 )
 from taskscope.sinks.history.statistics import DAY, Window
 
-T = TypeVar("T")
-
-MAX_OFFSET = 100_000
-"""An offset costs what it skips; deeper pages are reached by the cursor."""
 CHUNK = 500
 """Runs that `iterate` holds at a time."""
 MAX_STEPS = 10_000
@@ -73,8 +71,8 @@ class Queries:
         self._limit = settings.limits.page
         self.kept_errors = settings.retention.errors
         """For how many seconds errors are kept."""
-        self._size = _Minutely(self._look)
-        self._p95 = _Minutely(self._work_out_p95)
+        self._size = Minutely(self._look)
+        self._p95 = Minutely(self._work_out_p95)
 
     def runs(
         self,
@@ -91,7 +89,7 @@ class Queries:
         A column sorts all runs that match: give `since` and `until`. Equal values are in the order of ids,
         runs without a start stand at their anchor, unknown ends and durations last. Raises `BadArgument`.
         """
-        _check(limit, self._limit, offset, after, sort)
+        pages.check(limit, self._limit, offset, after, sort)
         size = self._size()
         everything = filter == _EVERYTHING and size.large
         with self._reader.snapshot(alone=everything) as connection:
@@ -215,6 +213,15 @@ class Queries:
             tallies.read(connection)
         return statistics.over_time(tallies, window, percentiles)
 
+    def runs_by_hour(self, jobs: Container[JobKey], since: int, until: int) -> dict[JobKey, dict[int, int]]:
+        """Of each of these jobs the hours (ms) of [since, until) in which it ran, and how often."""
+        window = Window(max(since, 0), until, statistics.HOUR)
+        with self._reader.snapshot() as connection:
+            known = {id: key for id, key in filters.jobs(connection, (), ()).items() if key in jobs}
+            tallies = statistics.Tallies(window, known, {})
+            tallies.read(connection)
+        return statistics.by_hour(tallies)
+
     def p95(self) -> dict[JobKey, float]:
         """By job, the seconds that 95 % of its runs of the last 30 days did not exceed, as of a minute ago."""
         return self._p95()
@@ -223,7 +230,7 @@ class Queries:
         self, filter: AlertFilter, *, limit: int, offset: int = 0, after: bytes | None = None
     ) -> AlertPage:
         """One page of what Alertmanager told, newest first, going on `after` a page's last alert."""
-        _check(limit, self._limit, offset, after, None)
+        pages.check(limit, self._limit, offset, after, None)
         with self._reader.snapshot() as connection:
             return alerts.page(connection, filter, limit, offset, after)
 
@@ -238,7 +245,7 @@ class Queries:
         descending: bool = True,
     ) -> ErrorPage:
         """One page of error groups, going on `after` a page's last one."""
-        _check(limit, self._limit, offset, after, None)
+        pages.check(limit, self._limit, offset, after, None)
         with self._reader.snapshot() as connection:
             return error_queries.page(connection, filter, limit, offset, after, sort, descending)
 
@@ -308,7 +315,7 @@ class Queries:
         self, filter: FindingFilter, *, limit: int, offset: int = 0, after: bytes | None = None
     ) -> FindingPage:
         """One page of what inspections found, newest first, going on `after` a page's last finding."""
-        _check(limit, self._limit, offset, after, None)
+        pages.check(limit, self._limit, offset, after, None)
         with self._reader.snapshot() as connection:
             return findings.page(connection, filter, limit, offset, after)
 
@@ -326,6 +333,16 @@ class Queries:
         """The newest findings that were open at some time in [since, until) ms, a thousand at most."""
         with self._reader.snapshot(alone=True) as connection:
             return findings.near(connection, since, until)
+
+    def absences(self) -> list[tuple[int, int]]:
+        """When (ms) no taskscope was there to see what runs."""
+        with self._reader.snapshot(alone=True) as connection:
+            return absences.read(connection)
+
+    def labels(self) -> dict[str, dict[str, str]]:
+        """What each scheduler belongs to, as it said last."""
+        with self._reader.snapshot(alone=True) as connection:
+            return schedulers.labels(connection)
 
     def open_findings(self) -> dict[tuple[str, str], int]:
         """How many findings are open, by scheduler and kind."""
@@ -366,33 +383,8 @@ class Queries:
         return {(job.scheduler, job.job): job.percentiles["p95"] for job in stats[1:] if job.percentiles}
 
 
-class _Minutely(Generic[T]):
-    """The answer to a question that is asked at most once a minute."""
-
-    def __init__(self, ask: Callable[[], T]) -> None:
-        self._ask = ask
-        self._known: tuple[T, float] | None = None
-
-    def __call__(self) -> T:
-        known = self._known
-        if known is None or time.monotonic() > known[1]:
-            known = self._known = (self._ask(), time.monotonic() + 60)
-        return known[0]
-
-
 def _check_step(since: int, until: int, step: int) -> None:
     if step < 1 or (until - since) / step > MAX_STEPS:
         raise BadArgument(
             f"step={step} does not cut this window into 1 to {MAX_STEPS} steps: give a longer one"
-        )
-
-
-def _check(limit: int, most: int, offset: int, after: bytes | None, sort: SortColumn | None) -> None:
-    if not 1 <= limit <= most:
-        raise BadArgument(f"limit={limit} is not between 1 and {most}")
-    if not 0 <= offset <= MAX_OFFSET:
-        raise BadArgument(f"offset={offset} is not between 0 and {MAX_OFFSET}: deeper pages need the cursor")
-    if after is not None and (sort or offset):
-        raise BadArgument(
-            "a cursor goes with neither offset nor sort_column: it is a place in the order of ids"
         )

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from taskscope.facts import RANK
 
-HEAD = "0007"
+HEAD = "0008"
 """The revision that this code reads and writes: the newest file in migrations/versions."""
 
 NAMESPACE = "taskscope"
@@ -309,6 +309,24 @@ inspection = sa.Table(
     sa.Column("failure", _TEXT, nullable=False),
 )
 """How the last inspection of each name went: a finding_records.Inspected."""
+
+absence = sa.Table(
+    "absence",
+    metadata,
+    *[
+        sa.Column(name, sa.BigInteger, primary_key=name == "began", nullable=False, autoincrement=False)
+        for name in ("began", "ended")
+    ],
+)
+"""When no taskscope was there to see what runs."""
+
+scheduler = sa.Table(
+    "scheduler",
+    metadata,
+    sa.Column("name", _TEXT, primary_key=True),
+    sa.Column("labels", _TEXT, nullable=False),
+)
+"""What each scheduler belongs to, as it said last: JSON."""
 
 
 def unindexed(column: sa.ColumnElement[int]) -> sa.ColumnElement[int]:

@@ -13,8 +13,19 @@ from taskscope.errors import NotOwner
 from taskscope.events import JobKey
 from taskscope.facts import Change, Row
 from taskscope.settings import Settings
+from taskscope.sinks.history import (
+    absences,
+    error_queries,
+    job_states,
+    lost,
+    merge,
+    names,
+    replica,
+    rollups,
+    schedulers,
+    schema,
+)
 from taskscope.sinks.history import alerts as alert_table
-from taskscope.sinks.history import error_queries, job_states, lost, merge, names, replica, rollups, schema
 from taskscope.sinks.history import findings as finding_table
 from taskscope.sinks.history.database import Database
 from taskscope.sinks.history.error_records import Action, ErrorGroup, State
@@ -69,7 +80,8 @@ class SqlStore(Store):
             self._owner.acquire()
         self._pid = os.getpid()
         try:
-            with self.transaction():
+            with self.transaction() as connection:
+                absences.note(connection, self.settings, self._clock())
                 self._uncertain = False
         except BaseException:
             self.close()
@@ -149,6 +161,11 @@ class SqlStore(Store):
         """Note when (ms) these findings were told."""
         with self.transaction() as connection:
             finding_table.tell(connection, ids, at)
+
+    def keep_labels(self, labels: Mapping[str, Mapping[str, str]]) -> None:
+        """Keep what these schedulers belong to."""
+        with self.transaction() as connection:
+            schedulers.keep(connection, labels)
 
     def act(
         self, fingerprint: bytes, action: Action, at: int, actor: str = "", note: str = ""

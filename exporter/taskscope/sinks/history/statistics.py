@@ -23,6 +23,7 @@ from taskscope.sinks.history.rollups import Rollup
 
 HOUR, DAY = 3_600_000, 86_400_000
 """ms."""
+_FEW = 10  # jobs
 
 run, job, rollup, removed = schema.run, schema.job, schema.rollup, schema.removed
 
@@ -115,8 +116,9 @@ class Tallies:
 
     def _read_runs(self, connection: Connection, since: int, until: int) -> None:
         columns = (run.c.id, run.c.job, run.c.rank, run.c.facts, run.c.duration)
+        of_few = [run.c.job.in_(self.jobs)] if len(self.jobs) <= _FEW else []  # there is an index
         query = sa.select(*columns).where(
-            run.c.id >= first_id(since), run.c.id < first_id(until), *self._only
+            run.c.id >= first_id(since), run.c.id < first_id(until), *of_few, *self._only
         )
         streamed = query.execution_options(stream_results=True)
         for run_id, id, rank, facts, duration in _rows(connection, streamed):
@@ -170,6 +172,16 @@ def by_job(
         overall.add(together)
         slow += of_job
     return [_stats(("", ""), overall, slow, seconds, percentiles), *each]
+
+
+def by_hour(tallies: Tallies) -> dict[JobKey, dict[int, int]]:
+    """Of each job the steps in which it ran, and how often: not what waits or was left out."""
+    found: dict[JobKey, dict[int, int]] = {}
+    for (begin, id), tally in tallies.by_place.items():
+        statuses = tally.together().statuses
+        if ran := sum(count for status, count in statuses.items() if status not in ("queued", "skipped")):
+            found.setdefault(tallies.jobs[id], {})[begin] = ran
+    return found
 
 
 def over_time(tallies: Tallies, window: Window, percentiles: Sequence[float]) -> list[Bucket]:
