@@ -106,6 +106,9 @@ def test_a_run_names_its_group(historian):
         (True, run["error"], "ValueError")
     ]
     assert run["exceptions"][0]["offset"] == run["duration"]
+    assert [(one["category"], one["service"], one["instance"]) for one in run["exceptions"]] == [
+        ("task_error", run["scheduler"], run["instance"])
+    ]
     run = historian.ask(f"/api/task/{fine}").json
     assert (run["error"], run["exceptions"]) == (None, [])
 
@@ -353,6 +356,10 @@ def test_what_a_run_reported_stands_beside_what_it_failed_of(written):
         {"shop": "7"},
     )
     assert first["offset"] == 500.0
+    assert [(one["category"], one["service"]) for one in (first, second)] == [
+        ("code", "s"),
+        ("task_error", "s"),
+    ]
     assert (second["fatal"], second["exception"]) == (True, "E")
     captured = client.ask("/api/error/", {"exception": "K"}).json["data"][0]
     assert (captured["count"], captured["captured"], captured["latest_run"]) == (0, 1, text(run))
