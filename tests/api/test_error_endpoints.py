@@ -364,3 +364,19 @@ def test_what_a_run_reported_stands_beside_what_it_failed_of(written):
     captured = client.ask("/api/error/", {"exception": "K"}).json["data"][0]
     assert (captured["count"], captured["captured"], captured["latest_run"]) == (0, 1, text(run))
     assert client.ask("/api/task/", {"error": captured["fingerprint"]}).json["total"] == 1
+
+
+def test_a_run_is_created_when_it_was_due_else_enqueued_else_started(written):
+    client, _, store = written
+    for n, times in enumerate(
+        ({"due": 1.0, "enqueued": 2.0}, {"enqueued": 2.0, "started": 3.0}, {"started": 3.0})
+    ):
+        told = {name: BEGIN + seconds for name, seconds in times.items()}
+        status = "started" if "started" in told else "queued"
+        fact = Fact(
+            scheduler="s", native=str(n), status=status, at=BEGIN + 3.0, anchor=float(BEGIN), job="j", **told
+        )
+        store.apply([row_of(fact, run_id("s", str(n), 0, BEGIN * 1000))])
+
+    created = {run["created_at"] for run in client.ask("/api/task/").json["data"]}
+    assert {moment(at, 0) for at in created} == {(BEGIN + seconds) * 1000 for seconds in (1, 2, 3)}

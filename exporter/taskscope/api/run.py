@@ -26,6 +26,9 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     status: Status
     reason: Annotated[str | None, Meta(description="Why it was skipped, or how it failed.")]
     attempt: Annotated[int, Meta(description="0 for the first.")]
+    created_at: Annotated[
+        Moment | None, Meta(description="When it was due, else enqueued, else started: what all runs have.")
+    ]
     due_at: Moment | None
     enqueued_at: Moment | None
     started_at: Moment | None
@@ -159,6 +162,7 @@ def _fields(run: Run, slow_after: float | None) -> dict[str, Any]:
         "status": run.status,
         "reason": run.reason or None,
         "attempt": run.attempt,
+        "created_at": moment(next(filter(None, (run.due, run.enqueued, run.started)), None)),
         "due_at": moment(run.due),
         "enqueued_at": moment(run.enqueued),
         "started_at": moment(run.started),
