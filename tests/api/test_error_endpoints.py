@@ -321,6 +321,24 @@ def test_an_ignored_group_stays_ignored_until_it_is_reopened(written):
     assert (reopened["state"], reopened["count"]) == ("open", 2)
 
 
+@pytest.mark.parametrize(
+    "headers", [{}, {"Content_Type": "application/json"}, {"Content_Type": "text/plain"}]
+)
+def test_a_group_is_resolved_without_a_word(written, headers):
+    client, fail, _ = written
+    fail(1, BEGIN + 10.0)
+    fingerprint = client.ask("/api/error/").json["data"][0]["fingerprint"]
+
+    answer = client.ask(f"/api/error/{fingerprint}/resolve", method="POST", body=b"", **headers)
+    full = client.ask(f"/api/error/{fingerprint}").json
+
+    assert (answer.status, answer.json["state"], full["note"]) == (200, "resolved", None)
+    refused = client.ask(
+        f"/api/error/{fingerprint}/resolve", method="POST", body=b"{}", Content_Type="text/plain"
+    )
+    assert refused.status == 415
+
+
 def test_only_who_may_manage_changes_a_group(written, serve):
     client, fail, _ = written
     fail(1, BEGIN + 10.0)
