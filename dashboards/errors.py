@@ -19,6 +19,7 @@ from dashboards.promql import (
     failing,
     failures_in_a_row,
     grown,
+    new_errors_counted,
     rate,
     share,
     state,
@@ -135,7 +136,7 @@ def new_errors() -> timeseries.Panel:
     return bars(
         "New errors",
         "Errors that were seen for the first time, counted in each bar, by job. The page Error groups names them.",
-        over_time(counted("new_errors_total", JOBS, by="job_name"), "{{job_name}}"),
+        over_time(new_errors_counted(JOBS), "{{job_name}}"),
         width=9,
         no_value="no job is known",
     )

@@ -3,11 +3,11 @@
 from grafana_foundation_sdk.builders import logs, timeseries
 from grafana_foundation_sdk.builders import stat as stats
 from grafana_foundation_sdk.builders import table as tables
-from grafana_foundation_sdk.builders.dashboard import Dashboard, FieldColor
+from grafana_foundation_sdk.builders.dashboard import Dashboard, FieldColor, QueryVariable
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models.dashboard import FieldColorModeId
 
-from dashboards.house import API, link_to, page, row, same_on, schedulers
+from dashboards.house import API, link_to, page, row, same_on
 from dashboards.infinity import (
     SPAN,
     Ask,
@@ -42,7 +42,7 @@ KINDS = {
 }
 """The colours of findings by kind."""
 KIND: Texts = {kind: (kind.replace("_", " "), "") for kind in KINDS}
-FINDINGS = chosen("/api/finding/", inspection="inspection")
+FINDINGS = chosen("/api/finding/", inspection="inspection", scheduler="scheduler")
 THIS_PAGE = same_on("findings", finding="${__data.fields.Finding}")
 ITS_FINDINGS = same_on("findings", inspection="${__data.fields.Inspection}")
 ERROR_PAGE = link_to("groups", fingerprint="${__data.fields.Error}")
@@ -65,7 +65,7 @@ def dashboard() -> Dashboard:
         row("", distribution(), stack_trace()),
         row("", history(), related()),
         variables=[
-            schedulers(),
+            scheduler(),
             answers("inspection", "Inspection", "inspection", "/api/inspection/", "data", "name"),
             choices("kind", "Kind", {text: kind for kind, (text, _) in KIND.items()}),
             choices("level", "Level", {text: level for level, (text, _) in SEVERITIES.items()}),
@@ -76,6 +76,13 @@ def dashboard() -> Dashboard:
         alerts='scheduler=~"$scheduler|"',
         annotations=[findings()],
     )
+
+
+def scheduler() -> QueryVariable:
+    """`$scheduler`; all are all by name, since both Prometheus and the API are asked by it."""
+    return answers(
+        "scheduler", "Scheduler", "scheduler", "/api/job/?limit=1000", "data", "scheduler"
+    ).all_value("")
 
 
 def _open(*matchers: str) -> str:
@@ -148,7 +155,7 @@ def found() -> tables.Panel:
     ]
     return api_table(
         "Findings",
-        "Findings of the chosen inspections, kinds and levels, of all schedulers, that were open in this time. A click "
+        "Findings of the chosen schedulers, inspections, kinds and levels that were open in this time. A click "
         "on what was found shows it in full below.",
         Ask(FINDINGS, "data", *columns, limit="200", kind="${kind:csv}", level="${level:csv}", **SPAN),
         columns,

@@ -170,15 +170,27 @@ def api_bars(
 
 
 def api_text(
-    title: str, description: str, url: str, at: str, field: str, *, width: int, height: int = 14
+    title: str,
+    description: str,
+    url: str,
+    at: str,
+    field: str,
+    *,
+    width: int,
+    height: int = 14,
+    root: str = "",
 ) -> logs.Panel:
-    """A text of many lines; `at` is a point in time beside it, without which Grafana shows none."""
-    question = Ask(url, "", moment("timestamp", at), word("body", field), form="logs")
+    """A text of many lines; `at` is a point in time beside it, without which Grafana shows none.
+
+    With a `root` there is a text for each row found there, the earliest first.
+    """
+    question = Ask(url, root, moment("timestamp", at), word("body", field), form="logs")
     return (
         furnished(logs.Panel(), title, description, [question], "short", width, height, "none")
         .datasource(API)
         .wrap_log_message(True)
-        .show_time(False)
+        .show_time(bool(root))
+        .sort_order(common.LogsSortOrder.ASCENDING)
         .enable_log_details(False)
     )
 

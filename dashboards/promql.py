@@ -146,29 +146,38 @@ CONDITIONS = {str(weights): _named(weights) for weights in range(2 * BROKEN)}
 
 def errors_counted(*matchers: str) -> str:
     """How often each error of each job happened, within each bar of a graph."""
-    growth = f"rate({metric('run_failures_total', *matchers)}[$__rate_interval]) * $__interval_ms / 1000"
-    begun = _first_counts(*matchers, window="$__interval", seconds="$__interval_ms / 1000")
-    return f"round({summed(f'{growth} or {begun}', BY_ERROR)})"
+    return f"round({_counted('run_failures_total', BY_ERROR, *matchers)})"
+
+
+def new_errors_counted(*matchers: str) -> str:
+    """How many errors of each job were seen for the first time, within each bar of a graph."""
+    return f"round({summed(_counted('new_errors_total', BY_JOB, *matchers), 'job_name')})"
+
+
+def _counted(name: str, by: str, *matchers: str) -> str:
+    growth = f"rate({metric(name, *matchers)}[$__rate_interval]) * $__interval_ms / 1000"
+    begun = _first_counts(name, by, *matchers, window="$__interval", seconds="$__interval_ms / 1000")
+    return summed(f"{growth} or {begun}", by)
 
 
 def errors_total(*matchers: str) -> str:
     """How often each error of each job happened within the time range."""
     growth = f"increase({metric('run_failures_total', *matchers)}[$__range])"
-    begun = _first_counts(*matchers, window="$__range", seconds="$__range_s")
+    begun = _first_counts("run_failures_total", BY_ERROR, *matchers, window="$__range", seconds="$__range_s")
     return f"round({summed(f'{growth} or {begun}', BY_ERROR)})"
 
 
-def _first_counts(*matchers: str, window: str, seconds: str) -> str:
+def _first_counts(name: str, by: str, *matchers: str, window: str, seconds: str) -> str:
     """What counters of errors began with where they began within the window.
 
     Such a counter is born with the first failure, which `increase` and `rate` therefore do not see. Of a job that
     was not scraped when the window began they count nothing: then all its counters seem to begin.
     """
-    errors = metric("run_failures_total", *matchers)
-    before = f"max by ({BY_ERROR}) ({errors} offset {window})"
+    errors = metric(name, *matchers)
+    before = f"max by ({by}) ({errors} offset {window})"
     scraped = f"max by ({BY_JOB}) ({metric('job_paused', *matchers)} offset {window})"
     young = f"{state('job_first_seen_timestamp_seconds', *matchers)} > time() - {seconds}"
-    begun = f"sum by ({BY_ERROR}) (min_over_time({errors}[{window}])) unless {before}"
+    begun = f"sum by ({by}) (min_over_time({errors}[{window}])) unless {before}"
     return f"{begun} and on ({BY_JOB}) ({scraped} or {young})"
 
 

@@ -21,10 +21,20 @@ from dashboards.infinity import (
     typed,
     word,
 )
-from dashboards.panels import furnished
+from dashboards.panels import Texts, furnished
 from dashboards.runs import FATAL, JOB_PAGE, STATUS
 
 RUN = "/api/task/$run_id"
+CATEGORIES: Texts = {
+    "task_error": ("task error", "red"),
+    "code": ("code", ""),
+    "database": ("database", ""),
+    "nosql": ("NoSQL", ""),
+    "mq": ("MQ", ""),
+    "external": ("external service", ""),
+    "other": ("other", ""),
+}
+"""Exceptions by where they come from."""
 THERE = "${__data.fields.Address}"
 
 
@@ -39,6 +49,7 @@ def dashboard() -> Dashboard:
         row("", failure()),
         row("", exceptions()),
         row("", stack_trace(), details()),
+        row("", stacks()),
         row("", place(), elsewhere(RUN, "run")),
         variables=[typed("run_id", "Run")],
         asks_api=True,
@@ -154,13 +165,16 @@ def exceptions() -> tables.Panel:
     columns = [
         duration("After", "offset", width=90),
         word("It", "fatal", texts=FATAL, width=85),
+        word("Type", "category", texts=CATEGORIES, width=100),
         word("Exception", "exception", width=250),
         word("Message", "message"),
+        word("Service", "service", width=120),
+        word("Instance", "instance", width=150),
         word("Error", "error", link=link_to("groups", fingerprint="${__data.fields.Error}"), width=150),
     ]
     description = (
         "What it failed of, and the exceptions that it reported and survived, in the order in which they happened. A "
-        "click on an error shows when else it happened."
+        "click on an error shows when else it happened; the stack of each stands below."
     )
     return api_table(
         "Exceptions", description, Ask(RUN, "exceptions", *columns), columns, height=5, no_value="none"
@@ -171,6 +185,23 @@ def stack_trace() -> logs.Panel:
     """The traceback, line by line."""
     description = "The traceback with its causes, innermost frame last."
     return api_text("Stack trace", description, RUN, "due_at", "stack_trace", width=16)
+
+
+def stacks() -> logs.Panel:
+    """The traceback of each exception."""
+    description = (
+        "The traceback of each exception above at the time at which it happened, the earliest first."
+    )
+    return api_text(
+        "Stack traces of exceptions",
+        description,
+        RUN,
+        "at",
+        "stack_trace",
+        width=24,
+        height=10,
+        root="exceptions",
+    )
 
 
 def details() -> logs.Panel:

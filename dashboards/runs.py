@@ -131,7 +131,7 @@ def numbers() -> stats.Panel:
 def history() -> tables.Panel:
     """The runs, newest first."""
     columns = [
-        moment("Due", "due_at", width=155),
+        moment("Due or enqueued", "created_at", width=155),
         word("Job", "task", link=JOB_PAGE, width=118),
         word("Scheduler", "scheduler", width=82),
         word("Status", "status", texts=STATUS, link=RUN_PAGE, width=72),
@@ -150,7 +150,8 @@ def history() -> tables.Panel:
     ]
     return api_table(
         "Runs",
-        f"The newest {MOST} runs that the filters leave. A click on a status or an id shows the run in full. "
+        f"The newest {MOST} runs that the filters leave, by when they were due, else enqueued, else started. A click "
+        "on a status or an id shows the run in full. "
         "A run is marked slow when it took longer than `slow_after` of the settings for its job. *again* leads to "
         "where the work of a failed run's job is started again for its entity, if its program has a function for that.",
         Ask(RUNS, "data", *columns, limit=MOST, **FILTERS),

@@ -202,6 +202,15 @@ def test_a_log_line_in_front_of_a_java_trace_does_not_matter():
         ("no mail to a.b@example.org: unknown", "no mail to c@d.example: unknown"),
         ("took 1.5e3 ms: timed out", "took 20 ms: timed out"),
         ("read 7 rows\nread 9 rows\nfatal: disk 3", "fatal: disk 4"),
+        ("shop7 failed", "shop12 failed"),
+        ("E5 on worker9.example.com", "E12 on worker10.example.com"),
+        ("order 1-2 failed", "order 17-23 failed"),
+        ("order 01ARZ3NDEKTSV4RRFFQ69G5FAV not found", "order 01BX5ZZKBKACTAV9WEVGEMMVRZ not found"),
+        ("blob deadbeefcafebabe is missing", "blob 0123456789012345 is missing"),
+        ("no document V1StGXR8Z5jdHi6Bmy2T: unknown", "no document 3MmlLrLkdIwHu7ix0snN: unknown"),
+        ("cannot read id bm90IHNlY3JldA==", "cannot read id dGhpcyBpcw=="),
+        ("cannot read data/in/2026.csv", "cannot read a.b/c.txt"),
+        ("lib/shop.rb:9: fatal", "lib/shop.rb:12: fatal"),
     ],
 )
 def test_messages_that_differ_in_what_is_masked_are_the_same(one, other_one):
@@ -215,6 +224,14 @@ def test_messages_that_differ_in_what_is_masked_are_the_same(one, other_one):
         ("can't connect", "can't resolve"),
         ("unknown option 'a'", "unknown command 'a'"),
         ("could not resolve host", "could not resolve user"),
+        ("cannot effaced", "cannot acceded"),
+        ("cannot use Base64ToUtf8Converter", "cannot use Win32Utf8Encoder"),
+        ("cannot cast int32_to_float64_2d", "cannot cast utf8mb4_unicode_ci"),
+        ("no class found: com/acme/Orders", "no class found: com/acme/Items"),
+        ("read/write error", "input/output error"),
+        ("cannot take application/json", "cannot take text/html"),
+        ("name== unknown", "shop== unknown"),
+        ("shop7 failed", "shop failed"),
     ],
 )
 def test_messages_that_say_something_else_are_others(one, other_one):

@@ -51,6 +51,19 @@ TEXTS = {
     "a cut text": f"{{'secret': 'aaa\n… 500 characters cut …\n{CANARY}'}}",
     "an open quote": f"{{'secret': '{CANARY}",
     "upper case": f"AUTHORIZATION: BEARER {CANARY}",
+    "a private key by name": f"Config(private_key='{CANARY}', user='u')",
+    "a private key in camel case": json.dumps({"privateKey": CANARY}),
+    "an access key": f"boto3.client('s3', aws_access_key={CANARY!r})",
+    "an environment": f"KeyError in {{'SMTP_PASS': '{CANARY}', 'SMTP_USER': 'u'}}",
+    "a line of an environment": f"SMTP_PASS={CANARY}",
+    "YAML": f"smtp_pass: {CANARY}",
+    "a short argument": f"    smtp.login(user='u', pass='{CANARY}')",
+    "an option": f"backup --pass {CANARY} --all",
+    "a session": f"GET /shop?session_id={CANARY}&page=2",
+    "a session in one word": f"sessionid={CANARY}; path=/",
+    "a tuple of requests": f"    requests.get(url, auth=('u', '{CANARY}'), timeout=3)",
+    "a dict with a tuple": f"{{'auth': ('u', '{CANARY}'), 'timeout': 3}}",
+    "an item by name": f"config['auth'] = '{CANARY}'",
 }
 VALUES = {
     "a kwarg": {"password": CANARY},
@@ -58,6 +71,8 @@ VALUES = {
     "a number": {"password": 4711_4711_4711},
     "a pair": {"headers": [["Authorization", CANARY]]},
     "a command line": {"args": ["--token", CANARY]},
+    "a short name": {"env": {"SMTP_PASS": CANARY, "x": 1}},
+    "an option": {"args": ["--smtp-pass", CANARY]},
     "a key": {f"redis://:{CANARY}@h": 1},
     "an object": {"client": type("Client", (), {"__repr__": lambda self: f"Client(token='{CANARY}')"})()},
 }
@@ -87,6 +102,13 @@ SHAPED = {
     "DigitalOcean": canary("dop" + "_v1_", HEX, 64),
     **{f"Shopify {kind}": canary("shp" + kind, HEX, 32) for kind in ("at_", "ca_", "pa_", "ss_")},
     "Twilio": canary("S" + "K", HEX, 32),
+    "GitLab for deploying": canary("gld" + "t-", LETTERS, 20),
+    "Vault": canary("hv" + "s.", LETTERS, 24),
+    "Vault for batches": canary("hv" + "b.", LETTERS, 90),
+    "Grafana": canary("gl" + "sa_", LETTERS, 32) + "_0a1b2c3d",
+    "Grafana Cloud": canary("gl" + "c_eyJ", LETTERS, 60),
+    "Databricks": canary("da" + "pi", HEX, 32),
+    "Mailgun": canary("ke" + "y-", HEX, 32),
     "Telegram": canary("123456789" + ":AA", LETTERS, 33),
 }
 """Credentials that are known by their shape."""
@@ -100,6 +122,26 @@ AROUND = {
     "a shared URL": ("https://a.example/b?sv=1&sig={}", LETTERS * 3 + "%3D"),
     "a webhook": ("https://hooks.slack.com/{}", "services/T0/B0/" + LETTERS * 2),
     "basic": ("sent Basic {} in vain", "Y2FuYXJ5OmNhbmFyeTE="),
+    "Telegram in a sentence of requests": (
+        "HTTPSConnectionPool(host='api.telegram.org', port=443): Max retries exceeded with url: /bot{}/sendMessage"
+        " (Caused by ConnectTimeoutError())",
+        SHAPED["Telegram"],
+    ),
+    "Discord in a sentence of requests": (
+        "404 Client Error: Not Found for url: https://discord.com/api/webhooks/{}",
+        "112233445566778899/" + LETTERS * 5,
+    ),
+    "Teams": ("https://a.webhook.office.com/webhookb2/b@c/IncomingWebhook/{}", LETTERS * 3 + "/d"),
+    "Azure Service Bus": (
+        "Connection string is invalid: Endpoint=sb://a/;SharedAccessKeyName=b;SharedAccessKey={}",
+        LETTERS * 3 + "=",
+    ),
+    "a key of PGP": (
+        "gpg: no data in -----BEGIN PGP PRIVATE"
+        + " KEY BLOCK-----\n\n{}\n-----END PGP PRIVATE"
+        + " KEY BLOCK-----",
+        LETTERS * 6,
+    ),
 }
 """Credentials that are known by what stands beside them."""
 CANARIES = {name: (value, value) for name, value in SHAPED.items()} | {
@@ -185,6 +227,15 @@ def test_a_secret_that_a_cut_parts_from_its_name_is_not_shown(filler):
         "task-1 and risk-averse",
         "the SKU SK12 is sold out",
         "the signature= of a function",
+        "passed=3 failed=1 bypass=1 passes: 2",
+        "first pass: 3 rows, PASS: all",
+        "pass_rate=0.5, compass='north'",
+        "author='me' authors=2 auth: failed",
+        "auth_method=basic, auth_user='me'",
+        "['migrate', 'auth', 'shop']",
+        "session_idle=3, session id 7",
+        "the key-value store and the api of a bot: 12:30",
+        "-----BEGIN PUBLIC KEY-----",
     ],
 )
 def test_what_is_no_secret_stays(text):
@@ -209,7 +260,10 @@ def test_the_words_are_the_users():
 
 @pytest.mark.parametrize(
     "unit",
-    ["password", "token: ", "://a:", "'token': {", "--token", "a", "'token':'", "\\'secret", "Bearer "],
+    [
+        *("password", "token: ", "://a:", "'token': {", "--token", "a", "'token':'", "\\'secret", "Bearer "),
+        *("auth", "_pass", "auth=(", "'auth': ", "--auth ", "BEGIN PRIVATE KEY BLOCK", "1:AA", "/webhooks/1"),
+    ],
 )
 def test_no_text_takes_long(unit):
     text = (unit * 65_536)[:65_536]
@@ -249,7 +303,11 @@ def connect(address, *others, password, headers):
         taskscope.capture_exception(
             password=password, shaped=shaped, url=f"https://u:{CANARY}@h/?sig={others[0]}"
         )
-    taskscope.describe_run(key=f"https://u:{CANARY}@h/?sig={others[0]}", result=f"password={password}")
+    taskscope.describe_run(
+        entity=f"https://u:{CANARY}@h/?sig={others[0]}",
+        key=f"https://u:{CANARY}@h/?sig={others[0]}",
+        result=f"password={password}",
+    )
     raise Refused(password, {"headers": headers, "url": address, "others": others})
 
 

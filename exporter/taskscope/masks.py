@@ -9,6 +9,19 @@ _TELLING = re.compile(
     r"|missing|exception|panic|abort|unknown|unexpected|too (?:many|large|long)",
     re.IGNORECASE,
 )
+_PIECES = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
+"""The words and numbers of a name."""
+
+
+def _jumble(found: re.Match[str]) -> str:
+    """An id in place of what changes between cases and digits more often than any name: ids by base 64 and 62."""
+    text, pieces = found[0], _PIECES.findall(found[0])
+    if text.endswith("=") and len(text) % 4 == 0 and len(pieces) > 2:
+        return "<id>"
+    mixed = any(map(str.isdigit, pieces)) and any(map(str.isalpha, pieces))
+    return "<id>" if mixed and len(text) >= 16 and len(text) < 2.5 * len(pieces) else text
+
+
 _MASKS = [
     (re.compile(pattern, re.IGNORECASE), mask)
     for pattern, mask in (
@@ -30,12 +43,14 @@ _MASKS = [
         ),
         (r"\b\d\d?:\d\d(?::\d\d(?:[.,]\d+)?)?\b", "<time>"),
         (r"(?<![\w.:])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}(?![\w:])", "<address>"),
-        (r"\b[\w-]+(?:\.[\w-]+)*:\d{2,5}\b(?!:)", "<address>"),
         (r"(?<![\w.])(?:~|\.{1,2}|[a-z]:)?(?:[/\\][\w.@%+=,~-]+)+[/\\]?", "<path>"),
+        (r"(?<![\w./\\-])\.?[\w-][\w.-]*(?:[/\\][\w.@%+=,~-]+)*[/\\][\w.@%+=,~-]*\.[a-z]\w{0,7}\b", "<path>"),
+        (r"\b[\w-]+(?:\.[\w-]+)*:\d{2,5}\b(?!:)", "<address>"),
         (r"\b0x[0-9a-f]+\b", "<id>"),
-        (r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{8,}\b", "<id>"),
-        (r"(?<![a-z])[+-]?\d+(?:[.,_]\d+)*(?:e[+-]?\d+)?%?", "<n>"),
-        (r"(?<=[a-z])\d+", "<n>"),
+        (r"\b(?=\d*[a-f])[0-9a-f]{8,}\b", "<n>"),  # by chance such an id is made of digits alone
+        (r"\b[0-7][0-9a-hjkmnp-tv-z]{25}\b", "<id>"),  # a ULID
+        (r"(?<![\w+/=])[\w+/]{6,}(?:={1,2}(?![\w=]))?", _jumble),
+        (r"(?:(?<![a-z\d])[+-])?\d+(?:[.,_]\d+)*(?:e[+-]?\d+)?%?", "<n>"),
     )
 ]
 

@@ -30,9 +30,12 @@ _SHAPES = {
     "ASIA": "",
     "gh": r"\bgh[opsru]_\w{20,}",
     "github_pat_": r"\bgithub_pat_\w{20,}",
-    "glpat-": r"\bglpat-[\w-]{16,}",
+    "glpat-": r"\bgl(?:pat|dt|cbt|rt|ptt)-[\w-]{16,}",
+    **dict.fromkeys(("gldt-", "glcbt-", "glrt-", "glptt-"), ""),
     "xox": r"\bxox[abeoprs]-[\w-]{10,}",
     "hooks.": r"(?<=hooks\.slack\.com/)[\w/-]{20,}",
+    "/webhooks/": r"(?<=/webhooks/)\d{10,}/[\w-]{20,}",
+    "/IncomingWebhook/": r"(?<=/IncomingWebhook/)[\w/-]{20,}",
     "k_live_": r"\b[prs]k_live_\w{12,}",
     "k_test_": r"\b[prs]k_test_\w{12,}",
     "whsec_": r"\bwhsec_\w{12,}",
@@ -40,7 +43,7 @@ _SHAPES = {
     "ya29.": r"\bya29\.[\w-]{12,}",
     "GOCSPX-": r"\bGOCSPX-[\w-]{12,}",
     "eyJ": r"\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?",
-    "PRIVATE KEY": r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+    "PRIVATE KEY": r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*PRIVATE KEY[A-Z ]*-----|\Z)",
     "npm_": r"\bnpm_[A-Za-z0-9]{20,}",
     "pypi-": r"\bpypi-[\w-]{30,}",
     "SG.": r"\bSG\.[\w-]{16,}\.[\w-]{16,}",
@@ -49,8 +52,15 @@ _SHAPES = {
     "dop_v1_": r"\bdop_v1_[0-9a-f]{32,}",
     "shp": r"\bshp(?:at|ca|pa|ss)_[0-9a-fA-F]{24,}",
     "SK": r"\bSK[0-9a-f]{32}\b",
-    ":AA": r"\b\d{6,12}:AA[\w-]{30,}",
+    "hvs.": r"\bhv[bs]\.[\w-]{20,}",
+    "hvb.": "",
+    "glsa_": r"\bglsa_\w{20,}",
+    "glc_": r"\bglc_[\w+/=]{20,}",
+    "dapi": r"\bdapi[0-9a-f]{32}\b",
+    "key-": r"\bkey-[0-9a-f]{32}\b",
+    ":AA": r"(?<!\d)\d{6,12}:AA[\w-]{30,}",  # in a path behind `bot`
     "AccountKey=": r"(?<=AccountKey=)[\w+/=]{12,}",
+    "AccessKey=": r"(?<=AccessKey=)[\w+/=]{12,}",
     "sig=": r"(?<=[?&]sig=)[\w%+/=-]{12,}",
     "ignature=": r"(?<=Signature=)[\w%+/=-]{12,}",
     "Basic ": r"(?<=\bBasic )(?=[\w+/]*(?:\d|=))[\w+/]{8,}={0,2}",
@@ -61,30 +71,30 @@ _FAR = 8_192  # characters within which a bracket is closed, or not at all
 
 
 class Redaction:
-    """Hides the values of keys that contain one of these words, case-insensitive; `-` and `_` are the same."""
+    """Hides the values of keys that contain one of these words, case-insensitive, with `_`, `-` or nothing between.
+
+    A word that begins with `_` must be the last of the key: `_pass` is in `SMTP_PASS` and `pass`, not in `bypass`.
+    """
 
     def __init__(self, words: Iterable[str]) -> None:
-        self._words = tuple(_folded(word) for word in words if word)
-        word = "|".join(re.escape(word).replace("_", "[_-]") for word in self._words) or r"(?!)"
-        key = rf"(?:{word})(?![\w.]{{0,64}}(?:error|exception|warning)\b)[\w.-]{{0,64}}"
-        self._told = re.compile(
-            rf"""{key}(?:(?:\\*["'])?\]?[ \t]{{0,8}}[:=][=>]?[ \t]{{0,8}}"""  # key: value, x['key'] = value
-            r"""|>"""  # <key>value</key>
-            rf"""|\\*["'],[ \t]{{0,8}}(?=b?\\*["']))"""  # ('key', 'value')
-            rf"""|(?<![\w-])--?\b[\w-]{{0,32}}{key}[ \t]{{1,8}}(?=[^\s-])""",  # --key value
-            re.IGNORECASE,
-        )
+        words = [word.lower().replace("-", "_") for word in words if word]
+        within, last = [w for w in words if w[0] != "_"], [w[1:] for w in words if w[0] == "_"]
+        self._within, self._last = tuple(map(_folded, within)), tuple(last)
+        self._hints = (*self._within, *map(_folded, last))
+        self._told = _told(within, last)
 
     def sounds_secret(self, name: object) -> bool:
         """Is this the name of something that must not be shown?"""
-        folded = _folded(str(name))
-        return any(word in folded for word in self._words)
+        text = str(name)
+        folded = _folded(text)
+        return any(word in folded for word in self._within) or _ends(text, self._last)
 
     def text(self, text: str) -> str:
         """The text without the credentials in it."""
         if "://" in text:
             text = _USER.sub(rf"\g<1>{HIDDEN}@", masked(text))
-        if self.sounds_secret(text):
+        folded = _folded(text)
+        if any(hint in folded for hint in self._hints):
             text = self._without_values(text)
         if any(hint in text for hint in _SHAPES):
             text = _SHAPE.sub(HIDDEN, text)
@@ -113,8 +123,10 @@ class Redaction:
         return HIDDEN
 
     def _is_key(self, value: object) -> bool:
-        """Is it a text that can only be a name?"""
-        return isinstance(value, str) and len(value) <= 64 and bool(_NAME.fullmatch(value))
+        """Is it a text that can only be a name? `auth` alone can be anything."""
+        if not isinstance(value, str) or len(value) > 64 or not _NAME.fullmatch(value):
+            return False
+        return not value.isalpha() or value.lower() not in self._last
 
     def _without_values(self, text: str) -> str:
         parts: list[str] = []
@@ -154,5 +166,32 @@ def _closing(text: str, start: int) -> int:
     return line or len(text)
 
 
+def _told(within: list[str], last: list[str]) -> re.Pattern[str]:
+    """A key and what leads from it to its value."""
+    key = rf"(?:{_any(within)})(?![\w.]{{0,64}}(?:error|exception|warning)\b)[\w.-]{{0,64}}"
+    final = rf"(?<![^\W_])(?:{_any(last)})(?![\w.-])"
+    compound = rf"(?<![^\W_])(?:{_any([word for word in last if '_' in word])})(?![\w.-])"
+    leads = r"""(?=(?:\\*["'])?\]?[ \t]{0,8}=|\\*["']\]?[ \t]{0,8}:)"""  # not in prose: `first pass: 3`
+    alone = rf"""(?<=_){final}|(?<=-){final}(?=\\*["'])|{final}{leads}"""
+    return re.compile(
+        rf"""(?:{key}|{compound}|{alone})"""
+        r"""(?:(?:\\*["'])?\]?[ \t]{0,8}[:=][=>]?[ \t]{0,8}"""  # key: value, x['key'] = value
+        r"""|>"""  # <key>value</key>
+        r"""|\\*["'],[ \t]{0,8}(?=b?\\*["']))"""  # ('key', 'value')
+        rf"""|(?<![\w-])--?\b[\w-]{{0,32}}(?:{key}|{final})[ \t]{{1,8}}(?=[^\s-])""",  # --key value
+        re.IGNORECASE,
+    )
+
+
+def _any(words: Iterable[str]) -> str:
+    return "|".join(re.escape(word).replace("_", "[_-]?") for word in words) or r"(?!)"
+
+
+def _ends(name: str, words: Iterable[str]) -> bool:
+    """Is one of these the last word of the name?"""
+    parted = "_" + name.strip("\"'").lower().replace("-", "_")
+    return any(parted.endswith((f"_{word}", f"_{word.replace('_', '')}")) for word in words)
+
+
 def _folded(name: str) -> str:
-    return name.lower().replace("-", "_")
+    return name.lower().replace("-", "").replace("_", "")

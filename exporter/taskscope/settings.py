@@ -377,17 +377,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         dict[str, Source], Meta(description="What `taskscope serve` watches, by name.")
     ] = {}
     redact: Annotated[
-        tuple[str, ...], Meta(description="Keys whose values never leave the program (case-insensitive).")
+        tuple[str, ...],
+        Meta(
+            description="Words in keys of values that never leave the program, in any case. One that begins with `_`"
+            " must be the last: `_pass` is in `SMTP_PASS`, not in `bypass`."
+        ),
     ] = (
-        "password",
-        "passwd",
-        "passphrase",
-        "pwd",
-        "secret",
-        "token",
-        "authorization",
-        "api_key",
-        "apikey",
-        "cookie",
-        "credential",
+        *("password", "passwd", "passphrase", "pwd", "secret", "token", "authorization", "cookie"),
+        *("credential", "api_key", "private_key", "access_key", "_session_id", "_auth", "_pass"),
     )

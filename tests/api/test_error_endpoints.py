@@ -106,6 +106,9 @@ def test_a_run_names_its_group(historian):
         (True, run["error"], "ValueError")
     ]
     assert run["exceptions"][0]["offset"] == run["duration"]
+    assert [(one["category"], one["service"], one["instance"]) for one in run["exceptions"]] == [
+        ("task_error", run["scheduler"], run["instance"])
+    ]
     run = historian.ask(f"/api/task/{fine}").json
     assert (run["error"], run["exceptions"]) == (None, [])
 
@@ -318,6 +321,24 @@ def test_an_ignored_group_stays_ignored_until_it_is_reopened(written):
     assert (reopened["state"], reopened["count"]) == ("open", 2)
 
 
+@pytest.mark.parametrize(
+    "headers", [{}, {"Content_Type": "application/json"}, {"Content_Type": "text/plain"}]
+)
+def test_a_group_is_resolved_without_a_word(written, headers):
+    client, fail, _ = written
+    fail(1, BEGIN + 10.0)
+    fingerprint = client.ask("/api/error/").json["data"][0]["fingerprint"]
+
+    answer = client.ask(f"/api/error/{fingerprint}/resolve", method="POST", body=b"", **headers)
+    full = client.ask(f"/api/error/{fingerprint}").json
+
+    assert (answer.status, answer.json["state"], full["note"]) == (200, "resolved", None)
+    refused = client.ask(
+        f"/api/error/{fingerprint}/resolve", method="POST", body=b"{}", Content_Type="text/plain"
+    )
+    assert refused.status == 415
+
+
 def test_only_who_may_manage_changes_a_group(written, serve):
     client, fail, _ = written
     fail(1, BEGIN + 10.0)
@@ -353,7 +374,27 @@ def test_what_a_run_reported_stands_beside_what_it_failed_of(written):
         {"shop": "7"},
     )
     assert first["offset"] == 500.0
+    assert [(one["category"], one["service"]) for one in (first, second)] == [
+        ("code", "s"),
+        ("task_error", "s"),
+    ]
     assert (second["fatal"], second["exception"]) == (True, "E")
     captured = client.ask("/api/error/", {"exception": "K"}).json["data"][0]
     assert (captured["count"], captured["captured"], captured["latest_run"]) == (0, 1, text(run))
     assert client.ask("/api/task/", {"error": captured["fingerprint"]}).json["total"] == 1
+
+
+def test_a_run_is_created_when_it_was_due_else_enqueued_else_started(written):
+    client, _, store = written
+    for n, times in enumerate(
+        ({"due": 1.0, "enqueued": 2.0}, {"enqueued": 2.0, "started": 3.0}, {"started": 3.0})
+    ):
+        told = {name: BEGIN + seconds for name, seconds in times.items()}
+        status = "started" if "started" in told else "queued"
+        fact = Fact(
+            scheduler="s", native=str(n), status=status, at=BEGIN + 3.0, anchor=float(BEGIN), job="j", **told
+        )
+        store.apply([row_of(fact, run_id("s", str(n), 0, BEGIN * 1000))])
+
+    created = {run["created_at"] for run in client.ask("/api/task/").json["data"]}
+    assert {moment(at, 0) for at in created} == {(BEGIN + seconds) * 1000 for seconds in (1, 2, 3)}

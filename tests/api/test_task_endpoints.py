@@ -38,6 +38,7 @@ def test_a_run_has_times_in_utc_and_durations_in_milliseconds(historian):
         "status": "success",
         "reason": None,
         "attempt": 0,
+        "created_at": written(BEGIN + 59),
         "due_at": written(BEGIN + 59),
         "enqueued_at": None,
         "started_at": written(BEGIN + 59.25),

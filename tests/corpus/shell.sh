@@ -14,3 +14,7 @@ progress_then_failure echo "read $N rows at $(date +%T)" >&2; cp /tmp/none-$N /t
 perl_died             perl -e 'die "order $ARGV[0] failed\n"' $N
 no_space              printf %s "$N" > /dev/full
 unknown_option        ls --colour-of-$N
+numbered_shop         perl -e 'die "shop$ARGV[0] failed\n"' $N
+no_relative_file      wc -l data/in/$N.csv
+no_blob               perl -MDigest::MD5=md5_hex -e '($id = md5_hex($ARGV[0])) =~ tr/0-9/a-fa-d/; die "blob $id is missing\n"' $N
+no_document           perl -MDigest::MD5=md5_base64 -e 'die "no document with id " . md5_base64($ARGV[0]) . "\n"' $N

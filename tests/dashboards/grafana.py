@@ -48,10 +48,11 @@ class Choice(NamedTuple):
         if name in self.values:
             return re.sub(r"([.*+?^$|()\[\]{}\\])", r"\\\\\1", self.values[name])
         variable = self._variable(name)
-        return str(variable.get("allValue") or (variable.get("current") or {}).get("value", ""))
+        value = str(variable.get("allValue") or (variable.get("current") or {}).get("value", ""))
+        return ".+" if value == "$__all" else value
 
     def _parameter(self, name: str, form: str) -> str:
-        """A variable in an address; `customqueryparam:x` becomes `x=value`, and for all its `allValue`."""
+        """A variable in an address; `customqueryparam:x` becomes `x=value`, and for all its `allValue`, if any."""
         if name in self._macros:
             return self._macros[name]
         variable, value = self._variable(name), self.values.get(name, "$__all")
@@ -61,6 +62,8 @@ class Choice(NamedTuple):
             return urlencode({parameter: value}) if kind == "customqueryparam" else value
         if variable.get("allValue"):
             return str(variable["allValue"])
+        if form.startswith("customqueryparam:"):  # all are named, and leave nothing out
+            return f"{form.partition(':')[2]}="
         assert form == "csv", f"${name} is joined as {form or 'a pattern'}"
         return ",".join(option["value"] for option in variable["options"])
 

@@ -20,6 +20,7 @@ from dashboards.promql import (
     errors_total,
     failing,
     failures_in_a_row,
+    new_errors_counted,
     overdue,
     state,
     total,
@@ -181,8 +182,12 @@ def test_the_first_failure_of_a_new_job_counts(find: Find) -> None:
     new = series("job_paused", "_x400 0x400") | series("job_first_seen_timestamp_seconds", "_x400 5990x400")
     new |= series("run_failures_total", "_x400 1x400", more='exception="KeyError"')
 
+    new |= series("new_errors_total", "_x400 1x400")
+
     find(errors_total(), new, "110m", 1, ERROR)
     find(errors_counted(), new, "100m", 1, ERROR)
+    find(new_errors_counted(), new, "100m", 1, {"job_name": "j"})
+    find(new_errors_counted(), new, "101m", 0, {"job_name": "j"})
 
 
 def test_old_failures_count_no_second_time_when_taskscope_returns(find: Find) -> None:

@@ -171,6 +171,7 @@ def test_a_question_to_the_api_finds_rows_with_every_column(day, choices, query)
         ({"inspection": "hasty"}, set()),
         ({"kind": "silence"}, set()),
         ({"level": "critical"}, {"failing_entity"}),
+        ({"scheduler": "nobody", "kind": "new_error"}, set()),
     ],
 )
 def test_findings_are_those_of_the_chosen_inspection_kind_and_level(day, now, chosen, kinds):

@@ -84,8 +84,8 @@ def test_a_finding_is_told_with_all_it_takes_to_look_at_it_and_is_resolved_when_
     }
     said = alert["annotations"]
     assert "in f" in said["stack"]
-    assert said["error_url"] == f"http://ts:1/api/error/{found.key}"
-    assert said["run_url"].startswith("http://ts:1/api/task/")
+    assert said["error_url"] == f"http://g:2/d/taskscope-groups?var-fingerprint={found.key}"
+    assert said["run_url"] == f"http://g:2/d/taskscope-run?var-run_id={found.details['run']}"
     assert said["dashboard_url"].startswith("http://g:2/d/taskscope-findings?var-finding=")
     assert said["config_url"] == "http://git/ts.yaml"
     assert said["runbook_url"] == "http://ts:1/runbook#taskscopefoundnewerror"
@@ -173,6 +173,7 @@ def test_within_its_silence_the_same_is_not_told_again(told, alertmanager):
 
 def test_what_a_job_fails_for_is_told_with_the_run_and_its_error(told, alertmanager):
     past, teller = told(alertmanager.configure(QUIET))
+    teller.adopt(replace(past.settings, links={"taskscope": "http://ts:1"}))  # no Grafana is known
     past.fails(entity="shop-7")
     past.wait()
     past.inspect()

@@ -61,6 +61,7 @@ class _Route:
         self._path = Reader(hints["path"], limits) if "path" in hints else None
         self._query = Reader(hints.get("query", _Nothing), limits)
         self._wants_query = "query" in hints
+        self._needs_body = endpoint.wants_body
         self._body, self._takes, self._limits = hints.get("body"), endpoint.takes, limits
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -69,6 +70,8 @@ class _Route:
         arguments = self._arguments(request)
         if self._takes:
             arguments["body"] = await read_bytes(request, self._takes, self._limits)
+        elif self._body is not None and not self._needs_body and not request.can_read_body:
+            arguments["body"] = self._body()
         elif self._body is not None:
             arguments["body"] = await read_body(request, self._body, self._limits)
         result = await self._endpoint.handler(Call(request, *self._context), **arguments)

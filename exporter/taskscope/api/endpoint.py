@@ -130,6 +130,13 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return self.takes or ({JSON: self.hints["body"]} if "body" in self.hints else {})
 
     @property
+    def wants_body(self) -> bool:
+        """Must something be sent?"""
+        body = self.hints.get("body")
+        optional = isinstance(body, type) and issubclass(body, msgspec.Struct) and not _required(body)
+        return bool(self.bodies) and not optional
+
+    @property
     def name(self) -> str:
         """Unique among all endpoints."""
         return self.handler.__name__
@@ -154,6 +161,10 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         """Every error that it may answer with."""
         of_body = (413, 415) if "body" in self.hints else ()
         return tuple(sorted({400, 403, *({401} if self.scope else ()), *of_body, *self.errors}))
+
+
+def _required(kind: type[msgspec.Struct]) -> list[str]:
+    return [field.name for field in msgspec.structs.fields(kind) if field.required]
 
 
 def get(

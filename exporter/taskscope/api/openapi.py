@@ -65,7 +65,7 @@ def _operation(endpoint: Endpoint, settings: Settings, schema: Json, problem: Js
     good = {"description": "The answer.", "content": {endpoint.media: {"schema": schema}}}
     bad = {"application/json": {"schema": problem}}
     return {
-        **({"requestBody": {"required": True, "content": bodies}} if bodies else {}),
+        **({"requestBody": {"required": endpoint.wants_body, "content": bodies}} if bodies else {}),
         "operationId": endpoint.name,
         "tags": [endpoint.tag],
         "summary": endpoint.summary,

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from taskscope.api.wire import Milliseconds, Moment, decode, moment
+from taskscope.categories import Category, category
 from taskscope.events import Status
 from taskscope.identity import text
 from taskscope.links import filled, host_of
@@ -25,6 +26,9 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     status: Status
     reason: Annotated[str | None, Meta(description="Why it was skipped, or how it failed.")]
     attempt: Annotated[int, Meta(description="0 for the first.")]
+    created_at: Annotated[
+        Moment | None, Meta(description="When it was due, else enqueued, else started: what all runs have.")
+    ]
     due_at: Moment | None
     enqueued_at: Moment | None
     started_at: Moment | None
@@ -50,6 +54,17 @@ class RunException(msgspec.Struct, frozen=True, kw_only=True):
     at: Moment
     offset: Annotated[Milliseconds | None, Meta(description="Since the run began.")]
     fatal: Annotated[bool, Meta(description="Did the run fail of it?")]
+    category: Annotated[
+        Category,
+        Meta(
+            description="`task_error` is what the run failed of; of the rest, which library its class comes from."
+        ),
+    ]
+    service: Annotated[
+        str,
+        Meta(description="The application: the label `service` of its scheduler, else the scheduler's name."),
+    ]
+    instance: Annotated[str | None, Meta(description="The process that executed the run.")]
     error: Annotated[str, Meta(description="Fingerprint of its error group.")]
     exception: Annotated[
         str | None, Meta(description="Its class; null where its group is not known any more.")
@@ -95,16 +110,20 @@ def row(run: Run, slow_after: float | None) -> RunRow:
 
 
 def in_full(
-    run: Run, errors: Sequence[Occurrence], slow_after: float | None, links: Mapping[str, str]
+    run: Run,
+    errors: Sequence[Occurrence],
+    slow_after: float | None,
+    links: Mapping[str, str],
+    labels: Mapping[str, str],
 ) -> RunInFull:
-    """The run as it is shown alone; `links` is what the settings say of these."""
+    """The run as it is shown alone; `links` is what the settings say of these, `labels` are its scheduler's."""
     data, details = decode(run.data), decode(run.details)
     error = next((one.error.hex() for one in errors if one.fatal), None)
     return RunInFull(
         **_fields(run, slow_after),
         stack_trace=run.stack or None,
         error=error,
-        exceptions=[_exception(one, run) for one in errors],
+        exceptions=[_exception(one, run, labels.get("service") or run.scheduler) for one in errors],
         links=linked(links, _known(run, error)),
         data=data,
         details=details,
@@ -143,6 +162,7 @@ def _fields(run: Run, slow_after: float | None) -> dict[str, Any]:
         "status": run.status,
         "reason": run.reason or None,
         "attempt": run.attempt,
+        "created_at": moment(next(filter(None, (run.due, run.enqueued, run.started)), None)),
         "due_at": moment(run.due),
         "enqueued_at": moment(run.enqueued),
         "started_at": moment(run.started),
@@ -163,13 +183,17 @@ def _fields(run: Run, slow_after: float | None) -> dict[str, Any]:
     }
 
 
-def _exception(one: Occurrence, run: Run) -> RunException:
+def _exception(one: Occurrence, run: Run, service: str) -> RunException:
+    kind = run.exception if one.fatal else one.kind
     return RunException(
         at=moment(one.at) or "",
         offset=_between(run.started, one.at),
         fatal=one.fatal,
+        category=category(kind, fatal=one.fatal),
+        service=service,
+        instance=run.instance or None,
         error=one.error.hex(),
-        exception=(run.exception if one.fatal else one.kind) or None,
+        exception=kind or None,
         message=one.message or None,
         stack_trace=one.stack or None,
         data=decode(one.data),

@@ -14,6 +14,7 @@ from taskscope.api.params import Cursor, Fingerprint, Limit, Offset, Text, Texts
 from taskscope.api.run import RunInFull, RunRow, in_full, row
 from taskscope.api.slow import Slow, limits, slow_after
 from taskscope.events import JobKey, Status
+from taskscope.inspection.scene import belonging
 from taskscope.sinks.history.records import Filter, Page, Run, SortColumn
 
 DAY = 86_400_000  # ms
@@ -121,7 +122,8 @@ async def run(call: Call, path: RunPath) -> RunInFull:
     errors = await call.ask(call.queries.errors_of, found.id)
     settings = call.backend.settings
     slow = slow_after(settings, (found.scheduler, found.job))
-    return in_full(found, errors, slow, settings.links)
+    labels = belonging(settings, call.backend.live)(found.scheduler)
+    return in_full(found, errors, slow, settings.links, labels)
 
 
 async def _filter(call: Call, query: RunsQuery) -> Filter:

@@ -111,17 +111,23 @@ class Teller:
         }
 
     def _annotations(self, one: Finding) -> dict[str, str]:
-        ours, error = self._link("taskscope"), one.details.get("error")
+        ours, error, run = self._link("taskscope"), one.details.get("error"), one.details.get("run")
         return {
             "summary": one.title,
             "description": one.overview,
             "stack": str(one.details.get("stack", ""))[-_STACK:],
-            "error_url": f"{ours}{error}" if error else "",
-            "run_url": f"{ours}/api/task/{one.details['run']}" if "run" in one.details else "",
+            "error_url": self._page("groups", "fingerprint", error) if error else "",
+            "run_url": self._page("run", "run_id", f"/api/task/{run}") if run else "",
             "dashboard_url": f"{self._link('grafana')}/d/taskscope-findings?var-finding={text(one.id)}",
             "runbook_url": f"{ours}/runbook#{alert_of(one.kind).lower()}",
             "config_url": self._settings.links.get("config", ""),
         }
+
+    def _page(self, page: str, variable: str, path: str) -> str:
+        """Where people read of an error or a run: the page in Grafana where it is known, else the API's answer."""
+        if "grafana" in self._settings.links:
+            return f"{self._link('grafana')}/d/taskscope-{page}?var-{variable}={path.rpartition('/')[2]}"
+        return f"{self._link('taskscope')}{path}"
 
     def _link(self, name: str) -> str:
         return self._settings.links.get(name, _HERE[name]).rstrip("/")
