@@ -5,7 +5,8 @@ their time to live; memories and promises (`JobState`) leave only with their job
 """
 
 import threading
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from itertools import chain
 from math import inf
 from typing import Any, ClassVar
 
@@ -28,6 +29,7 @@ from taskscope.events import (
     WorkerState,
 )
 from taskscope.facts import Row
+from taskscope.inherited import Inherited, common
 from taskscope.queued import Queued, RunKey
 
 _MEMORY = 10_000  # at least so many ended runs are remembered: a start told late must not look like a run in progress
@@ -78,15 +80,32 @@ class Live:
         self._ended_before: set[RunKey] = set()
         self._strays: dict[RunKey, JobKey] = {}
         """Runs that were in progress when names of jobs changed: they may end under another name."""
+        self._inherited = Inherited()
         self._job_ttl = job_ttl
         self._reading_ttl = reading_ttl
 
-    def restore(self, states: Mapping[JobKey, JobState]) -> None:
-        """Take up the memories that the store kept, also beside what has been folded while it was away."""
+    def restore(self, states: Mapping[JobKey, JobState], in_progress: Collection[Row] = ()) -> None:
+        """Take up what the store kept of jobs and of runs in progress, also beside what was folded meanwhile."""
         with self.lock:
             for key, state in states.items():
                 _remember(self._job(key, state.first_seen), state)
+            told = self._told() if in_progress else frozenset()
+            for row in in_progress:
+                if identity.key(row.id) not in told:
+                    started = row.started / 1000
+                    self._job(row.job_key, started).running[self._inherited.add(row)] = started
             self.departures += 1
+
+    def inherited(self) -> list[bytes]:
+        """Runs in progress of which only the store has told: they may end where it is not heard here."""
+        with self.lock:
+            return self._inherited.ids
+
+    def disinherit(self, ids: Iterable[bytes]) -> None:
+        """These of them are in progress no more."""
+        with self.lock:
+            for id_ in ids:
+                self._leave(self._inherited.drop(id_))
 
     def labels(self) -> dict[str, dict[str, str]]:
         """What each scheduler belongs to."""
@@ -157,7 +176,17 @@ class Live:
         """The runs in progress of these jobs, by what every id of a run has in common."""
         with self.lock:
             known = [self.jobs[job] for job in jobs if job in self.jobs]
-            return {identity.key(identity.run_id(*run, 0)): run for job in known for run in job.running}
+            return {common(run): run for job in known for run in job.running}
+
+    def _told(self) -> frozenset[bytes]:
+        """The runs that this process was told of: they are known, or over."""
+        running = (run for job in self.jobs.values() for run in job.running)
+        return frozenset(map(common, chain(running, self._ended, self._ended_before)))
+
+    def _leave(self, inherited: tuple[JobKey, RunKey] | None) -> None:
+        """A run that was inherited is in progress no more, or under its own name."""
+        if inherited is not None and inherited[0] in self.jobs:
+            self._job(inherited[0], 0.0).running.pop(inherited[1], None)
 
     def _job(self, key: JobKey, now: float) -> LiveJob:
         job = self.jobs.get(key)
@@ -183,6 +212,7 @@ class Live:
         if fact.captured is not None or fact.started == 0:
             return  # a run that is known to have begun, but not since when
         if fact.status == "started":
+            self._leave(self._inherited.take(run))
             if not self._has_ended(run):
                 job.running[run] = fact.started or fact.at
             job.state.last_run = max(job.state.last_run, fact.started or fact.at)
@@ -196,6 +226,7 @@ class Live:
 
     def _end(self, job: LiveJob, run: RunKey, fact: Fact) -> None:
         job.running.pop(run, None)
+        self._leave(self._inherited.take(run))
         if self._strays and (key := self._strays.pop(run, None)) in self.jobs:
             self._job(key, fact.at).running.pop(run, None)
         self._ended.add(run)
