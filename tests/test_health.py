@@ -240,8 +240,8 @@ def test_how_runs_ended_is_kept_by_the_minute_and_for_the_window(live, clock):
     assert health._ended == {}
 
 
-def test_the_settings_know_every_check():
-    assert set(HEALTH_CHECKS) == set(CHECKS)
+def test_the_settings_know_every_check_and_whether_it_has_a_threshold():
+    assert {name: check.threshold is not None for name, check in CHECKS.items()} == HEALTH_CHECKS
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=lambda check: check.name)
@@ -263,6 +263,14 @@ def test_every_check_says_what_to_do_and_is_described(check: Definition):
         (
             {"schedulers": {"s": {"store": {"severity": "loud"}}}},
             "health.schedulers.s.store.severity must be critical",
+        ),
+        (
+            {"checks": {"worker_down": {"threshold": 1}}},
+            "health.checks.worker_down.threshold must be left out: this check asks for yes or no",
+        ),
+        (
+            {"schedulers": {"s": {"trigger_error": {"threshold": 0}}}},
+            "health.schedulers.s.trigger_error.threshold must be left out",
         ),
         ({"healthy": 40}, "health.degraded must not be above health.healthy"),
         ({"checks": {"store": {"deduction": 101}}}, "health.checks.store.deduction must be"),
