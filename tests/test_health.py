@@ -191,6 +191,29 @@ def test_a_job_that_is_late_is_held_to_the_grace_of_its_rule(live, clock):
     assert (stale.check, stale.limit, stale.threshold) == ("stale_job", 300, 900)
 
 
+@pytest.mark.parametrize(
+    ("rule", "alert"),
+    [({"grace": 900}, "TaskscopeJobOverdue"), ({"grace": 9e9, "expect_every": 60}, "TaskscopeJobNoSuccess")],
+)
+def test_a_check_names_the_alert_that_its_reason_fires(live, clock, rule, alert):
+    live.fold([Jobs(scheduler="s", at=NOW - 900, jobs=(Job(name="l", key="l", next_run=NOW - 1000),))])
+    health = health_of(live, Settings(jobs=(JobRule(match="l", **rule),)), clock)
+
+    (stale,) = [result for result in _after(health, clock, 100)["s"].checks if not result.ok]
+
+    assert (stale.check, stale.alert) == ("stale_job", alert)
+
+
+@pytest.mark.parametrize(
+    ("own", "alert"),
+    [({"lag": 90.0}, "TaskscopePipelineLagging"), ({"degraded": {"port": "taken"}}, "TaskscopeDegraded")],
+)
+def test_taskscope_itself_names_the_alert_that_its_reason_fires(live, clock, own, alert):
+    whole = _after(health_of(live, Settings(), clock, **own), clock, 400)[""]
+
+    assert [result.alert for result in whole.checks if not result.ok] == [alert]
+
+
 def test_the_rules_of_a_job_are_looked_for_once_until_they_change(live, clock, monkeypatch):
     asked = []
     monkeypatch.setattr("taskscope.health.rule_for", lambda *args: asked.append(args) or rule_for(*args))

@@ -25,6 +25,8 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
     """The job, queue, worker or part that it is about; empty for the scheduler."""
     key: str | None = None
     """By what it is known again at the next look, where the words of `object` may change meanwhile."""
+    alert: str = ""
+    """The alert that says this, where it is not the check's."""
     since: float | None = None
     """Since when it is bad, where that is known; otherwise it is since it was first seen."""
 
@@ -78,6 +80,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     deduction: int
     advice: str
     alert: str
+    """What fires where a measure names no other."""
     measured: bool = False
     """Its window is measured over; otherwise a measure must be bad for so long."""
     of: type[View] | type[Own] = View
@@ -120,6 +123,7 @@ def _stale_job(view: View, limit: float) -> Iterator[Measure]:
                 value=view.now - heard,
                 limit=rule.expect_every,
                 object=name,
+                alert="TaskscopeJobNoSuccess",
                 since=since,
             )
 
@@ -170,7 +174,9 @@ def _taskscope(own: Own, limit: float) -> Iterator[Measure]:
     if not own.store:
         yield Measure(bad=own.lag > limit, value=own.lag, limit=limit, object="lag")
     for reason, sentence in own.degraded.items():
-        yield Measure(bad=True, value=1.0, object=f"{reason}: {sentence}", key=reason)
+        yield Measure(
+            bad=True, value=1.0, object=f"{reason}: {sentence}", key=reason, alert="TaskscopeDegraded"
+        )
 
 
 CHECKS: dict[str, Definition] = {
