@@ -192,6 +192,22 @@ def test_a_job_that_is_late_is_held_to_the_grace_of_its_rule(live, clock):
 
 
 @pytest.mark.parametrize(
+    ("usual", "longest"), [(1.0, 301), (3_600.0, 3_900), (None, 1_800)], ids=["quick", "long", "unknown"]
+)
+def test_a_run_is_stuck_at_once_when_it_takes_5_minutes_longer_than_usual(live, clock, usual, longest):
+    live.fold([Fact(scheduler="s", native="n", status="started", at=NOW, anchor=NOW, job="j")])
+    health = health_of(live, Settings(), clock)
+    health._usual = lambda key: usual
+
+    assert _failing(_after(health, clock, longest)["s"]) == set()
+    score = _after(health, clock, 6)["s"]
+
+    (stuck,) = [result for result in score.checks if not result.ok]
+    assert (stuck.check, stuck.threshold, stuck.since) == ("stuck_run", longest, NOW + longest)
+    assert stuck.objects == ("j (n)",)
+
+
+@pytest.mark.parametrize(
     ("rule", "alert"),
     [({"grace": 900}, "TaskscopeJobOverdue"), ({"grace": 9e9, "expect_every": 60}, "TaskscopeJobNoSuccess")],
 )

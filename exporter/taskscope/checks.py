@@ -11,7 +11,8 @@ from taskscope.rules import BACKLOG, queue_rule
 from taskscope.settings import JobRule, Settings
 
 GRACE = 300.0  # seconds that a due job may be late, where no rule says otherwise
-LEAST, UNKNOWN = 300.0, 1800.0  # seconds that a run may take: whatever is usual, and before anything is
+OVER = 300.0  # seconds by which a run may take longer than usual
+UNKNOWN = 1500.0  # seconds that count as usual before any run of a job has ended
 FEWEST = 20  # runs of which a share can be told
 
 
@@ -75,7 +76,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     meaning: str
     unit: str
     threshold: float | None = None
-    window: float
+    window: float = 0.0
     severity: str
     deduction: int
     advice: str
@@ -147,15 +148,15 @@ def _stuck_run(view: View, limit: float) -> Iterator[Measure]:
         )
 
 
-def _longest(view: View, name: str, took: float, least: float) -> float:
+def _longest(view: View, name: str, took: float, over: float) -> float:
     """Seconds that a run of this job may take. What is usual is only asked where it matters."""
     rule = view.rule((view.scheduler, name))
     if rule and rule.max_duration:
         return rule.max_duration
-    if took <= least:
-        return least
+    if took <= over:
+        return over
     usual = view.usual((view.scheduler, name))
-    return UNKNOWN if usual is None else max(usual, least)
+    return over + (UNKNOWN if usual is None else usual)
 
 
 def _trigger_error(view: View, limit: float) -> Iterator[Measure]:
@@ -243,10 +244,9 @@ CHECKS: dict[str, Definition] = {
         ),
         Definition(
             name="stuck_run",
-            meaning="A run takes longer than `max_duration`, or than 99 % of its job's runs and the threshold.",
+            meaning="A run takes longer than `max_duration`, or by the threshold longer than 99 % of its job's runs.",
             unit="seconds",
-            threshold=LEAST,
-            window=300,
+            threshold=OVER,
             severity="warning",
             deduction=10,
             advice="See what it waits for: a lock that is never let go, a slow service. If it hangs, end its process.",

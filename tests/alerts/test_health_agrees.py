@@ -172,9 +172,9 @@ CASES = (
     ),  # the alert is kept for a quarter of an hour
     Case("late", late, "stale_job", range(76, 110)),
     Case("patient", patient, "stale_job", range(91, 110)),
-    Case("slow", slow, "stuck_run", range(90, 130), room=6),
+    Case("slow", slow, "stuck_run", range(86, 130), room=6),
     Case("silent", silent, "stale_job", range(101, 180), "TaskscopeJobNoSuccess", room=6),
-    Case("stuck", stuck, "stuck_run", range(85, 130), room=6),
+    Case("stuck", stuck, "stuck_run", range(81, 130)),
     Case("broken", broken, "trigger_error", range(62, 100)),
 )
 OWN = (
