@@ -20,3 +20,14 @@ def test_two_rates_are_told_in_the_unit_that_suits_the_greater(
     queue = Backlog(scheduler="shop", queue="mail", waiting=3, arrivals=arrivals, completions=completions)
 
     assert judged(queue).explanation == said
+
+
+@pytest.mark.parametrize(
+    ("consumers", "cause"), [(None, "no_worker"), (0, "no_worker"), (2, "unknown")], ids=str
+)
+def test_without_workers_is_a_queue_that_nobody_is_known_to_consume(
+    consumers: int | None, cause: str
+) -> None:
+    queue = Backlog(scheduler="shop", queue="mail", waiting=3, workers=1, workers_up=0, consumers=consumers)
+
+    assert judged(queue).cause == cause

@@ -191,6 +191,45 @@ def test_a_job_that_is_late_is_held_to_the_grace_of_its_rule(live, clock):
     assert (stale.check, stale.limit, stale.threshold) == ("stale_job", 300, 900)
 
 
+@pytest.mark.parametrize(
+    ("usual", "longest"), [(1.0, 301), (3_600.0, 3_900), (None, 1_800)], ids=["quick", "long", "unknown"]
+)
+def test_a_run_is_stuck_at_once_when_it_takes_5_minutes_longer_than_usual(live, clock, usual, longest):
+    live.fold([Fact(scheduler="s", native="n", status="started", at=NOW, anchor=NOW, job="j")])
+    health = health_of(live, Settings(), clock)
+    health._usual = lambda key: usual
+
+    assert _failing(_after(health, clock, longest)["s"]) == set()
+    score = _after(health, clock, 6)["s"]
+
+    (stuck,) = [result for result in score.checks if not result.ok]
+    assert (stuck.check, stuck.threshold, stuck.since) == ("stuck_run", longest, NOW + longest)
+    assert stuck.objects == ("j (n)",)
+
+
+@pytest.mark.parametrize(
+    ("rule", "alert"),
+    [({"grace": 900}, "TaskscopeJobOverdue"), ({"grace": 9e9, "expect_every": 60}, "TaskscopeJobNoSuccess")],
+)
+def test_a_check_names_the_alert_that_its_reason_fires(live, clock, rule, alert):
+    live.fold([Jobs(scheduler="s", at=NOW - 900, jobs=(Job(name="l", key="l", next_run=NOW - 1000),))])
+    health = health_of(live, Settings(jobs=(JobRule(match="l", **rule),)), clock)
+
+    (stale,) = [result for result in _after(health, clock, 100)["s"].checks if not result.ok]
+
+    assert (stale.check, stale.alert) == ("stale_job", alert)
+
+
+@pytest.mark.parametrize(
+    ("own", "alert"),
+    [({"lag": 90.0}, "TaskscopePipelineLagging"), ({"degraded": {"port": "taken"}}, "TaskscopeDegraded")],
+)
+def test_taskscope_itself_names_the_alert_that_its_reason_fires(live, clock, own, alert):
+    whole = _after(health_of(live, Settings(), clock, **own), clock, 400)[""]
+
+    assert [result.alert for result in whole.checks if not result.ok] == [alert]
+
+
 def test_the_rules_of_a_job_are_looked_for_once_until_they_change(live, clock, monkeypatch):
     asked = []
     monkeypatch.setattr("taskscope.health.rule_for", lambda *args: asked.append(args) or rule_for(*args))
@@ -240,8 +279,8 @@ def test_how_runs_ended_is_kept_by_the_minute_and_for_the_window(live, clock):
     assert health._ended == {}
 
 
-def test_the_settings_know_every_check():
-    assert set(HEALTH_CHECKS) == set(CHECKS)
+def test_the_settings_know_every_check_and_whether_it_has_a_threshold():
+    assert {name: check.threshold is not None for name, check in CHECKS.items()} == HEALTH_CHECKS
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=lambda check: check.name)
@@ -263,6 +302,14 @@ def test_every_check_says_what_to_do_and_is_described(check: Definition):
         (
             {"schedulers": {"s": {"store": {"severity": "loud"}}}},
             "health.schedulers.s.store.severity must be critical",
+        ),
+        (
+            {"checks": {"worker_down": {"threshold": 1}}},
+            "health.checks.worker_down.threshold must be left out: this check asks for yes or no",
+        ),
+        (
+            {"schedulers": {"s": {"trigger_error": {"threshold": 0}}}},
+            "health.schedulers.s.trigger_error.threshold must be left out",
         ),
         ({"healthy": 40}, "health.degraded must not be above health.healthy"),
         ({"checks": {"store": {"deduction": 101}}}, "health.checks.store.deduction must be"),

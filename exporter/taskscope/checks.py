@@ -6,12 +6,13 @@ from typing import Any, TypeAlias
 import msgspec
 
 from taskscope.events import JobKey, QueueState, SchedulerState, WorkerState
-from taskscope.live import LiveJob
+from taskscope.live_job import LiveJob
 from taskscope.rules import BACKLOG, queue_rule
 from taskscope.settings import JobRule, Settings
 
 GRACE = 300.0  # seconds that a due job may be late, where no rule says otherwise
-LEAST, UNKNOWN = 300.0, 1800.0  # seconds that a run may take: whatever is usual, and before anything is
+OVER = 300.0  # seconds by which a run may take longer than usual
+UNKNOWN = 1500.0  # seconds that count as usual before any run of a job has ended
 FEWEST = 20  # runs of which a share can be told
 
 
@@ -25,6 +26,8 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
     """The job, queue, worker or part that it is about; empty for the scheduler."""
     key: str | None = None
     """By what it is known again at the next look, where the words of `object` may change meanwhile."""
+    alert: str = ""
+    """The alert that says this, where it is not the check's."""
     since: float | None = None
     """Since when it is bad, where that is known; otherwise it is since it was first seen."""
 
@@ -73,11 +76,12 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     meaning: str
     unit: str
     threshold: float | None = None
-    window: float
+    window: float = 0.0
     severity: str
     deduction: int
     advice: str
     alert: str
+    """What fires where a measure names no other."""
     measured: bool = False
     """Its window is measured over; otherwise a measure must be bad for so long."""
     of: type[View] | type[Own] = View
@@ -120,6 +124,7 @@ def _stale_job(view: View, limit: float) -> Iterator[Measure]:
                 value=view.now - heard,
                 limit=rule.expect_every,
                 object=name,
+                alert="TaskscopeJobNoSuccess",
                 since=since,
             )
 
@@ -143,15 +148,15 @@ def _stuck_run(view: View, limit: float) -> Iterator[Measure]:
         )
 
 
-def _longest(view: View, name: str, took: float, least: float) -> float:
+def _longest(view: View, name: str, took: float, over: float) -> float:
     """Seconds that a run of this job may take. What is usual is only asked where it matters."""
     rule = view.rule((view.scheduler, name))
     if rule and rule.max_duration:
         return rule.max_duration
-    if took <= least:
-        return least
+    if took <= over:
+        return over
     usual = view.usual((view.scheduler, name))
-    return UNKNOWN if usual is None else max(usual, least)
+    return over + (UNKNOWN if usual is None else usual)
 
 
 def _trigger_error(view: View, limit: float) -> Iterator[Measure]:
@@ -170,7 +175,9 @@ def _taskscope(own: Own, limit: float) -> Iterator[Measure]:
     if not own.store:
         yield Measure(bad=own.lag > limit, value=own.lag, limit=limit, object="lag")
     for reason, sentence in own.degraded.items():
-        yield Measure(bad=True, value=1.0, object=f"{reason}: {sentence}", key=reason)
+        yield Measure(
+            bad=True, value=1.0, object=f"{reason}: {sentence}", key=reason, alert="TaskscopeDegraded"
+        )
 
 
 CHECKS: dict[str, Definition] = {
@@ -237,10 +244,9 @@ CHECKS: dict[str, Definition] = {
         ),
         Definition(
             name="stuck_run",
-            meaning="A run takes longer than `max_duration`, or than 99 % of its job's runs and the threshold.",
+            meaning="A run takes longer than `max_duration`, or by the threshold longer than 99 % of its job's runs.",
             unit="seconds",
-            threshold=LEAST,
-            window=300,
+            threshold=OVER,
             severity="warning",
             deduction=10,
             advice="See what it waits for: a lock that is never let go, a slow service. If it hangs, end its process.",

@@ -28,18 +28,18 @@ FILE = "taskscope.yaml"
 PREFIX = "TASKSCOPE_"
 SCOPES = ("metrics", "monitoring", "manage", "ingest")
 SEVERITIES = ("", "critical", "warning", "info")
-HEALTH_CHECKS = (
-    "worker_down",
-    "scheduler_down",
-    "queue_backlog",
-    "failure_rate",
-    "stale_job",
-    "stuck_run",
-    "trigger_error",
-    "store",
-    "taskscope",
-)
-"""What `taskscope.checks` defines."""
+HEALTH_CHECKS = {
+    "worker_down": False,
+    "scheduler_down": False,
+    "queue_backlog": True,
+    "failure_rate": True,
+    "stale_job": True,
+    "stuck_run": True,
+    "trigger_error": False,
+    "store": False,
+    "taskscope": True,
+}
+"""What `taskscope.checks` defines, and whether it has a threshold."""
 LOOKS = ("new_errors", "slow_jobs", "silence", "failing_entities")
 """What `taskscope.inspection` looks for."""
 
@@ -323,6 +323,8 @@ def _health(health: Health) -> Iterator[str]:
         for name, check in checks.items():
             if name not in HEALTH_CHECKS:
                 yield f"{place}.{name} is no check of health; there are {', '.join(HEALTH_CHECKS)}"
+            elif check.threshold is not None and not HEALTH_CHECKS[name]:
+                yield f"{place}.{name}.threshold must be left out: this check asks for yes or no, not for how much"
             if check.severity is not None and check.severity not in SEVERITIES[1:]:
                 yield f"{place}.{name}.severity must be critical, warning or info, not {check.severity!r}"
 

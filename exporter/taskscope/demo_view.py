@@ -13,7 +13,7 @@ from taskscope.counts import Bounds, Counts, fold
 from taskscope.events import Event, Fact, JobKey
 from taskscope.exporter import Exporter
 from taskscope.facts import Change
-from taskscope.live import LiveJob
+from taskscope.live_job import LiveJob
 
 COLUMNS = (
     show.Column("job"),

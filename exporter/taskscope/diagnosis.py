@@ -26,6 +26,7 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     """Of its scheduler."""
     workers_up: int | None = None
     consumers: int | None = None
+    """Of this queue; where there are some it has workers, though none that is known is up."""
     running: int | None = None
     arrivals: float | None = None
     usual_arrivals: float | None = None

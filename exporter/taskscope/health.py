@@ -48,6 +48,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     deduction: int
     since: float | None
     """Since when it fails; None while it does not."""
+    alert: str
+    """The alert that says the same of the worst."""
     objects: tuple[str, ...]
     """What it fails for: jobs, queues, runs; the first few."""
 
@@ -201,6 +203,7 @@ class Health(Sink):
             window=check.window,
             severity=check.severity,
             deduction=check.deduction,
+            alert=(worst.alert if failing else "") or check.alert,
             since=min((since for since, _ in failing), default=None),
             objects=tuple(sorted(measure.object for _, measure in failing if measure.object)[:_SHOWN]),
         )

@@ -5,13 +5,9 @@ their time to live; memories and promises (`JobState`) leave only with their job
 """
 
 import threading
-from collections.abc import Container, Iterable, Mapping, Sequence
-from itertools import islice
-from math import inf
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, ClassVar
-
-import msgspec
-from msgspec.structs import replace
 
 from taskscope import identity
 from taskscope.counts import JobState
@@ -27,38 +23,14 @@ from taskscope.events import (
     QueueState,
     Removed,
     SchedulerState,
-    Trigger,
     WorkerState,
 )
 from taskscope.facts import Row
+from taskscope.inherited import Inherited, common
+from taskscope.live_job import LiveJob
 from taskscope.queued import Queued, RunKey
 
 _MEMORY = 10_000  # at least so many ended runs are remembered: a start told late must not look like a run in progress
-_FAILURES = 100  # of a job, remembered so that one which is told again counts once
-_SHARING = 1_000  # triggers of jobs that share a name
-_BUSY = frozenset({"EXECUTING", "BLOCKED"})  # because of runs in progress
-_ABNORMAL = frozenset({"ERROR", "BLOCKED"})
-
-
-class LiveJob(msgspec.Struct):
-    """A job that is known: what it remembers, how it is defined, what it does now."""
-
-    state: JobState
-    definition: Job | None = None
-    running: dict[RunKey, float] = {}
-    """Runs in progress and when they started."""
-    failures: dict[RunKey, None] = {}
-    """The latest failures since the last success, oldest first: each counts once, also when it is told again."""
-    abnormal: dict[str, float] = {}
-    """States (ERROR, BLOCKED) that a trigger of the job is in, and the first reading that said so."""
-    defined: float = 0.0
-    """When the latest `Defined` was told."""
-    queue: str = ""
-    """The queue of the first run that was told of."""
-    resumed: float = 0.0
-    """When it was first read after it had been paused."""
-    heard: bool = False
-    """Heard of since this process began; one that is only remembered gives way where there is no room."""
 
 
 class Live:
@@ -85,15 +57,32 @@ class Live:
         self._ended_before: set[RunKey] = set()
         self._strays: dict[RunKey, JobKey] = {}
         """Runs that were in progress when names of jobs changed: they may end under another name."""
+        self._inherited = Inherited()
         self._job_ttl = job_ttl
         self._reading_ttl = reading_ttl
 
-    def restore(self, states: Mapping[JobKey, JobState]) -> None:
-        """Take up the memories that the store kept, also beside what has been folded while it was away."""
+    def restore(self, states: Mapping[JobKey, JobState], in_progress: Collection[Row] = ()) -> None:
+        """Take up what the store kept of jobs and of runs in progress, also beside what was folded meanwhile."""
         with self.lock:
             for key, state in states.items():
-                _remember(self._job(key, state.first_seen), state)
+                self._job(key, state.first_seen).remember(state)
+            told = self._told() if in_progress else frozenset()
+            for row in in_progress:
+                if identity.key(row.id) not in told:
+                    started = row.started / 1000
+                    self._job(row.job_key, started).running[self._inherited.add(row)] = started
             self.departures += 1
+
+    def inherited(self) -> list[bytes]:
+        """Runs in progress of which only the store has told: they may end where it is not heard here."""
+        with self.lock:
+            return self._inherited.ids
+
+    def disinherit(self, ids: Iterable[bytes]) -> None:
+        """These of them are in progress no more."""
+        with self.lock:
+            for id_ in ids:
+                self._leave(self._inherited.drop(id_))
 
     def labels(self) -> dict[str, dict[str, str]]:
         """What each scheduler belongs to."""
@@ -166,7 +155,17 @@ class Live:
         """The runs in progress of these jobs, by what every id of a run has in common."""
         with self.lock:
             known = [self.jobs[job] for job in jobs if job in self.jobs]
-            return {identity.key(identity.run_id(*run, 0)): run for job in known for run in job.running}
+            return {common(run): run for job in known for run in job.running}
+
+    def _told(self) -> frozenset[bytes]:
+        """The runs that this process was told of: they are known, or over."""
+        running = (run for job in self.jobs.values() for run in job.running)
+        return frozenset(map(common, chain(running, self._ended, self._ended_before)))
+
+    def _leave(self, inherited: tuple[JobKey, RunKey] | None) -> None:
+        """A run that was inherited is in progress no more, or under its own name."""
+        if inherited is not None and inherited[0] in self.jobs:
+            self._job(inherited[0], 0.0).running.pop(inherited[1], None)
 
     def _job(self, key: JobKey, now: float) -> LiveJob:
         job = self.jobs.get(key)
@@ -193,6 +192,7 @@ class Live:
         if fact.captured is not None or fact.started == 0:
             return  # a run that is known to have begun, but not since when
         if fact.status == "started":
+            self._leave(self._inherited.take(run))
             if not self._has_ended(run):
                 job.running[run] = fact.started or fact.at
             job.state.last_run = max(job.state.last_run, fact.started or fact.at)
@@ -206,6 +206,7 @@ class Live:
 
     def _end(self, job: LiveJob, run: RunKey, fact: Fact) -> None:
         job.running.pop(run, None)
+        self._leave(self._inherited.take(run))
         if self._strays and (key := self._strays.pop(run, None)) in self.jobs:
             self._job(key, fact.at).running.pop(run, None)
         self._ended.add(run)
@@ -217,25 +218,9 @@ class Live:
         if fact.duration is not None and at >= state.last_success and at >= state.last_failure:
             state.last_duration = fact.duration
         if fact.status == "success":
-            self._succeed(job, at)
+            job.succeed(at)
         elif fact.status in ("failed", "unknown"):
-            self._fail(job, run, at)
-
-    def _succeed(self, job: LiveJob, at: float) -> None:
-        state = job.state
-        if at > state.last_success:
-            state.last_success = at
-        if at >= state.last_failure and (job.failures or state.consecutive_failures):
-            job.failures.clear()
-            state.consecutive_failures = 0
-
-    def _fail(self, job: LiveJob, run: RunKey, at: float) -> None:
-        if at > job.state.last_success and run not in job.failures:
-            job.failures[run] = None
-            if len(job.failures) > _FAILURES:
-                del job.failures[next(iter(job.failures))]
-            job.state.consecutive_failures += 1
-        job.state.last_failure = max(job.state.last_failure, at)
+            job.fail(run, at)
 
     def _fold_jobs(self, reading: Jobs) -> None:
         known: dict[JobKey, list[Job]] = {}
@@ -244,7 +229,7 @@ class Live:
         for key, definitions in known.items():
             job = self._job(key, reading.at)
             if reading.at >= job.state.removed:  # else it was read before, and comes late
-                self._define(job, definitions, reading.at)
+                job.define(definitions, reading.at)
         self.read_at[reading.scheduler] = reading.at
         if reading.complete:
             self._remove(reading.scheduler, reading.at, known)
@@ -275,24 +260,12 @@ class Live:
         job = self._job((reading.scheduler, reading.job.name), reading.at)
         if reading.at >= max(job.defined, job.state.last_run, job.state.removed):
             job.defined = reading.at
-            self._define(job, [reading.job], reading.at)
+            job.define([reading.job], reading.at)
 
     def _fold_removed(self, event: Removed) -> None:
         job = self.jobs.get((event.scheduler, event.job))
         if job is not None and not job.state.removed and event.at >= job.defined:
             self._let_go((event.scheduler, event.job), job, event.at)
-
-    def _define(self, job: LiveJob, definitions: list[Job], at: float) -> None:
-        """What the scheduler promises of a job; of several that share the name the one that is due first counts."""
-        first = min(definitions, key=_due)
-        job.definition, job.state.removed, job.heard = _joined(first, definitions), 0.0, True
-        states = {trigger.state for definition in definitions for trigger in definition.triggers}
-        job.abnormal = {state: job.abnormal.get(state, at) for state in sorted(states & _ABNORMAL)}
-        if job.state.paused and not first.paused:
-            job.resumed = at
-        job.state.paused = first.paused
-        job.state.next_run = 0.0 if first.paused else first.next_run or 0.0
-        job.state.interval = first.interval or 0.0
 
     def _fold_scheduler(self, reading: SchedulerState) -> None:
         self.schedulers[reading.scheduler] = reading
@@ -304,9 +277,7 @@ class Live:
     def _rest(self, scheduler: str) -> None:
         """It is down, and may tell no more of its jobs: where nothing runs, no trigger executes or is blocked."""
         for key, job in self.jobs.items():
-            if key[0] == scheduler and not job.running and job.definition and _is_busy(job.definition):
-                job.definition = _at_rest(job.definition)
-                job.abnormal = {state: since for state, since in job.abnormal.items() if state not in _BUSY}
+            if key[0] == scheduler and not job.running and job.rest():
                 self._touched.add(key)
 
     def _fold_queue(self, reading: QueueState) -> None:
@@ -351,52 +322,6 @@ def _lost(row: Row, _: str, native: str, attempt: int, now: float) -> Fact:
         job=row.job,
         reason="lost",
     )
-
-
-def _joined(first: Job, definitions: list[Job]) -> Job:
-    """The job with the triggers of those that share its name, of which there may be thousands."""
-    others = (trigger for job in definitions if job is not first for trigger in job.triggers)
-    room = max(0, _SHARING - len(first.triggers))
-    added = tuple(  # without schedules: the job's would be very long, and another whenever one was due
-        Trigger(key=other.key, state=other.state, next_run=other.next_run) for other in islice(others, room)
-    )
-    return replace(first, triggers=first.triggers + added) if added else first
-
-
-def _is_busy(job: Job) -> bool:
-    return any(trigger.state in _BUSY for trigger in job.triggers)
-
-
-def _at_rest(job: Job) -> Job:
-    """The job with triggers that wait instead."""
-    triggers = (replace(one, state="WAITING") if one.state in _BUSY else one for one in job.triggers)
-    return replace(job, triggers=tuple(triggers))
-
-
-def _due(job: Job) -> float:
-    return inf if job.paused or not job.next_run else job.next_run
-
-
-def _remember(job: LiveJob, saved: JobState) -> None:
-    """Put saved memories under those made since: the later holds, the first sight is the earlier."""
-    state = job.state
-    if saved.last_success <= state.last_success and state.last_success:
-        failures = state.consecutive_failures
-    else:
-        failures = state.consecutive_failures + saved.consecutive_failures
-    state.consecutive_failures = failures
-    if saved.last_run >= state.last_run:
-        state.last_duration = saved.last_duration
-    state.first_seen = min(saved.first_seen, state.first_seen) or state.first_seen
-    state.last_run = max(saved.last_run, state.last_run)
-    state.last_success = max(saved.last_success, state.last_success)
-    state.last_failure = max(saved.last_failure, state.last_failure)
-    if job.definition is not None:
-        return  # what its scheduler promised since is newer than what was saved
-    state.next_run = state.next_run or saved.next_run
-    state.interval = state.interval or saved.interval
-    state.paused = state.paused or saved.paused
-    state.removed = state.removed or saved.removed
 
 
 def _drop_old(readings: dict[Any, Any], before: float) -> None:

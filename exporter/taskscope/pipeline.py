@@ -271,8 +271,9 @@ class Pipeline:
 
     def _take_up(self) -> None:
         """Go on from what the store remembers."""
-        self._live.restore(self._store.states())
-        self._metrics.restore(self._store.totals())
+        states, runs, totals = self._store.states(), self._store.in_progress(), self._store.totals()
+        self._live.restore(states, runs)  # once: it adds what failed before to what has failed since
+        self._metrics.restore(totals)
         self._live.changed("store")
         self._metrics.sync(self._live, self._clock())
         late = self.failure is not None
@@ -367,6 +368,8 @@ class Pipeline:
         for row in rows:
             self._waiting.add_row(row, now)
         self._live.lose(rows, now)
+        if inherited := self._live.inherited():
+            self._live.disinherit(self._store.ended(inherited))
 
     def _away(self, error: TaskscopeError, now: float) -> None:
         """The store cannot be reached: say so once, try again later and later."""

@@ -58,7 +58,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What a check of health is held to; null leaves it as docs/health.md says."""
 
     threshold: Annotated[
-        Annotated[float, Meta(ge=0)] | None, Meta(description="Beyond it the check fails.")
+        Annotated[float, Meta(ge=0)] | None, Meta(description="Beyond it the check fails, if it has one.")
     ] = None
     window: Annotated[
         Seconds | None, Meta(description="Time over which it is measured, or for which it must hold.")

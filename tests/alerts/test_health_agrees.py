@@ -134,6 +134,14 @@ def stuck(it: Situation, minute: int) -> None:
         )
 
 
+def own(replica: Replica, minute: int) -> None:
+    """What happens to taskscope itself."""
+    if 230 <= minute < 250:
+        replica.pipeline._away(Unavailable("no space is left"), replica.clock())
+    replica.degraded = {"forward"} if 190 <= minute < 220 else set()
+    replica.busy = 256 <= minute < 280
+
+
 def broken(it: Situation, minute: int) -> None:
     it.well(job("import", 0.0, "ERROR" if 60 <= minute < 100 else "WAITING"))
 
@@ -142,12 +150,17 @@ class Case(NamedTuple):
     """What happens to a scheduler, and in which minutes check and alert must both say so."""
 
     scheduler: str
-    happens: Callable[[Situation, int], None]
+    happens: Callable[[Any, int], None]
     check: str
     minutes: range
     alert: str = ""
     room: int = 4
     """Minutes by which two looks at one thing may differ: records come every other minute."""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Scheduler, check and the alert that says the same."""
+        return self.scheduler, self.check, self.alert or CHECKS[self.check].alert
 
 
 CASES = (
@@ -159,12 +172,16 @@ CASES = (
     ),  # the alert is kept for a quarter of an hour
     Case("late", late, "stale_job", range(76, 110)),
     Case("patient", patient, "stale_job", range(91, 110)),
-    Case("slow", slow, "stuck_run", range(90, 130), room=6),
+    Case("slow", slow, "stuck_run", range(86, 130), room=6),
     Case("silent", silent, "stale_job", range(101, 180), "TaskscopeJobNoSuccess", room=6),
-    Case("stuck", stuck, "stuck_run", range(85, 130), room=6),
+    Case("stuck", stuck, "stuck_run", range(81, 130)),
     Case("broken", broken, "trigger_error", range(62, 100)),
 )
-STORE = Case("", lambda it, minute: None, "store", range(232, 250))
+OWN = (
+    Case("", own, "store", range(232, 250)),
+    Case("", own, "taskscope", range(195, 220), "TaskscopeDegraded"),
+    Case("", own, "taskscope", range(263, 280), room=6),  # the alert is kept for five minutes
+)
 
 
 @pytest.fixture(scope="module")
@@ -180,16 +197,15 @@ class Told:
     """What health said every minute, and what a Prometheus scraped."""
 
     def __init__(self, replica: Replica) -> None:
-        self.failing: dict[tuple[str, str], set[int]] = {}
-        """By scheduler and check, the minutes in which it failed."""
+        self.failing: dict[tuple[str, str, str], set[int]] = {}
+        """By scheduler, check and the alert that it names, the minutes in which it failed."""
         self.series: dict[str, dict[int, str]] = {}
         situations = [(Situation(replica, case.scheduler), case.happens) for case in CASES]
         for minute in range(LENGTH):
             replica.clock.now = BEGIN + minute * MINUTE
             for situation, happens in situations:
                 happens(situation, minute)
-            if 230 <= minute < 250:
-                replica.pipeline._away(Unavailable("no space is left"), replica.clock())
+            own(replica, minute)
             self._look(replica, minute)
 
     def _look(self, replica: Replica, minute: int) -> None:
@@ -197,7 +213,7 @@ class Told:
             series, value, _ = line.rsplit(" ", 2)
             self.series.setdefault(series, {})[minute] = value
         for result in (result for score in replica.health.scores() for result in score.checks):
-            failing = self.failing.setdefault((result.scheduler, result.check), set())
+            failing = self.failing.setdefault((result.scheduler, result.check, result.alert), set())
             if not result.ok:
                 failing.add(minute)
 
@@ -215,19 +231,23 @@ def _value(value: str | None, shift: float) -> str:
     return value if not shift or float(value) == 0 else repr(float(value) - shift)
 
 
-@pytest.mark.parametrize("case", [*CASES, STORE], ids=lambda case: f"{case.scheduler or 'own'}-{case.check}")
+@pytest.mark.parametrize("case", [*CASES, *OWN], ids=lambda case: "-".join(filter(None, case.key)))
 def test_a_check_fails_when_it_should_and_says_so_of_nobody_else(told: Told, case: Case) -> None:
-    minutes = told.failing[case.scheduler, case.check]
+    minutes = told.failing[case.key]
     off = set(case.minutes) ^ minutes
 
     assert all(min(abs(m - edge) for edge in (case.minutes.start, case.minutes.stop)) <= 2 for m in off), off
-    others = {key: failed for key, failed in told.failing.items() if key[0] == case.scheduler and failed}
-    assert others.keys() == {(case.scheduler, case.check)}
+    failed = {key for key, failing in told.failing.items() if key[0] == case.scheduler and failing}
+    assert failed == {each.key for each in (*CASES, *OWN) if each.scheduler == case.scheduler}
+
+
+def test_there_is_a_case_of_every_check() -> None:
+    assert {case.check for case in (*CASES, *OWN)} == CHECKS.keys()
 
 
 @pytest.mark.slow
 def test_check_and_alert_agree_in_every_minute(told: Told, promtool: str, tmp_path: Path) -> None:
-    tests = [_expected(told, case, minute) for case in (*CASES, STORE) for minute in _sure(told, case)]
+    tests = [_expected(told, case, minute) for case in (*CASES, *OWN) for minute in _sure(told, case)]
     scenario = {
         "rule_files": [str(path) for path in sorted(shipped("alerts").glob("*.yml"))],
         "evaluation_interval": "1m",
@@ -244,17 +264,17 @@ def test_check_and_alert_agree_in_every_minute(told: Told, promtool: str, tmp_pa
 
 def _sure(told: Told, case: Case) -> list[int]:
     """The minutes that are not near a change of the check's mind."""
-    failing = told.failing[case.scheduler, case.check]
+    failing = told.failing[case.key]
     edges = [minute for minute in range(LENGTH) if (minute in failing) != (minute - 1 in failing)]
     return [minute for minute in range(LENGTH) if all(abs(minute - edge) > case.room for edge in edges)]
 
 
 def _expected(told: Told, case: Case, minute: int) -> dict[str, Any]:
-    alert = case.alert or CHECKS[case.check].alert
+    _, _, alert = case.key
     about = f'scheduler="{case.scheduler}",' if case.scheduler else ""
     firing = f'ALERTS{{alertname="{alert}",{about}alertstate="firing"}}'
     return {
         "expr": f"clamp_max(count({firing}), 1) or vector(0)",
         "eval_time": f"{minute}m",
-        "exp_samples": [{"labels": "{}", "value": int(minute in told.failing[case.scheduler, case.check])}],
+        "exp_samples": [{"labels": "{}", "value": int(minute in told.failing[case.key])}],
     }

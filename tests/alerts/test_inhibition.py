@@ -63,7 +63,7 @@ CASES = {
         ],
         [
             ("NewError", "warning", NIGHTLY | TOLD),
-            ("ErrorRegression", "warning", {"scheduler": "billing"}),
+            ("ErrorRegression", "critical", {"scheduler": "billing"}),
             ("FoundErrorRise", "warning", HOURLY | {"inspection": "hourly"}),
             ("FoundSilence", "warning", WEEKLY | {"inspection": "hourly"}),
             ("FoundSlowJob", "warning", NIGHTLY | {"inspection": "hourly"}),
@@ -71,7 +71,7 @@ CASES = {
         [
             ("NewError", "warning", HOURLY),
             ("JobLastRunFailed", "warning", NIGHTLY),  # it may have failed for somebody else, or about nobody
-            ("ErrorRegression", "warning", {"scheduler": "mail"}),
+            ("ErrorRegression", "critical", {"scheduler": "mail"}),
             ("FoundErrorRise", "warning", NIGHTLY),
             ("FoundSilence", "warning", NIGHTLY),
             ("FoundSlowJob", "warning", HOURLY),

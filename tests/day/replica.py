@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 
 from taskscope.api.backend import Backend, Component, Writer
 from taskscope.api.server import Server
@@ -42,6 +43,9 @@ class Replica:
         self._server: Server | None = None
         self.degraded: set[str] = set()
         """What it works without, by reason."""
+        self.busy = False
+        """Its store takes for ever."""
+        self._told: set[str] = set()
         self._known: dict[bytes, bytes] = {}
 
     def page(self) -> bytes:
@@ -60,7 +64,8 @@ class Replica:
         """Bring history and metrics up to now."""
         for supervisor in self._supervisors:
             supervisor.poll()
-        while self.pipeline._step():  # its thread would go by the clock on the wall
+        step = partial(self.pipeline._arrive, self.clock()) if self.busy else self.pipeline._step
+        while step():  # its thread would go by the clock on the wall
             pass
         if self.settings.inspections and self.clock() // 3_600 > self._hour:
             self._hour = self.clock() // 3_600
@@ -111,13 +116,15 @@ class Replica:
 
     def _refresh(self) -> None:
         self.pipeline.report()
-        for reason in self.degraded:
-            self.metrics.set("degraded", 1, reason)
+        self._told |= self.degraded
+        for reason in self._told:
+            self.metrics.set("degraded", reason in self.degraded, reason)
         self.metrics.sync(self.live, self.clock())
         show_health(self.health.scores(), self.metrics)
 
     def _own(self, now: float) -> Own:
-        return Own(now=now, store=str(self.pipeline.failure or ""), lag=self.pipeline.lag)
+        away = str(self.pipeline.failure or "")
+        return Own(now=now, store=away, lag=self.pipeline.lag, degraded=dict.fromkeys(self.degraded, "away"))
 
     def _ready(self) -> list[Component]:
         return [

@@ -252,6 +252,24 @@ def test_a_run_goes_on_while_its_wrapper_is_heard_and_is_lost_when_not(
     os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.slow
+def test_a_run_is_in_progress_after_the_collector_began_anew_and_ends(wrapper: Wrapper, collector: Collector):
+    goes_on = wrapper.start(
+        "--job", "on", "--", "cat", env={"TASKSCOPE_HEARTBEAT": "500ms"}, stdin=subprocess.PIPE
+    )
+    collector.until_runs(wrapper.scheduler, "started")
+
+    collector.stop()
+    collector.start()
+
+    of = {"scheduler": wrapper.scheduler, "job_name": "on"}
+    assert collector.value("taskscope_runs_in_progress", **of) == 1
+    assert time.time() - collector.value("taskscope_run_oldest_in_progress_timestamp_seconds", **of) < 60
+    goes_on.communicate(timeout=20)
+    collector.until_runs(wrapper.scheduler, "success")
+    assert collector.value("taskscope_runs_in_progress", **of) == 0
+
+
 def test_no_memory_is_told_from_any_kill(wrapper: Wrapper, collector: Collector):
     group = Path("/sys/fs/cgroup/memory") / f"taskscope-{uuid4().hex}"
     try:

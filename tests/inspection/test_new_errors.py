@@ -3,10 +3,13 @@
 import itertools
 
 import pytest
+import yaml
 from inspecting import HOUR, HOURLY, T0
 from msgspec.structs import replace
 
+from taskscope.inspection import new_errors
 from taskscope.settings import Inspection
+from taskscope.shipped import shipped
 
 
 def test_an_error_is_new_once_goes_on_and_has_recovered_after_a_full_window_without_it(past):
@@ -237,3 +240,13 @@ def test_filters_say_what_is_inspected(file, rules, jobs):
     past.inspect()
 
     assert {one.job for one in past.findings()} == jobs
+
+
+@pytest.mark.parametrize(
+    ("kind", "alert"), [("new_error", "TaskscopeNewError"), ("regression", "TaskscopeErrorRegression")]
+)
+def test_a_finding_is_as_loud_as_the_rule_that_notices_the_same(kind, alert):
+    groups = yaml.safe_load((shipped("alerts") / "errors.yml").read_text())["groups"]
+    (rule,) = [rule for group in groups for rule in group["rules"] if rule.get("alert") == alert]
+
+    assert rule["labels"]["severity"] == new_errors._KINDS[kind].level

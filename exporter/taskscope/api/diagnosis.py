@@ -24,9 +24,10 @@ class DiagnosisRow(msgspec.Struct, frozen=True, kw_only=True):
     cause: Annotated[
         Cause,
         Meta(
-            description="The first that holds: `no_worker` none of the scheduler's workers is up; `no_consumer` no "
-            "worker consumes this queue; `slow_runs` they take twice as long as usual, or longer; `more_work` half "
-            "as many again come as usual, or more than are done; `draining` more are done than come; `unknown`."
+            description="The first that holds: `no_worker` none of the scheduler's workers is up, and nobody is known "
+            "to consume this queue; `no_consumer` no worker consumes this queue; `slow_runs` they take twice as long "
+            "as usual, or longer; `more_work` half as many again come as usual, or more than are done; `draining` more "
+            "are done than come; `unknown`."
         ),
     ]
     explanation: Annotated[str, Meta(description="Why, in a sentence.")]

@@ -31,7 +31,9 @@ class CheckRow(msgspec.Struct, frozen=True, kw_only=True):
     since: Annotated[Moment | None, Meta(description="Since when it fails.")]
     objects: Annotated[list[str], Meta(description="What it fails for: jobs, queues, runs; the first few.")]
     advice: Annotated[str | None, Meta(description="What to do while it fails.")]
-    alert: Annotated[str, Meta(description="The alert that says the same.")]
+    alert: Annotated[
+        str, Meta(description="The alert that says the same: of several reasons that of the worst.")
+    ]
 
 
 class SchedulerHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,5 +107,5 @@ def _row(result: Result) -> CheckRow:
         since=moment_of(result.since),
         objects=list(result.objects),
         advice=None if result.ok else check.advice,
-        alert=check.alert,
+        alert=result.alert,
     )

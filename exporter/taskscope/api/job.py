@@ -14,7 +14,7 @@ from taskscope.api.params import Limit, Offset, Text, Texts
 from taskscope.api.wire import Milliseconds, Moment, milliseconds, moment_of
 from taskscope.backfill import backfills
 from taskscope.events import Job, JobKey, Removed, Trigger, TriggerState
-from taskscope.live import LiveJob
+from taskscope.live_job import LiveJob
 
 
 class TriggerRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from taskscope.api.endpoint import Call, Endpoint, get
 from taskscope.api.wire import moment_of
 from taskscope.backfill import backfills
 from taskscope.events import JobKey, SchedulerState
-from taskscope.live import LiveJob
+from taskscope.live_job import LiveJob
 
 _MOST = 50  # schedulers, and jobs, named on the page
 

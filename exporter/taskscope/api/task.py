@@ -122,8 +122,8 @@ async def run(call: Call, path: RunPath) -> RunInFull:
     errors = await call.ask(call.queries.errors_of, found.id)
     settings = call.backend.settings
     slow = slow_after(settings, (found.scheduler, found.job))
-    labels = belonging(settings, call.backend.live)(found.scheduler)
-    return in_full(found, errors, slow, settings.links, labels)
+    labels = await call.ask(belonging, settings, call.queries, call.backend.live)
+    return in_full(found, errors, slow, settings.links, labels(found.scheduler))
 
 
 async def _filter(call: Call, query: RunsQuery) -> Filter:

@@ -82,6 +82,14 @@ class MemoryStore(Store):
             and max(row.started, row.enqueued) < before * 1000
         ]
 
+    def in_progress(self) -> Collection[Row]:
+        """None: nobody else was told of them."""
+        return ()
+
+    def ended(self, runs: Collection[bytes]) -> Collection[bytes]:
+        """Those that are over, or forgotten."""
+        return [run for run in runs if run not in self._open]
+
     def record(self, alerts: Sequence[Alert]) -> None:
         """Keep what was told of alerts."""
         self.alert_log.record(alerts)

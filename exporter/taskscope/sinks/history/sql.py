@@ -16,6 +16,7 @@ from taskscope.settings import Settings
 from taskscope.sinks.history import (
     absences,
     error_queries,
+    in_progress,
     job_states,
     lost,
     merge,
@@ -146,6 +147,16 @@ class SqlStore(Store):
         """Runs in progress whose process is gone or silent, oldest first."""
         with self.transaction() as connection:
             return lost.lost(connection, now, after)
+
+    def in_progress(self) -> Collection[Row]:
+        """Runs in progress whose process is named, the oldest ones."""
+        with self.transaction() as connection:
+            return in_progress.oldest(connection)
+
+    def ended(self, runs: Collection[bytes]) -> Collection[bytes]:
+        """Those of these runs that have ended, or were removed."""
+        with self.transaction() as connection:
+            return in_progress.ended(connection, runs)
 
     def record(self, alerts: Sequence[Alert]) -> None:
         """Keep what was told of alerts."""

@@ -82,6 +82,15 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def in_progress(self) -> Collection[Row]:
+        """Runs that another process of ours was told to have started, the oldest ones, each as a row that holds its
+        id, scheduler, job and `started`; those of which it would never be known that they are `lost` aside."""
+
+    @abstractmethod
+    def ended(self, runs: Collection[bytes]) -> Collection[bytes]:
+        """Those of these runs that are not in progress any more."""
+
+    @abstractmethod
     def record(self, alerts: Sequence[Alert]) -> None:
         """Keep what was told of alerts, in one transaction; order and repetition do not matter."""
 

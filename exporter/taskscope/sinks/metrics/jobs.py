@@ -8,7 +8,8 @@ import msgspec
 
 from taskscope.counts import OTHER, Counts, Exemplar, Histogram
 from taskscope.events import Job, JobKey
-from taskscope.live import Live, LiveJob
+from taskscope.live import Live
+from taskscope.live_job import LiveJob
 from taskscope.rules import rule_for
 from taskscope.settings import JobRule, Settings
 from taskscope.sinks.metrics.catalog import CATALOG, STATUSES, TRIGGER_EVENTS

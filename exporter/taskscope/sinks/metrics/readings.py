@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 from taskscope.checks import backlog_limit
 from taskscope.events import Job, JobKey, QueueState, SchedulerState, WorkerState
-from taskscope.live import Live, LiveJob
+from taskscope.live import Live
+from taskscope.live_job import LiveJob
 from taskscope.rules import MAX_AGE, queue_rule
 from taskscope.settings import Settings
 from taskscope.sinks.metrics.catalog import TRIGGER_STATES
