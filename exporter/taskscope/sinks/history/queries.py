@@ -167,7 +167,7 @@ class Queries:
             own = filters.limits_by_id(connection, slow_by_job or {})
             limits = {id: filters.micros(limit) for id in known if (limit := own.get(id, slow)) is not None}
             only = filters.named(connection, {"queue": queue, "entity": entity})
-            tallies = statistics.Tallies(window, known, limits, only or ())
+            tallies = statistics.Tallies(window, known, limits, only or (), chosen=bool(jobs))
             if only is not None:
                 tallies.read(connection)
         return statistics.by_job(tallies, window, percentiles, limits)
@@ -209,7 +209,9 @@ class Queries:
         _check_step(since, until, step)
         window = Window(max(since, 0), until, step)
         with self._reader.snapshot() as connection:
-            tallies = statistics.Tallies(window, filters.jobs(connection, jobs, scheduler), {})
+            tallies = statistics.Tallies(
+                window, filters.jobs(connection, jobs, scheduler), {}, chosen=bool(jobs)
+            )
             tallies.read(connection)
         return statistics.over_time(tallies, window, percentiles)
 
@@ -218,7 +220,7 @@ class Queries:
         window = Window(max(since, 0), until, statistics.HOUR)
         with self._reader.snapshot() as connection:
             known = {id: key for id, key in filters.jobs(connection, (), ()).items() if key in jobs}
-            tallies = statistics.Tallies(window, known, {})
+            tallies = statistics.Tallies(window, known, {}, chosen=True)
             tallies.read(connection)
         return statistics.by_hour(tallies)
 

@@ -81,10 +81,16 @@ class Tallies:
         jobs: Mapping[int, JobKey],
         limits: Mapping[int, int],
         only: Sequence[Condition] = (),
+        *,
+        chosen: bool = False,
     ) -> None:
-        """Of runs that fulfil these conditions only, which rollups cannot tell: of the runs that are kept."""
+        """Of runs that fulfil these conditions only, which rollups cannot tell: of the runs that are kept.
+
+        Runs of a few jobs that were `chosen` among others are found by the index of their jobs.
+        """
         self.jobs = jobs
         self._only = only
+        self._of_few = chosen and len(jobs) <= _FEW
         self.by_place: dict[tuple[int, int], Tally] = {}
         """By the begin of the step, in ms, and job.id."""
         self._window = window
@@ -116,7 +122,7 @@ class Tallies:
 
     def _read_runs(self, connection: Connection, since: int, until: int) -> None:
         columns = (run.c.id, run.c.job, run.c.rank, run.c.facts, run.c.duration)
-        of_few = [run.c.job.in_(self.jobs)] if len(self.jobs) <= _FEW else []  # there is an index
+        of_few = [run.c.job.in_(self.jobs)] if self._of_few else []
         query = sa.select(*columns).where(
             run.c.id >= first_id(since), run.c.id < first_id(until), *of_few, *self._only
         )
