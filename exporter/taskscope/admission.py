@@ -121,10 +121,10 @@ class Admission:
         changed: dict[str, Any] = {}
         for field in _NAMES:
             value = getattr(fact, field)
-            shown = (
-                self._redaction.text(value) if field == "entity" else value
-            )  # a job says it, and may say a URL
-            if (cleaned := clean(shown, self._sought if field == "trace_id" else self._limits.name)) != value:
+            if field == "entity":  # a job says it, and may say a URL
+                value = self._redaction.text(value)
+            limit = self._sought if field == "trace_id" else self._limits.name
+            if (cleaned := clean(value, limit)) != getattr(fact, field):
                 changed[field] = cleaned
         if not changed:
             if len(self._known) >= 10_000:

@@ -1,7 +1,7 @@
 """What kind of trouble an exception tells of, by the library that its class comes from."""
 
 import re
-from typing import Literal
+from typing import Literal, cast
 
 Category = Literal["task_error", "code", "database", "nosql", "mq", "external", "other"]
 
@@ -30,7 +30,7 @@ def category(kind: str, *, fatal: bool) -> Category:
     if fatal:
         return "task_error"
     if found := _FROM.match(kind):
-        return found.lastgroup  # type: ignore[return-value]  # the names of the groups are the categories
+        return cast(Category, found.lastgroup)
     if kind in _NETWORK:
         return "external"
     return "code" if kind else "other"

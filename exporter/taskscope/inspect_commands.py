@@ -14,6 +14,7 @@ from taskscope.options import history_options, json_option, load_settings
 from taskscope.settings import Inspection, Settings
 
 if TYPE_CHECKING:
+    from taskscope.sinks.history.finding_records import Finding
     from taskscope.sinks.history.queries import Queries
 
 _LISTED = ("inspection", "schedule", "time zone", "looks for", "last", "next", "open", "gave up because")
@@ -81,31 +82,19 @@ def run(name: str, config: Path | None, history: str | None, service: str | None
     with past.opened(settings) as queries:
         try:
             found = Inspector(settings, queries).look(name, round(time.time() * 1000))
-            unknown = list(
-                _unknown(settings, queries, name, {one.kind for one in found if not one.recovered})
-            )
+            kinds = {one.kind for one in found if not one.recovered}
+            unknown = list(_unknown(settings, queries, name, kinds))
         except TimeoutError as error:
             raise BadArgument(f"inspection {name} gave up: {error}; give it more, or a filter") from error
     for sentence in unknown:
         show.print_line(show.standard_error(), show.printable(sentence))
-    rows = [
-        [
-            "recovered" if one.recovered else one.level,
-            one.kind,
-            one.scheduler,
-            one.job,
-            _when(one.started),
-            one.overview,
-        ]
-        for one in found
-    ]
     console = show.standard_output()
-    if not rows and not as_json:
+    if not found and not as_json:
         rules, end = settings.inspections[name], time.time() // 3600 * 3600
         window = f"{_when(round(end - window_of(rules) / 1000) * 1000)} to {_when(round(end) * 1000)}"
         show.print_line(console, f"it would report nothing of the full hours from {window}")
         return
-    show.print_listing(console, _columns(_FOUND), rows, as_json)
+    show.print_listing(console, _columns(_FOUND), list(map(_row, found)), as_json)
 
 
 @inspect.command()
@@ -134,6 +123,11 @@ def _named(settings: Settings, name: str) -> Inspection:
         known = ", ".join(settings.inspections) or "none: name one under `inspections`"
         raise BadArgument(f"there is no inspection {name!r} in the settings; there are {known}")
     return rules
+
+
+def _row(one: "Finding") -> list[str]:
+    state = "recovered" if one.recovered else one.level
+    return [state, one.kind, one.scheduler, one.job, _when(one.started), one.overview]
 
 
 def _unknown(settings: Settings, queries: "Queries", name: str, kinds: Collection[str]) -> Iterator[str]:

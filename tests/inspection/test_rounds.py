@@ -40,6 +40,12 @@ def failed(history):
     return FakeScheduler(scheduler.clock)
 
 
+def inspecting(history, **settings):
+    """Inspects a history in which a job has failed, every hour."""
+    how = {"port": None, "inspections": {"hourly": Inspection()}} | settings
+    return Exporter(failed(history), names=["shop"], history=history, **how)
+
+
 @pytest.fixture
 def history(tmp_path):
     return f"sqlite:///{tmp_path}/runs.db"
@@ -48,15 +54,8 @@ def history(tmp_path):
 def test_a_real_exception_becomes_a_finding(history, alertmanager):
     from test_teller import QUIET
 
-    with Exporter(
-        failed(history),
-        names=["shop"],
-        history=history,
-        port=0,
-        inspections={"hourly": Inspection()},
-        alertmanager=alertmanager.configure(QUIET),
-        strict=True,
-    ) as exporter:
+    told = alertmanager.configure(QUIET)
+    with inspecting(history, port=0, alertmanager=told, strict=True) as exporter:
         until(lambda: asked(exporter, "/api/finding/")["data"], what="a finding")
         (found,) = asked(exporter, "/api/finding/")["data"]
         assert (found["kind"], found["scheduler"], found["task"]) == ("new_error", "shop", "import")
@@ -85,14 +84,8 @@ def test_a_real_exception_becomes_a_finding(history, alertmanager):
 
 
 def test_what_does_not_work_is_said(history):
-    with Exporter(
-        failed(history),
-        names=["shop"],
-        history=history,
-        port=None,
-        inspections={"hourly": Inspection(timeout=1e-9)},
-        alertmanager="http://127.0.0.1:9",
-    ) as exporter:
+    hasty = {"hourly": Inspection(timeout=1e-9)}
+    with inspecting(history, inspections=hasty, alertmanager="http://127.0.0.1:9") as exporter:
         until(lambda: "inspection" in exporter.degraded, what="an inspection giving up")
 
         assert exporter.degraded["inspection"].startswith("hourly: it took longer than 1e-09 s")
@@ -104,26 +97,12 @@ def test_what_does_not_work_is_said(history):
 
 def test_what_a_scheduler_belongs_to_is_kept_for_when_it_is_gone(history):
     belongs = {"environment": "prod"}
-    with Exporter(
-        failed(history),
-        names=["shop"],
-        history=history,
-        port=None,
-        inspections={"hourly": Inspection()},
-        labels=belongs,
-    ) as exporter:
+    with inspecting(history, labels=belongs) as exporter:
         until(lambda: exporter.queries.labels() == {"shop": belongs}, what="its labels being kept")
 
 
 def test_alertmanager_that_is_away_is_said(history, caplog):
-    with Exporter(
-        failed(history),
-        names=["shop"],
-        history=history,
-        port=None,
-        inspections={"hourly": Inspection()},
-        alertmanager="http://127.0.0.1:9",
-    ) as exporter:
+    with inspecting(history, alertmanager="http://127.0.0.1:9") as exporter:
         until(lambda: "alertmanager" in exporter.degraded, what="Alertmanager being missed")
         assert exporter.degraded["alertmanager"].startswith("Alertmanager does not answer")
         for _ in range(3):
