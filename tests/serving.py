@@ -1,6 +1,7 @@
 """`taskscope serve` as a process of its own, on a free port, with the bridges of programs/outside."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from services.process import free_port, until
 PROGRAM = Path(__file__).parent / "programs" / "with_outside.py"
 QUICK = {"poll_interval": 0.3, "reading_ttl": 5, "flush_interval": 0.01}
 """Settings with which a test need not wait for long."""
+_READ_AGAIN = re.compile("has read its settings|keeps its old settings|could not take over")
 
 
 class Served:
@@ -44,11 +46,11 @@ class Served:
 
     def reload(self, settings: dict[str, Any] | None = None) -> None:
         """Write the settings file and have it read; returns when that is done."""
-        before = self.log.count("settings")
+        before = len(_READ_AGAIN.findall(self.log))
         if settings is not None:
             self.write(settings)
         self.process.send_signal(signal.SIGHUP)
-        until(lambda: self.log.count("settings") > before, what="a word about the settings")
+        until(lambda: len(_READ_AGAIN.findall(self.log)) > before, what="a word about the settings")
 
     def end(self) -> int:
         """End it by SIGTERM; its exit code."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from taskscope.signals import received, stopped_by_signals
+from taskscope.signals import next_of, received, stopped_by_signals
 
 NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -72,7 +72,25 @@ def test_signals_come_out_in_order_and_nothing_else_happens() -> None:
     with received(signal.SIGHUP, signal.SIGTERM) as signals:
         for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
             os.kill(os.getpid(), number)
-        heard = [signals.get(timeout=10) for _ in range(3)]
+        heard = [next_of(signals) for _ in range(3)]
 
     assert heard == [signal.SIGHUP, signal.SIGTERM, signal.SIGHUP]
     assert signal.getsignal(signal.SIGHUP) == before
+
+
+ASLEEP = """
+import signal, threading, time
+from taskscope.signals import next_of, received
+
+def signal_this_thread():
+    time.sleep(0.2)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+with received(signal.SIGTERM) as signals:
+    threading.Thread(target=signal_this_thread).start()
+    assert next_of(signals) == signal.SIGTERM
+"""
+
+
+def test_a_signal_is_heard_that_does_not_wake_the_main_thread() -> None:
+    subprocess.run([sys.executable, "-c", ASLEEP], check=True, timeout=20)

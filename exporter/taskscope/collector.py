@@ -22,7 +22,7 @@ from taskscope.errors import BadArgument, TaskscopeError
 from taskscope.exporter import Exporter
 from taskscope.reload import Change, change
 from taskscope.settings import Settings, Source
-from taskscope.signals import received
+from taskscope.signals import next_of, received
 from taskscope.systemd import notify
 
 logger = logging.getLogger("taskscope")
@@ -46,7 +46,7 @@ def run(settings: Settings, read_again: Callable[[], Settings]) -> None:
         logger.info("taskscope goes on until SIGTERM, and reads its settings again at SIGHUP%s", hint)
         _collect_seldom()
         notify("READY=1")
-        while signals.get() == signal.SIGHUP and not (had_terminal and not _has_terminal()):
+        while next_of(signals) == signal.SIGHUP and not (had_terminal and not _has_terminal()):
             notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
             _reload(exporter, read_again)
             notify("READY=1")

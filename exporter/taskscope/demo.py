@@ -133,7 +133,8 @@ def _watch(console: Console, view: View, stop: threading.Event) -> None:
         with LiveDisplay(
             console=console, get_renderable=lambda: view.screen(console.width), refresh_per_second=4
         ):
-            stop.wait()
+            while not stop.wait(1):
+                pass  # Python handles signals in this thread, and not each of them wakes it
         return
     for line in view.links():
         show.print_line(console, line)

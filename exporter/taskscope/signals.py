@@ -3,9 +3,9 @@
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import FrameType
 
 
@@ -15,6 +15,17 @@ def received(*numbers: int) -> Iterator["SimpleQueue[int]"]:
     queue: SimpleQueue[int] = SimpleQueue()  # the only one that may be put into while it is being put into
     with _handled(numbers, lambda number, _: queue.put(number)):
         yield queue
+
+
+def next_of(signals: "SimpleQueue[int]") -> int:
+    """Wait in the main thread for the next signal.
+
+    It looks up every second: Python handles signals in the main thread, and one that comes in the moment before that
+    thread falls asleep does not wake it.
+    """
+    while True:
+        with suppress(Empty):
+            return signals.get(timeout=1)
 
 
 @contextmanager
