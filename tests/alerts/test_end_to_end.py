@@ -151,7 +151,7 @@ def test_a_dead_process_pages_for_itself_and_not_for_each_of_its_jobs(
     taskscope, watched, alertmanager, inbox
 ):
     taskscope.job("is due")
-    until(lambda: watched.value(f'taskscope_job_next_run_timestamp_seconds{{job_name="{JOB}"}}'))
+    until(lambda: watched.value(f'taskscope:job_next_run_timestamp_seconds:max{{job_name="{JOB}"}}'))
 
     taskscope.kill()
 
