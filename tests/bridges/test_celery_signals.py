@@ -1,9 +1,11 @@
 """What receivers of ours do in one process: of an app without a worker, traced as a worker does it."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import reduce
 from typing import Any
+from weakref import ref
 
 import pytest
 from celery import Celery, signals
@@ -83,6 +85,31 @@ def test_tasks_of_another_app_are_not_told(app: Celery, seen: Recorder):
     execute(app, app.task(work, name="ours", shared=False), "2")
 
     assert set(seen.runs()) == {"2"}
+
+
+class Argument:
+    """An object of the program."""
+
+
+def works_on(argument: Argument) -> None:
+    """A task."""
+
+
+def test_what_waits_to_be_told_keeps_no_argument_of_the_task(app: Celery):
+    waiting: list[Any] = []
+    bridge = find(app)(app, "shop")
+    bridge.attach(waiting.append)
+    argument = Argument()
+    gone = ref(argument)
+    task = app.task(works_on, name="works", shared=False)
+
+    build_tracer(task.name, task, app=app)("1", (argument,), {}, {"id": "1"})
+    bridge.detach()
+    del argument
+    gc.collect()
+
+    assert gone() is None
+    assert [told().status for told in waiting[1:]] == ["success"]
 
 
 def test_the_trace_of_a_message_is_never_overwritten(app: Celery, seen: Recorder):

@@ -6,37 +6,13 @@ from typing import Any
 
 import msgspec
 
-from taskscope.bridges._celery_mapping import (
-    DUE,
-    ENQUEUED,
-    ENTRY,
-    TRACEPARENT,
-    details,
-    due,
-    number,
-    trace_id,
-)
+from taskscope.bridges._celery_mapping import ENQUEUED, TRACEPARENT, details, due, number, trace_id
 from taskscope.contracts import Told
 from taskscope.events import Error, Fact, Status
 from taskscope.run import Run
 
-_KEPT = (
-    "id",
-    "retries",
-    "hostname",
-    "delivery_info",
-    "root_id",
-    "parent_id",
-    "group",
-    "eta",
-    "expires",
-    "is_eager",
-    ENQUEUED,
-    ENTRY,
-    DUE,
-    TRACEPARENT,
-)
-"""Of a request, which holds the arguments too: an event that waits must not keep them."""
+_NO_ARGUMENTS = dict.fromkeys(("args", "kwargs", "callbacks", "errbacks", "chain", "chord"))
+"""Of a request, what an event that waits must not keep: objects of the program, its own and those of what follows."""
 
 
 class Watch(msgspec.Struct, eq=False):
@@ -150,5 +126,5 @@ class Execution(msgspec.Struct, gc=False, eq=False):
 
 
 def kept_of(task: Mapping[str, Any]) -> dict[str, Any]:
-    """What is worth knowing of a request."""
-    return {name: task[name] for name in _KEPT if name in task}
+    """A request without its arguments. To copy all of it is quicker than to look for what is wanted."""
+    return {**task, **_NO_ARGUMENTS}
