@@ -7,6 +7,8 @@ LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 PIP_INSTALL := bin/pip install --no-compile --quiet --disable-pip-version-check
 
+unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes: each would compile all that it imports
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-quick test-lowest check bench generate format constraints servers python clean
 .NOTPARALLEL:

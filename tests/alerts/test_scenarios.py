@@ -1,5 +1,6 @@
 """The rules under promtool: each file is valid, each scenario holds, and no alert is without its scenarios."""
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -62,7 +63,8 @@ def looks(scenario: dict[str, Any], alert: str) -> list[tuple[int, list[dict[str
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=110)
+    few_collections = os.environ | {"GOGC": "400"}  # a sixth less time
+    return subprocess.run(command, capture_output=True, text=True, timeout=110, env=few_collections)
 
 
 @pytest.mark.parametrize("path", RULES, ids=name_of)
