@@ -14,6 +14,7 @@ from taskscope.assets import Addresses, files, kubernetes
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "exporter" / "taskscope"
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("wheel")]
 
 
@@ -21,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_grou
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT)
+    run(*PIP, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT)
     (built,) = folder.glob("*.whl")
     return built
 
@@ -30,12 +31,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wheel_of_sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel that is built from the source distribution of this checkout."""
     folder = tmp_path_factory.mktemp("sdist")
-    EnvBuilder(with_pip=True).create(folder / "builder")
-    python = folder / "builder" / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", "hatchling")
-    run(python, "-m", "hatchling", "build", "--target", "sdist", "--directory", folder, cwd=ROOT)
+    builder = installed("hatchling", folder / "builder")
+    run(builder / "hatchling", "build", "--target", "sdist", "--directory", folder, cwd=ROOT)
     (source,) = folder.glob("*.tar.gz")
-    run(python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, source)
+    run(*PIP, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, source)
     (built,) = folder.glob("*.whl")
     return built
 
@@ -48,8 +47,8 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def installed(what: object, folder: Path) -> Path:
     """The programs of a new environment in this folder that holds this and what it asks for."""
-    EnvBuilder(with_pip=True).create(folder)
-    pip = [folder / "bin" / "pip", "install", "--quiet", "--no-compile"]
+    EnvBuilder().create(folder)
+    pip = [*PIP, "--python", folder, "install", "--quiet", "--no-compile"]
     run(*pip, "--constraint", ROOT / "constraints.txt", what)
     return folder / "bin"
 
@@ -141,10 +140,11 @@ def test_the_command_says_its_version(environment: Path) -> None:
 
 
 def test_no_scheduler_and_no_extra_comes_along(environment: Path) -> None:
-    installed = {line.split("==")[0].lower() for line in run(environment / "pip", "freeze").split()}
+    frozen = run(*PIP, "--python", environment.parent, "freeze")
+    names = {line.split("==")[0].lower() for line in frozen.splitlines()}
 
-    assert "sqlalchemy" in installed
-    assert installed & {"apscheduler", "celery", "rq", "psycopg", "pytest"} == set()
+    assert "sqlalchemy" in names
+    assert names & {"apscheduler", "celery", "rq", "psycopg", "pytest"} == set()
 
 
 def test_a_run_is_followed_to_row_counter_and_scrape(environment: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,19 @@ ALWAYS = {"TaskscopeWatchdog"}
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
+@cache
+def content(path: Path) -> dict[str, Any]:
+    """Read once, and by libyaml: they are long, and every test asks for all of them."""
+    found: dict[str, Any] = yaml.load(path.read_text(), yaml.CSafeLoader)
+    return found
+
+
 def name_of(path: Path) -> str:
     return path.stem
 
 
 def alerts_of(path: Path) -> list[dict[str, Any]]:
-    groups = yaml.safe_load(path.read_text())["groups"]
+    groups = content(path)["groups"]
     return [rule for group in groups for rule in group["rules"] if "alert" in rule]
 
 
@@ -33,8 +41,8 @@ REVERSED = ("health", "muting", "queues", "schedulers")
 
 def orders(path: Path) -> list[list[str]]:
     """In which the groups of a scenario are evaluated: Prometheus has none, each has its own moment of the minute."""
-    scenario = yaml.safe_load(path.read_text())
-    files = [yaml.safe_load((path.parent / file).read_text()) for file in scenario["rule_files"]]
+    scenario = content(path)
+    files = [content((path.parent / file).resolve()) for file in scenario["rule_files"]]
     groups = sorted(group["name"] for file in files for group in file["groups"])
     if "group_eval_order" in scenario:
         return [[]]
@@ -51,7 +59,7 @@ def seconds(time: str) -> int:
 
 def scenarios() -> Iterator[dict[str, Any]]:
     for path in SCENARIOS:
-        yield from yaml.safe_load(path.read_text())["tests"]
+        yield from content(path)["tests"]
 
 
 def looks(scenario: dict[str, Any], alert: str) -> list[tuple[int, list[dict[str, Any]]]]:

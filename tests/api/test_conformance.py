@@ -7,6 +7,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck
 from hypothesis import settings as examples
+from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import (
     allow_header_conformance,
     negative_data_rejection,
@@ -21,7 +22,10 @@ from taskscope.settings import Settings, Token
 TOKEN = Token(name="t", sha256=sha256(b"secret").hexdigest(), scopes=("metrics", "monitoring", "ingest"))
 
 open_to_all = schemathesis.openapi.from_dict(document(endpoints(), Settings()))
-guarded = schemathesis.openapi.from_dict(document(endpoints(), Settings(tokens=(TOKEN,))))
+guarded = schemathesis.openapi.from_dict(
+    document(endpoints(), Settings(tokens=(TOKEN,))),
+    config=SchemathesisConfig.from_dict({"phases": {"coverage": {"enabled": False}}}),  # the other has them
+)
 
 
 @schemathesis.serializer("application/x-ndjson")

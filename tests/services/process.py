@@ -138,6 +138,7 @@ class Server:
     def pause(self) -> None:
         """Freeze it: connections are taken, nothing answers."""
         self._signal(signal.SIGSTOP)
+        until(lambda: not any(map(_goes_on, self._pids())), what="a halt of all its threads")
 
     def resume(self) -> None:
         """Thaw it."""
@@ -173,12 +174,25 @@ class Server:
         return self.ready()
 
     def _signal(self, what: signal.Signals) -> None:
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        for pid in [self.pid, *map(int, children.read_text().split() if children.exists() else ())]:
+        for pid in self._pids():
             try:
                 os.kill(pid, what)
             except ProcessLookupError:
                 continue  # a child that ended meanwhile
 
+    def _pids(self) -> list[int]:
+        """Of the process and its children."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        return [self.pid, *map(int, children.read_text().split() if children.exists() else ())]
+
     def _log(self) -> str:
         return (self.directory / "log").read_text(errors="replace")[-4000:]
+
+
+def _goes_on(pid: int) -> bool:
+    """Is any thread of this process neither stopped nor at its end?"""
+    for thread in Path("/proc").glob(f"{pid}/task/*/stat"):
+        with suppress(OSError):  # it has ended
+            if thread.read_text().rpartition(")")[2].split()[0] not in "TZX":
+                return True
+    return False
