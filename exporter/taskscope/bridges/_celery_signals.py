@@ -199,7 +199,7 @@ class Signals:
             if watch is None or task.app is not self._app:
                 return
             run = Execution(watch, task.name, kept_of(vars(task.request_stack.top)), time.time())
-            run.handled = id(sys.exc_info()[1])
+            run.handled = id(sys.exception())
             run.token, run.begun = enter(run), time.perf_counter()
             watch.emit(run.start)
         except Exception:  # noqa: BLE001 - `_lost` logs it
@@ -213,7 +213,7 @@ class Signals:
                 return
             leave(run.token)
             run.token = None
-            succeeded = state == "SUCCESS" and id(sys.exc_info()[1]) == run.handled
+            succeeded = state == "SUCCESS" and id(sys.exception()) == run.handled
             if end := _SUCCESS if succeeded else self._ending(run, state, retval):
                 run.duration = ended - run.begun
                 run.status, run.reason = end
@@ -232,7 +232,7 @@ class Signals:
                 return "skipped", "ignored"
             case "REJECTED":
                 return rejected(bool(getattr(retval, "requeue", False)))
-        error = sys.exc_info()[1]
+        error = sys.exception()
         if not isinstance(error, SystemExit | KeyboardInterrupt) or _is_from_pool(error):
             return None  # the main process tells why it ended the child; `_internal_error` tells the rest
         run.error = describe(error, skip=1)
@@ -259,9 +259,8 @@ class Signals:
         """
         run, request = _executing(task_id), self._requests.get(task_id)
         if run is not None:
-            run.error = _error(
-                sys.exc_info()[1] or exception, einfo
-            )  # for what cannot be pickled stands a substitute
+            # of what cannot be pickled `exception` is a substitute
+            run.error = _error(sys.exception() or exception, einfo)
         elif request is not None and (error := _error(exception, einfo)) is not None:
             self._tell(sender, task_id, ending(error.kind), error, request.request_dict)
 

@@ -68,7 +68,7 @@ class Attempts:
 
     def before_handle_execution_ended(self, job: Any, *_: Any, **__: Any) -> None:
         """Its function has just returned or raised."""
-        doing, error = self.open.get(job.id), sys.exc_info()[1]
+        doing, error = self.open.get(job.id), sys.exception()
         if doing and doing.began is not None and doing.duration is None:
             doing.duration = time.monotonic() - doing.began
         if doing and doing.token is not None:
