@@ -83,7 +83,7 @@ import signal, threading, time
 from taskscope.signals import next_of, received
 
 def signal_this_thread():
-    time.sleep(0.2)
+    time.sleep(0.2)  # until the main thread sleeps; were it late, this would pass without a proof
     signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 
 with received(signal.SIGTERM) as signals:

@@ -134,7 +134,7 @@ def _watch(console: Console, view: View, stop: threading.Event) -> None:
             console=console, get_renderable=lambda: view.screen(console.width), refresh_per_second=4
         ):
             while not stop.wait(1):
-                pass  # Python handles signals in this thread, and not each of them wakes it
+                pass  # see `stopped_by_signals`
         return
     for line in view.links():
         show.print_line(console, line)

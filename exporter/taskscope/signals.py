@@ -32,7 +32,8 @@ def next_of(signals: "SimpleQueue[int]") -> int:
 def stopped_by_signals(stop: threading.Event) -> Iterator[None]:
     """Inside, Ctrl-C, SIGTERM and the end of the terminal (unless `nohup`) set `stop` and do nothing else.
 
-    A thread sets it: a handler that did, while what it interrupts holds the event's lock, would wait for ever.
+    A thread sets it: a handler that did, while what it interrupts holds the event's lock, would wait for ever. Who
+    waits for `stop` in the main thread looks up now and then, as `next_of` does.
     """
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:

@@ -24,7 +24,9 @@ TOKEN = Token(name="t", sha256=sha256(b"secret").hexdigest(), scopes=("metrics",
 open_to_all = schemathesis.openapi.from_dict(document(endpoints(), Settings()))
 guarded = schemathesis.openapi.from_dict(
     document(endpoints(), Settings(tokens=(TOKEN,))),
-    config=SchemathesisConfig.from_dict({"phases": {"coverage": {"enabled": False}}}),  # the other has them
+    config=SchemathesisConfig.from_dict(
+        {"phases": {"coverage": {"enabled": False}}}
+    ),  # the other document has it
 )
 
 

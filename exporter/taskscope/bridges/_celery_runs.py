@@ -11,8 +11,10 @@ from taskscope.contracts import Told
 from taskscope.events import Error, Fact, Status
 from taskscope.run import Run
 
-_NO_ARGUMENTS = dict.fromkeys(("args", "kwargs", "callbacks", "errbacks", "chain", "chord"))
-"""Of a request, what an event that waits must not keep: objects of the program, its own and those of what follows."""
+_NO_ARGUMENTS = dict.fromkeys(
+    ("args", "kwargs", "argsrepr", "kwargsrepr", "callbacks", "errbacks", "chain", "chord")
+)
+"""Of a request, what an event that waits must not keep: its arguments and those of what follows, which may be large."""
 
 
 class Watch(msgspec.Struct, eq=False):
